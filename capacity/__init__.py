@@ -1,0 +1,25 @@
+"""How many bits can a network hold, and how well are they used?"""
+
+from capacity.errors import InputError
+from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
+from capacity.layers import RULES
+from capacity.measuring import measure
+from capacity.report import CapacityReport, LayerCapacity
+from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CONVENTIONS",
+    "RULES",
+    "CapacityReport",
+    "Generalization",
+    "InputError",
+    "LayerCapacity",
+    "dense_capacity",
+    "generalization",
+    "label_entropy",
+    "measure",
+    "memorizable_rows",
+    "wilson_interval",
+]

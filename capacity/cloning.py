@@ -1,0 +1,66 @@
+"""Copies of a model that leave the caller's untouched: on its own device, or without memory on meta."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+from capacity.errors import InputError
+
+
+def clone(model: nn.Module, *, device: str | None = None) -> nn.Module:
+    """A deep copy; with `device="meta"` its tensors have shapes but no memory, and no weight is read.
+
+    Non-leaf tensors kept as attributes (the masked weights of `torch.nn.utils.prune`) are copied too,
+    which `copy.deepcopy` alone refuses. Shared tensors stay shared.
+
+    Raises InputError for modules that are not yet initialized (nn.LazyLinear before its first batch).
+    """
+    memo: dict[int, object] = {}
+    for name, module in model.named_modules():
+        for key, tensor in list(module.__dict__.items()):
+            if isinstance(tensor, Tensor) and not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
+        held = [*module._parameters.items(), *module._buffers.items()]
+        for key, tensor in held:
+            if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+                raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
+            if device is not None and tensor is not None:
+                memo[id(tensor)] = _moved(tensor, device)
+    return copy.deepcopy(model, memo)
+
+
+def _moved(tensor: Tensor, device: str) -> Tensor:
+    moved = tensor.detach().to(device)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(moved, requires_grad=tensor.requires_grad)
+    return moved
+
+
+def bake(model: nn.Module) -> nn.Module:
+    """Fold pruning masks and parametrizations into plain parameters, in place; returns the model."""
+    for module in model.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+        if parametrize.is_parametrized(module):
+            for key in list(getattr(module, "parametrizations", {})):
+                parametrize.remove_parametrizations(module, key)
+    return model
+
+
+def without_foreign_hooks(model: nn.Module) -> nn.Module:
+    """Drop, in place, forward hooks that are not torch's own, so that no caller's code runs; returns it."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                origin = getattr(hook, "__module__", None) or type(hook).__module__
+                if not origin.startswith("torch."):
+                    del hooks[key]
+    return model
+
+
+def evaluation_copy(model: nn.Module, *, device: str | None = None) -> nn.Module:
+    """A baked copy in evaluation mode without foreign hooks: what every measurement runs on."""
+    return bake(without_foreign_hooks(clone(model, device=device))).eval()

@@ -1,0 +1,21 @@
+"""The one error that bad input raises, and how a name's nearest match is found."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Something the caller passed cannot be used; the message says what was found and what would work."""
+
+
+def unknown(what: str, found: str, known: Iterable[str]) -> InputError:
+    """An error for a name that does not exist, with the nearest ones that do.
+
+    >>> print(unknown("model", "lenet30", ["lenet300", "lenet5", "mlp"]))
+    unknown model 'lenet30'; did you mean 'lenet300' or 'lenet5'? (known: lenet300, lenet5, mlp)
+    """
+    names = [str(name) for name in known]
+    near = get_close_matches(str(found), names, n=2, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
+    return InputError(f"unknown {what} {found!r}{hint} (known: {shown})")

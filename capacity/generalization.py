@@ -1,0 +1,156 @@
+"""How well the bits are used: rho and G, for the network and for each layer.
+
+rho = N / C: correctly classified points per bit of capacity.
+G = N · H / C: bits of label learned per bit of capacity, with H the label entropy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import TYPE_CHECKING
+
+from capacity.errors import InputError
+from capacity.report import CapacityReport, render
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Generalization:
+    """Correct points per bit. Never without what it counts: N, the split, the classes, the convention.
+
+    `ratio` is rho in points per bit, `bits_per_bit` is G; `layers` holds (name, rho, G) for each layer
+    with capacity: the same points over that layer's bits.
+    """
+
+    correct: int
+    total: int
+    capacity_bits: int
+    label_bits: float
+    split: str
+    classes: int | None
+    convention: str
+    layers: tuple[tuple[str, float, float], ...]
+
+    @property
+    def ratio(self) -> float:
+        """rho = N / C in points per bit."""
+        return self.correct / self.capacity_bits
+
+    @property
+    def bits_per_bit(self) -> float:
+        """G = N · H / C in bits of label per bit of capacity."""
+        return self.correct * self.label_bits / self.capacity_bits
+
+    @property
+    def ratio_interval(self) -> tuple[float, float]:
+        """95 % interval of rho, from the Wilson interval of the accuracy."""
+        low, high = self.accuracy_interval
+        return low * self.total / self.capacity_bits, high * self.total / self.capacity_bits
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy."""
+        return wilson_interval(self.correct, self.total)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per layer and one for the network: points per bit and bits per bit."""
+        import pandas as pd
+
+        rows = [*self.layers, ("network", self.ratio, self.bits_per_bit)]
+        return pd.DataFrame(rows, columns=["name", "points_per_bit", "bits_per_bit"])
+
+    def to_latex(self) -> str:
+        """A booktabs table of `to_frame`."""
+        return self.to_frame().to_latex(index=False, float_format="%.4g", escape=True)
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        low, high = self.accuracy_interval
+        classes = "" if self.classes is None else f", {self.classes} classes"
+        title = (
+            f"Generalization on the {self.split} split{classes}: N = {self.correct:,} of {self.total:,} "
+            f"({100 * self.accuracy:.2f} %, 95 % [{100 * low:.2f}, {100 * high:.2f}]), "
+            f"H = {self.label_bits:.3g} bit, convention {self.convention!r}"
+        )
+        table = Table(title=title, title_justify="left")
+        table.add_column("layer")
+        table.add_column("rho [points/bit]", justify="right")
+        table.add_column("G [bit/bit]", justify="right")
+        for name, ratio, bits in [*self.layers, ("network", self.ratio, self.bits_per_bit)]:
+            table.add_row(name, f"{ratio:.4g}", f"{bits:.4g}")
+        return render(table)
+
+
+def generalization(
+    report: CapacityReport,
+    *,
+    correct: int,
+    total: int,
+    label_bits: float,
+    split: str = "test",
+    classes: int | None = None,
+) -> Generalization:
+    """rho and G of a measured network, from how many points of a split it classified correctly.
+
+    Parameters
+    ----------
+    report: what `measure` returned
+    correct, total: points classified correctly, and points scored, in `split`
+    label_bits: entropy of the labels in bits, see `label_entropy`
+    split, classes: what was scored, printed with every result
+
+    Raises InputError for counts that cannot be, or a network without capacity.
+
+    >>> from torch import nn
+    >>> from capacity.measuring import measure
+    >>> generalization(measure(nn.Linear(2, 1), (2,)), correct=6, total=8, label_bits=1.0).ratio
+    2.0
+    """
+    if not 0 <= correct <= total or total < 1:
+        raise InputError(f"correct must lie between 0 and total >= 1, found {correct} of {total}")
+    if not label_bits >= 0:
+        raise InputError(f"label_bits must be an entropy >= 0, found {label_bits}")
+    if report.capacity_bits < 1:
+        raise InputError("the network stores 0 bits: nothing to relate the correct points to")
+    layers = tuple(
+        (layer.name, correct / layer.capacity_bits, correct * label_bits / layer.capacity_bits)
+        for layer in report.layers
+        if layer.capacity_bits
+    )
+    return Generalization(
+        correct, total, report.capacity_bits, label_bits, split, classes, report.convention, layers
+    )
+
+
+def label_entropy(labels: "Sequence[int] | Tensor") -> float:
+    """H = -Σ p·log2 p of the labels' frequencies, in bits.
+
+    >>> label_entropy([0, 0, 1, 1]), label_entropy([3, 3])
+    (1.0, 0.0)
+    """
+    import numpy as np
+
+    values = np.asarray(labels).reshape(-1)
+    if values.size == 0:
+        raise InputError("labels are empty: their entropy is undefined")
+    _, counts = np.unique(values, return_counts=True)
+    return float(sum(-share * log2(share) for share in (counts / values.size).tolist())) + 0.0
+
+
+def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion.
+
+    Reference: Wilson 1927, as implemented in scipy.stats.binomtest.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)

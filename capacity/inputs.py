@@ -1,0 +1,71 @@
+"""Example inputs from shapes, and walking the nested values that modules take and return."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.errors import InputError
+
+
+def example_input(model: nn.Module, input_size: Any, *, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments for one forward pass, a batch of one.
+
+    `input_size` is the shape of one sample without the batch, (1, 28, 28); a list of such shapes for
+    several inputs; a dict from argument name to shape; or, wherever a shape may stand, an example batch
+    (a tensor, say of token ids).
+    """
+    floats = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
+    dtype = next(floats, torch.get_default_dtype())
+
+    def build(size: Any) -> Any:
+        if isinstance(size, Tensor):
+            return size.detach().to(device)
+        if _is_shape(size):
+            return torch.ones((1, *size), dtype=dtype, device=device)
+        raise InputError(
+            f"input_size must be the shape of one sample such as (3, 32, 32), a list or dict of shapes, "
+            f"or an example tensor with a batch dimension; found {size!r}"
+        )
+
+    if isinstance(input_size, Mapping):
+        return (), {name: build(size) for name, size in input_size.items()}
+    if isinstance(input_size, Sequence) and not _is_shape(input_size) and len(input_size):
+        return tuple(build(size) for size in input_size), {}
+    return (build(input_size),), {}
+
+
+def _is_shape(size: Any) -> bool:
+    whole = isinstance(size, Sequence) and len(size) > 0
+    return whole and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size)
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """`value` with every tensor replaced, through lists, tuples, mappings and dataclasses."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(item, change) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(map_tensors(item, change) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: map_tensors(getattr(value, f.name), change) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    if isinstance(value, Mapping):
+        items = {key: map_tensors(item, change) for key, item in value.items()}
+        return items if type(value) is dict else type(value)(items)  # type: ignore[call-arg]
+    return value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every distinct tensor inside `value`, in order."""
+    found: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        found.setdefault(id(tensor), tensor)
+        return tensor
+
+    map_tensors(value, note)
+    return list(found.values())

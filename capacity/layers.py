@@ -1,0 +1,101 @@
+"""Which rule applies to which module: RULES, one visible dict that a caller extends.
+
+A rule takes a module and the number of parameters it owns, by name, and returns the bits those store
+before any cap. The kind shown in a report is the rule's name. A module of a listed type counts as one
+layer, submodules included; any other module that owns parameters is "generic": its parameter count.
+
+    measure(model, (3, 32, 32), rules={**RULES, MyLayer: my_rule})
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+Rule = Callable[[nn.Module, Mapping[str, int]], int]
+
+
+def dense(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """(inputs + 1) · units bits: every weight and bias one bit (rule 2)."""
+    return sum(parameters.values())
+
+
+def convolution(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """(k·k·Cin/groups + 1) · Cout bits: weights are shared over positions, so each counts once."""
+    return sum(parameters.values())
+
+
+def normalization(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """0 bits: scale and shift fold into the neighbouring perceptron (a convention)."""
+    return 0
+
+
+def generic(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """The parameter count of a module that no rule names."""
+    return sum(parameters.values())
+
+
+RULES: Mapping[type[nn.Module], Rule] = {
+    nn.Linear: dense,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.Conv3d: convolution,
+    nn.ConvTranspose1d: convolution,
+    nn.ConvTranspose2d: convolution,
+    nn.ConvTranspose3d: convolution,
+    nn.modules.batchnorm._BatchNorm: normalization,
+    nn.modules.instancenorm._InstanceNorm: normalization,
+    nn.LayerNorm: normalization,
+    nn.RMSNorm: normalization,
+    nn.GroupNorm: normalization,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that owns parameters: its name, its rule, and the parameters it owns (elements by name)."""
+
+    name: str
+    rule: Rule
+    parameters: Mapping[str, int]
+    container: bool  # has layers of its own below it, so its output is theirs
+
+    @property
+    def kind(self) -> str:
+        return self.rule.__name__.replace("_", " ")
+
+    @property
+    def counted(self) -> bool:
+        return self.rule is not normalization
+
+
+def rule_for(module: nn.Module, rules: Mapping[type[nn.Module], Rule]) -> Rule | None:
+    """The rule of the nearest listed class of `module`, or None."""
+    return next((rules[base] for base in type(module).__mro__ if base in rules), None)
+
+
+def find_layers(
+    model: nn.Module, rules: Mapping[type[nn.Module], Rule], wanted: Callable[[str, nn.Parameter], bool]
+) -> Iterator[tuple[Layer, nn.Module]]:
+    """Every module with a parameter for which `wanted(full name, parameter)`; tied ones count once."""
+    seen: set[int] = set()
+    inside = ""
+    for name, module in model.named_modules():
+        if inside and name.startswith(inside):
+            continue
+        rule = rule_for(module, rules)
+        whole = rule is not None
+        prefix = name + "." if name else ""
+        owned = [
+            (key, parameter)
+            for key, parameter in module.named_parameters(recurse=whole)
+            if wanted(prefix + key, parameter)
+        ]
+        if owned:
+            fresh = {key: parameter.numel() for key, parameter in owned if id(parameter) not in seen}
+            seen.update(id(parameter) for _, parameter in owned)
+            below = not whole and any(True for child in module.children() for _ in child.parameters())
+            yield Layer(name, rule or generic, fresh, container=below), module
+        if whole and not name:
+            return
+        inside = prefix if whole else ""

@@ -1,0 +1,127 @@
+"""What a measurement found: a row per layer, the totals, and the convention they were read under."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class LayerCapacity:
+    """One layer. `input_bits` is the cap on it, None where it sees raw data or the convention has no cap."""
+
+    name: str
+    kind: str
+    parameters: int
+    input_bits: int | None
+    output_bits: int
+    capacity_bits: int
+    sources: tuple[str, ...] = ()  # the layers that feed it
+    note: str = ""
+
+    @property
+    def capped(self) -> bool:
+        """Whether the bits that enter, not the parameters, limit what the layer stores."""
+        return self.input_bits is not None and self.capacity_bits == self.input_bits
+
+
+@dataclass(frozen=True)
+class CapacityReport:
+    """Memory-equivalent capacity of a network, layer by layer, under a stated convention and scope."""
+
+    layers: tuple[LayerCapacity, ...]
+    convention: str
+    scope: str
+    effective: bool
+    input_size: str
+    total_parameters: int  # of the whole model, in scope or not, each tensor once
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def capacity_bits(self) -> int:
+        """Bits the network stores: the sum over its layers (rule 3)."""
+        return sum(layer.capacity_bits for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the layers in scope; with `effective`, those on a live path."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def title(self) -> str:
+        counted = "effective capacity" if self.effective else "capacity"
+        return f"Memory-equivalent {counted}, convention {self.convention!r}, scope {self.scope}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per layer, columns as the fields of LayerCapacity."""
+        import pandas as pd
+
+        columns = list(LayerCapacity.__dataclass_fields__)
+        frame = pd.DataFrame([asdict(layer) for layer in self.layers], columns=columns)
+        frame["input_bits"] = frame["input_bits"].astype("Int64")
+        return frame
+
+    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
+        """A booktabs table; the caption states convention and scope unless one is given."""
+        from pandas.io.formats.style import Styler
+
+        shown = ["name", "kind", "parameters", "input_bits", "output_bits", "capacity_bits"]
+        frame = self.to_frame()[shown].astype(object)
+        frame.loc[len(frame)] = ["total", "", self.parameters, None, None, self.capacity_bits]
+        frame.columns = [column.replace("_bits", " [bit]") for column in frame.columns]
+
+        def show(value: object) -> str:
+            return f"{value:,}".replace(",", r"\,") if isinstance(value, int) else _escape(value)
+
+        style: Styler = frame.style.format(show, na_rep="--").hide(axis="index")
+        return str(
+            style.to_latex(
+                hrules=True, column_format="llrrrr", caption=caption or _escape(self.title), label=label
+            )
+        )
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        table = Table(title=f"{self.title}\ninput {self.input_size}", title_justify="left", show_footer=True)
+        table.add_column("layer", "total", overflow="fold")
+        table.add_column("kind")
+        table.add_column("parameters", f"{self.parameters:,}", justify="right")
+        table.add_column("input [bit]", justify="right")
+        table.add_column("output [bit]", justify="right")
+        table.add_column("capacity [bit]", f"{self.capacity_bits:,}", justify="right")
+        for layer in self.layers:
+            cap = "no cap" if layer.input_bits is None else f"{layer.input_bits:,}"
+            table.add_row(
+                layer.name or "(model)",
+                layer.kind,
+                f"{layer.parameters:,}",
+                cap,
+                f"{layer.output_bits:,}",
+                f"{layer.capacity_bits:,}",
+            )
+        return "\n".join([render(table), *(f"note: {note}" for note in self.notes)])
+
+
+def render(table: object, *, width: int = 110) -> str:
+    """A rich table as plain text, without colour codes."""
+    from rich.console import Console
+
+    text = StringIO()
+    Console(file=text, width=width, force_terminal=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _escape(value: object) -> str:
+    text = str(value)
+    for character in "&%$#_{}":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def describe_scope(scope: str | Sequence[str]) -> str:
+    """The scope as printed: 'all', 'trainable', or the named modules."""
+    return scope if isinstance(scope, str) else ", ".join(scope)

@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
@@ -38,12 +37,18 @@ def _moved(tensor: Tensor, device: str) -> Tensor:
     return moved
 
 
-def bake(model: nn.Module) -> nn.Module:
-    """Fold pruning masks and parametrizations into plain parameters, in place; returns the model."""
+def fold_masks(model: nn.Module) -> nn.Module:
+    """Fold masks of `torch.nn.utils.prune` into plain parameters, in place; returns the model."""
     for module in model.modules():
         for hook in list(module._forward_pre_hooks.values()):
             if isinstance(hook, prune.BasePruningMethod):
                 prune.remove(module, hook._tensor_name)
+    return model
+
+
+def fold_parametrizations(model: nn.Module) -> nn.Module:
+    """Fold `torch.nn.utils.parametrize` parametrizations into plain parameters, in place; returns the model."""
+    for module in model.modules():
         if parametrize.is_parametrized(module):
             for key in list(getattr(module, "parametrizations", {})):
                 parametrize.remove_parametrizations(module, key)
@@ -62,5 +67,6 @@ def without_foreign_hooks(model: nn.Module) -> nn.Module:
 
 
 def evaluation_copy(model: nn.Module, *, device: str | None = None) -> nn.Module:
-    """A baked copy in evaluation mode without foreign hooks: what every measurement runs on."""
-    return bake(without_foreign_hooks(clone(model, device=device))).eval()
+    """A copy in evaluation mode, masks folded, foreign hooks gone: what every measurement runs on."""
+    copied = without_foreign_hooks(clone(model, device=device))
+    return fold_parametrizations(fold_masks(copied)).eval()

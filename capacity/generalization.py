@@ -80,13 +80,13 @@ class Generalization:
             f"({100 * self.accuracy:.2f} %, 95 % [{100 * low:.2f}, {100 * high:.2f}]), "
             f"H = {self.label_bits:.3g} bit, convention {self.convention!r}"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table()
         table.add_column("layer")
         table.add_column("rho [points/bit]", justify="right")
         table.add_column("G [bit/bit]", justify="right")
         for name, ratio, bits in [*self.layers, ("network", self.ratio, self.bits_per_bit)]:
             table.add_row(name, f"{ratio:.4g}", f"{bits:.4g}")
-        return render(table)
+        return f"{title}\n{render(table)}"
 
 
 def generalization(

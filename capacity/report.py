@@ -86,7 +86,7 @@ class CapacityReport:
     def __str__(self) -> str:
         from rich.table import Table
 
-        table = Table(title=f"{self.title}\ninput {self.input_size}", title_justify="left", show_footer=True)
+        table = Table(show_footer=True)
         table.add_column("layer", "total", overflow="fold")
         table.add_column("kind")
         table.add_column("parameters", f"{self.parameters:,}", justify="right")
@@ -103,7 +103,8 @@ class CapacityReport:
                 f"{layer.output_bits:,}",
                 f"{layer.capacity_bits:,}",
             )
-        return "\n".join([render(table), *(f"note: {note}" for note in self.notes)])
+        title = f"{self.title}\ninput {self.input_size}, {self.total_parameters:,} parameters in the whole model"
+        return "\n".join([title, render(table), *(f"note: {note}" for note in self.notes)])
 
 
 def render(table: object, *, width: int = 110) -> str:

@@ -1,0 +1,1 @@
+"""The experiments: each command is one file, run as `python -m analysis.NAME`."""

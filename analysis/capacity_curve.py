@@ -1,0 +1,436 @@
+"""Accuracy and generalization ratio of a network as it is squeezed, beside a control that is not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.lab.commands import execute
+from capacity.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from analysis.lab.datasets import DataSet
+    from analysis.lab.progress import Advance
+    from analysis.lab.records import RunFolder
+    from compression.training import Training
+
+CRITERIA = ("l1", "l2", "reservoir", "random")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train, test, measure the capacity, squeeze, retrain; again, for several criteria and seeds."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    data: str = "data"
+    """Folder where torchvision's data sets lie, or are downloaded to."""
+    model: str = "mlp"
+    """mlp, lenet300, lenet5, vgg16, torchvision:NAME or package.module:factory."""
+    criterion: tuple[Literal["l1", "l2", "reservoir", "random"], ...] = ("l1",)
+    """What to squeeze by; several are drawn together."""
+    center: Literal["mean", "zero"] = "mean"
+    """What L1 and L2 measure a weight's deviation from: the layer's mean, or zero."""
+    amount: int | float = 0.3
+    """How much to squeeze each time: an int counts units in each layer, a float is the fraction left."""
+    unit: Literal["neuron", "weight"] = "neuron"
+    """Squeeze whole neurons or single weights."""
+    scope: Literal["layer", "global"] = "layer"
+    """Whether the amount holds for each layer or for all of them together."""
+    layers: tuple[str, ...] = ()
+    """Layers to squeeze; by default all dense and convolutional ones but the last."""
+    iterations: int = 6
+    """How often to squeeze."""
+    seeds: int = 3
+    """How many trials, each with its own initial weights and order of the data."""
+    epochs: int = 30
+    """Epochs of training before the first squeeze."""
+    retrain_epochs: int = 10
+    """Epochs of training after each squeeze."""
+    batch_size: int = 128
+    """Samples in a batch."""
+    learning_rate: float = 0.05
+    """Highest learning rate; it warms up over the first epoch and anneals to zero."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum 0.9, or AdamW."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    patience: int | None = None
+    """Stop a training after this many epochs without a better validation error."""
+    neuron_dropout: int = 0
+    """Neurons of the first squeezed layer that each training batch silences at random."""
+    augment: bool = False
+    """Random crops and flips of the training pictures."""
+    convention: Literal["previous", "running", "uncapped"] = "previous"
+    """How a layer's capacity is capped by what feeds it."""
+    pretrained: bool = False
+    """Start from ImageNet weights where the network has them."""
+    cache_features: bool = False
+    """Compute the frozen part of the network once and keep its output on disk."""
+    image_size: int = 224
+    """Side in pixels to which pictures of differing sizes are brought."""
+    limit: int | None = None
+    """Use only this many training and test samples."""
+    output: str = ""
+    """Run folder; by default runs/capacity_curve-DATASET-MODEL-HASH, resumed if it exists."""
+    smoke: bool = False
+    """A quick pass through everything: few samples, two squeezes, one seed, one epoch."""
+    preset: Literal["default", "paper"] = "default"
+    """paper: report A at full size (VGG16 head on MNIST, six squeezes of 100 neurons)."""
+
+
+PRESETS = {
+    "default": Config(),
+    "paper": Config(
+        dataset="mnist", model="vgg16", amount=100, layers=("classifier.0",), neuron_dropout=100,
+        epochs=10, retrain_epochs=10, learning_rate=0.01, pretrained=True, cache_features=True, preset="paper",
+    ),
+}  # fmt: skip
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per seed, criterion (and the control) and step; resumes from the run folder."""
+    import pandas as pd
+
+    from analysis.lab.progress import progress
+
+    _check(config)
+    config = _smoke(config) if config.smoke else config
+    experiment = _Experiment(config)
+    folder = folder_of(config)
+    epochs = config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
+    rows: list[dict[str, Any]] = []
+    with progress(config.seeds * epochs, "epochs") as advance:
+        experiment.prepare(folder, advance)
+        for seed in range(config.seeds):
+            rows += experiment.trial(seed, folder, advance)
+    folder.save_frame(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
+
+
+def folder_of(config: Config) -> "RunFolder":
+    """The run folder of these settings."""
+    from analysis.lab.records import open_run
+
+    config = _smoke(config) if config.smoke else config
+    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
+    return open_run("capacity_curve", config, name=f"{data}-{model}")
+
+
+def _check(config: Config) -> None:
+    for name in ("seeds", "epochs", "retrain_epochs", "batch_size", "image_size"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    if config.iterations < 0 or config.neuron_dropout < 0:
+        raise InputError("iterations and neuron_dropout must not be negative")
+    if not config.criterion:
+        raise unknown("criterion", "", CRITERIA)
+
+
+def _smoke(config: Config) -> Config:
+    small = min(config.limit or 256, 256)
+    return replace(config, seeds=1, epochs=1, retrain_epochs=1, iterations=min(config.iterations, 2), limit=small)
+
+
+class _Experiment:
+    """What all trials share: the data, and how to train and score."""
+
+    def __init__(self, config: Config) -> None:
+        import torch
+
+        from analysis.lab.datasets import load
+        from analysis.lab.models import create
+        from capacity import label_entropy, measure
+        from compression.masks import prunable
+
+        self.config = config
+        data = load(config.dataset, data=config.data, image_size=config.image_size)
+        if config.limit is not None:
+            data = data.map(lambda split: split.take(slice(0, config.limit)))
+        self.data: DataSet = data
+        self.label_bits = label_entropy(data.test.labels)
+        self.picture_size = data.input_size
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the frozen part is the same in every trial
+            network = create(
+                config.model, input_size=data.input_size, classes=len(data.classes), pretrained=config.pretrained
+            )
+        measure(network, data.input_size)  # refuses a network that cannot take this data
+        self.frozen: nn.Module | None = None
+        if config.cache_features:
+            from analysis.lab.features import split_frozen
+
+            self.frozen, network = split_frozen(network)
+        self.layers = list(prunable(network, config.layers or None))
+        if not self.layers:
+            raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
+        self.dropout = {self.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
+        self._rehearse(network)
+
+    def _rehearse(self, network: "nn.Module") -> None:
+        """All squeezes in a row, so that an impossible amount is refused before the first training."""
+        from compression.criteria import Random
+        from compression.pruning import prune
+
+        config = self.config
+        for _ in range(config.iterations):
+            network = prune(
+                network, Random(), amount=config.amount, unit=config.unit, scope=config.scope, layers=self.layers
+            ).model
+
+    def prepare(self, folder: "RunFolder", advance: "Advance") -> None:
+        """Replace pictures by cached features where the network's frozen part is to run only once."""
+        import torch
+
+        if self.frozen is not None:
+            from analysis.lab.features import cached_features
+
+            advance(doing="features of the frozen part")
+            self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
+        elif torch.cuda.is_available():
+            self.data = self.data.map(lambda split: split.to("cuda"))
+
+    def trial(self, seed: int, folder: "RunFolder", advance: "Advance") -> list[dict[str, Any]]:
+        """All steps of all criteria and of the control, from one trained network."""
+        from compression.squeezing import squeeze
+
+        config, rows = self.config, []
+        home = folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: training")
+        base = self._trained(seed, home / "trained.safetensors", advance)
+        for name in (*config.criterion, "control"):
+            advance(doing=f"seed {seed}: {name}")
+            steps = squeeze(
+                base,
+                _criterion(name, config, seed),
+                amount=config.amount,
+                iterations=config.iterations,
+                retrain=lambda model: self._fit(model, seed, config.retrain_epochs, advance),
+                evaluate=self._score,
+                directory=home / name,
+                unit=config.unit,
+                scope=config.scope,
+                layers=self.layers,
+            )
+            for step in steps:
+                if step.resumed and step.index:
+                    advance(config.retrain_epochs)
+                facts = {"seed": seed, "criterion": name, "step": step.index}
+                amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
+                rows.append(facts | amounts | dict(step.metrics))
+        return rows
+
+    def _network(self, seed: int) -> "nn.Module":
+        import torch
+
+        from analysis.lab.models import create
+
+        config = self.config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = create(
+                config.model,
+                input_size=self.picture_size,
+                classes=len(self.data.classes),
+                pretrained=config.pretrained,
+            )
+        if self.frozen is not None:
+            from analysis.lab.features import split_frozen
+
+            _, network = split_frozen(network)
+        return network
+
+    def _trained(self, seed: int, path: Any, advance: "Advance") -> "nn.Module":
+        """The network of this seed trained before any squeeze; from disk where that was done."""
+        from compression.checkpoints import load_model, save_model
+
+        network = self._network(seed)
+        if path.exists():
+            advance(self.config.epochs)
+            return load_model(network, path).eval()
+        trained = self._fit(network, seed, self.config.epochs, advance)
+        save_model(trained, path)
+        return trained
+
+    def _fit(self, model: "nn.Module", seed: int, epochs: int, advance: "Advance") -> "nn.Module":
+        from compression.batches import CropAndFlip
+        from compression.training import fit
+
+        config = self.config
+        augment = CropAndFlip() if config.augment else None
+        batches = self.data.train.batches(config.batch_size, shuffle=True, augment=augment, seed=seed)
+        fitted = fit(
+            model,
+            batches,
+            settings=self._settings(seed, epochs),
+            validation=self.data.validation.batches(1000) if config.patience is not None else None,
+            progress=lambda epoch, epochs: advance(1),
+        )
+        advance(epochs - len(fitted.history))
+        return fitted.model
+
+    def _settings(self, seed: int, epochs: int) -> "Training":
+        from compression.training import Training
+
+        config = self.config
+        return Training(
+            epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
+            weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
+            neuron_dropout=self.dropout, seed=seed,
+        )  # fmt: skip
+
+    def _score(self, model: "nn.Module") -> dict[str, Any]:
+        """Everything measured at a step; the test split is touched here, once."""
+        from capacity import generalization, measure
+        from compression.training import evaluate
+
+        config = self.config
+        validation = evaluate(model, self.data.validation.batches(1000))
+        test = evaluate(model, self.data.test.batches(1000))
+        report = measure(
+            model, self.data.input_size, convention=config.convention, scope="trainable", effective=True
+        )
+        used = generalization(
+            report, correct=test.correct, total=test.total, label_bits=self.label_bits, classes=test.classes
+        )
+        return test.to_dict() | {
+            "validation_top1_error": validation.top1_error,
+            "capacity_bits": report.capacity_bits,
+            "live_parameters": report.parameters,
+            "total_parameters": report.total_parameters,
+            "points_per_bit": used.ratio,
+            "bits_per_bit": used.bits_per_bit,
+            "convention": report.convention,
+        }
+
+
+def _criterion(name: str, config: Config, seed: int) -> Any:
+    from compression.criteria import L1, L2, Random, Reservoir
+
+    made = {
+        "l1": L1(config.center), "l2": L2(config.center),
+        "reservoir": Reservoir(seed), "random": Random(seed), "control": None,
+    }  # fmt: skip
+    return made[name]
+
+
+def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Mean and 95 % interval over seeds of each step, and the paired difference to the control."""
+    from analysis.lab.statistics import paired_difference, summarize
+
+    columns = ["capacity_bits", "correct", "top1_error", "points_per_bit", "bits_per_bit", "kappa"]
+    means = summarize(frame, ["criterion", "step"], columns)
+    against = paired_difference(frame, "top1_error", against="control")
+    return means.merge(against, on=["criterion", "step"], how="left")
+
+
+def table(frame: "pd.DataFrame") -> str:
+    """The summary as text."""
+    from rich.table import Table
+
+    from capacity.report import render
+
+    shown = Table()
+    for column in ("criterion", "step", "capacity [bit]", "correct", "top-1 error [%]", "rho [points/bit]", "G [bit/bit]", "kappa", "error - control [points]"):
+        shown.add_column(column, justify="left" if column == "criterion" else "right")
+    for row in summary(frame).to_dict("records"):
+        shown.add_row(
+            row["criterion"], str(row["step"]),
+            _with_interval(row, "capacity_bits", ",.0f"), _with_interval(row, "correct", ",.1f"),
+            _with_interval(row, "top1_error", ".2f", 100), _with_interval(row, "points_per_bit", ".3g"),
+            _with_interval(row, "bits_per_bit", ".3g"), _with_interval(row, "kappa", ".4f"),
+            _with_interval(row, "top1_error_difference", "+.2f", 100),
+        )  # fmt: skip
+    return render(shown, width=150)
+
+
+def _with_interval(row: dict[str, Any], name: str, style: str, factor: float = 1) -> str:
+    mean, half = row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor
+    if mean != mean:
+        return ""
+    return f"{mean:{style}}" + (f" ± {half:{style.lstrip('+')}}" if half == half and half else "")
+
+
+def headline(frame: "pd.DataFrame") -> list[str]:
+    """What the run says, in a sentence per criterion."""
+    means = summary(frame).set_index(["criterion", "step"])
+    total, classes = int(frame["total"].iloc[0]), int(frame["classes"].iloc[0])
+    lines = [
+        f"N out of {total:,} test points, {classes} classes, {frame['seed'].nunique()} seeds, "
+        f"convention {frame['convention'].iloc[0]!r}; ± is a 95 % interval of the mean over seeds"
+    ]
+    last = int(frame["step"].max())
+    for name in frame["criterion"].unique():
+        if name == "control" or last == 0:
+            continue
+        first, end = means.loc[(name, 0)], means.loc[(name, last)]
+        gap = _with_interval(end.to_dict(), "top1_error_difference", "+.2f", 100)
+        lines.append(
+            f"{name}: after {last} squeezes {end['capacity_bits_mean'] / first['capacity_bits_mean']:.1%} of the "
+            f"capacity is left, top-1 error is {gap} points from the control's, and every bit carries "
+            f"{end['points_per_bit_mean'] / first['points_per_bit_mean']:.2f} times the points it did"
+        )
+    return lines
+
+
+def plot(frame: "pd.DataFrame") -> "Figure":
+    """Correct points and rho against capacity, mean and interval over seeds, control beside them."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    from analysis.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure, thousands
+
+    means = summary(frame)
+    names = list(frame["criterion"].unique())
+    colour = colours(names)
+    figure, (left, right) = new_figure(PAGE_INCHES, 2.6, ncols=2, sharex=True)
+    squeezed = means[means["criterion"] == names[0]][["step", "capacity_bits_mean"]]
+    squeezed = squeezed.rename(columns={"capacity_bits_mean": "squeezed_bits"})
+    for place, name in enumerate(names):
+        rows = means[means["criterion"] == name].merge(squeezed, on="step")
+        control = name == "control"
+        label = "control: not squeezed, trained as long" if control else f"squeezed by {name}"
+        style = {"color": colour[name], "label": label, "marker": "x" if control else MARKERS[place % 6]}
+        style |= {"linestyle": "--"} if control else {}
+        x = "squeezed_bits" if control else "capacity_bits_mean"
+        interval_line(left, rows, x, "correct", **style)
+        interval_line(right, rows, x, "points_per_bit", **style)
+    total = int(frame["total"].iloc[0])
+    left.set(ylabel=f"correct test points (of {total:,})")
+    right.set(ylabel="generalization ratio ρ [points/bit]")
+    for axes in (left, right):
+        axes.set_xlabel(f"capacity [bit], convention “{frame['convention'].iloc[0]}”  (squeezed →)")
+        axes.invert_xaxis()
+        axes.xaxis.set_major_formatter(FuncFormatter(thousands()))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    right.set_ylim(bottom=0)
+    left.legend(loc="lower left", frameon=True)
+    seeds = frame["seed"].nunique()
+    figure.suptitle(f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed", fontsize=8)
+    return figure
+
+
+def start(config: Config) -> None:
+    """Run, print the table, write the figure and the table beside the results."""
+    from analysis.figures import save_figure
+    from analysis.tables import to_booktabs
+
+    frame = run(config)
+    folder = folder_of(config)
+    print(table(frame))
+    print("\n".join(headline(frame)))
+    means = summary(frame)
+    folder.save_frame(means, "summary.csv")
+    folder.save_text(to_booktabs(means, caption=headline(frame)[0]), "table.tex")
+    figure = save_figure(plot(frame), folder.path, "capacity_curve")
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, PRESETS, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

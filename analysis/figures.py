@@ -1,0 +1,77 @@
+"""One visual language for every figure: colour-blind safe, 8 pt, column widths, PDF and PNG."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compression.checkpoints import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_INCHES = 3.5
+PAGE_INCHES = 7.16
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def new_figure(width_inches: float, height_inches: float, **options: Any) -> "tuple[Figure, Any]":
+    """A figure and its axes in the house style; options as for `plt.subplots`."""
+    import matplotlib
+    import seaborn as sns
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    small = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7}
+    ticks = {"xtick.labelsize": 7, "ytick.labelsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4}
+    lines = {"lines.linewidth": 1.2, "lines.markersize": 3.5, "pdf.fonttype": 42, "savefig.dpi": 300}
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=small | ticks | lines)
+    return plt.subplots(
+        figsize=(width_inches, height_inches), layout="constrained", **options
+    )  # fmt: skip
+
+
+def save_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
+    """Write NAME.pdf (fonts embedded) and NAME.png; the same figure gives the same bytes."""
+    import matplotlib.pyplot as plt
+
+    paths = []
+    for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        path = folder / f"{name}.{ending}"
+
+        def write(beside: Path, kind: str = ending, facts: dict[str, None] = metadata) -> None:
+            figure.savefig(beside, format=kind, metadata=facts)
+
+        write_whole(path, write)
+        paths.append(path)
+    plt.close(figure)
+    return paths
+
+
+def colours(names: list[str]) -> dict[str, Any]:
+    """A colour-blind safe colour for each name; the control is always grey."""
+    import seaborn as sns
+
+    others = [name for name in names if name != "control"]
+    chosen = dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))
+    return chosen | ({"control": (0.45, 0.45, 0.45)} if "control" in names else {})
+
+
+def interval_line(axes: "Axes", frame: "pd.DataFrame", x: str, y: str, **style: Any) -> None:
+    """Mean and 95 % interval over the repeats at each x: columns x, y_mean, y_half_width."""
+    half = frame[f"{y}_half_width"].fillna(0)
+    axes.errorbar(frame[x], frame[f"{y}_mean"], yerr=half, capsize=2, elinewidth=0.8, **style)
+
+
+def thousands() -> Callable[[float, int], str]:
+    """Tick labels such as 5k, 20k, 1.5M."""
+
+    def label(value: float, place: int) -> str:
+        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:g}{letter}"
+        return f"{value:g}"
+
+    return label

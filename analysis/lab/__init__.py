@@ -1,0 +1,1 @@
+"""What the commands share: data sets, models, run folders, progress."""

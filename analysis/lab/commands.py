@@ -1,0 +1,42 @@
+"""From a Config dataclass to a command: presets, clear one-line errors, exit codes."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from capacity.errors import InputError, unknown
+
+C = TypeVar("C")
+
+
+def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:
+    """The settings from the command line; options given explicitly override those of `--preset NAME`."""
+    import tyro
+
+    chosen = "default"
+    for place, argument in enumerate(arguments):
+        if argument.startswith("--preset"):
+            _, _, value = argument.partition("=")
+            chosen = value or next(iter(arguments[place + 1 : place + 2]), "")
+    if chosen not in presets:
+        raise unknown("preset", chosen, presets)
+    return tyro.cli(config, default=presets[chosen], args=list(arguments))
+
+
+def execute(
+    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str] | None = None
+) -> None:
+    """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line."""
+    try:
+        start(parse(config, presets, sys.argv[1:] if arguments is None else arguments))
+    except InputError as error:
+        _stop(f"error: {error}", 2)
+    except OSError as error:
+        _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
+
+
+def _stop(message: str, code: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

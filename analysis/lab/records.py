@@ -1,0 +1,103 @@
+"""Run folders: settings, environment, tidy results; a folder never mixes two runs."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capacity.errors import InputError
+from compression.checkpoints import load_json, save_json, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGES = ("deepcapacity", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "accelerate")
+NOT_SETTINGS = ("output", "data")  # where things lie does not change what comes out
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run: config.json, environment.json, results.csv and what the command adds."""
+
+    path: Path
+
+    def save_frame(self, frame: "pd.DataFrame", name: str = "results.csv") -> Path:
+        """Write a tidy table; floats keep every bit."""
+        path = self.path / name
+        write_whole(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+        return path
+
+    def save_text(self, text: str, name: str) -> Path:
+        path = self.path / name
+        write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        return path
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """The settings that differ from the defaults: what identifies a run, also after options are added."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    default = json.loads(json.dumps(dataclasses.asdict(type(config)())))
+    return {key: value for key, value in plain.items() if value != default[key] and key not in NOT_SETTINGS}
+
+
+def open_run(command: str, config: Any, *, name: str) -> RunFolder:
+    """The run folder of these settings, new or to be resumed: `config.output`, or runs/COMMAND-NAME-HASH.
+
+    Raises InputError if the folder holds a run with other settings, OSError if it cannot be written.
+    """
+    settings = {"command": command, "settings": settings_of(config)}
+    mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    path = Path(config.output) if config.output else Path("runs") / f"{command}-{name}-{mark}"
+    kept = path / "config.json"
+    if kept.exists():
+        found = load_json(kept)
+        if {key: found.get(key) for key in settings} != settings:
+            theirs = json.dumps(found.get("settings"), sort_keys=True)
+            raise InputError(
+                f"output folder {path} holds another run ({found.get('command')} with {theirs}); "
+                f"choose another --output or remove it"
+            )
+    else:
+        if path.exists() and any(path.iterdir()):
+            raise InputError(f"output folder {path} is not empty and holds no run; choose another --output")
+        save_json(path / "environment.json", environment())
+        save_json(kept, settings | {"all_settings": json.loads(json.dumps(dataclasses.asdict(config)))})
+    return RunFolder(path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, device and commit that produced a run."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    cuda = torch.cuda.is_available()
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "packages": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,39 @@
+"""Means and intervals over seeds, paired where the same seeds were used."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def half_width(values: "pd.Series", confidence: float = 0.95) -> float:
+    """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
+    import numpy as np
+    from scipy.stats import t
+
+    count = len(values)
+    if count < 2:
+        return float("nan")
+    return float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+
+
+def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.DataFrame":
+    """For each group the mean and the half-width of its 95 % interval: NAME_mean, NAME_half_width."""
+    grouped = frame.groupby(by, sort=False)
+    parts = {}
+    for column in columns:
+        parts[f"{column}_mean"] = grouped[column].mean()
+        parts[f"{column}_half_width"] = grouped[column].apply(half_width)
+    import pandas as pd
+
+    return pd.DataFrame(parts).reset_index()
+
+
+def paired_difference(frame: "pd.DataFrame", column: str, *, against: str) -> "pd.DataFrame":
+    """Mean difference of each criterion to `against` over the same seeds and steps, with its interval."""
+    keys = ["seed", "step"]
+    reference = frame[frame["criterion"] == against][[*keys, column]]
+    others = frame[frame["criterion"] != against]
+    both = others.merge(reference, on=keys, suffixes=("", "_reference"))
+    both[f"{column}_difference"] = both[column] - both[f"{column}_reference"]
+    return summarize(both, ["criterion", "step"], [f"{column}_difference"])

@@ -1,0 +1,106 @@
+"""Data as tensors on the device: batches are slices, not a Python loop over samples."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from capacity.errors import InputError
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass
+class TensorBatches:
+    """Iterates (inputs, targets) batches; a new seeded order and augmentation each epoch.
+
+    Parameters
+    ----------
+    inputs: (N, ...) uint8 pictures, floats, or a memory-mapped numpy array of floats
+    targets: (N,) class indices
+    mean, std: per channel, in the units of pictures scaled to [0, 1]; uint8 inputs only
+    augment: (batch, generator) -> batch, applied to a whole normalized batch at once
+    seed: of the order and the augmentation; the same seed and epoch give the same batches
+    """
+
+    inputs: Tensor | np.ndarray
+    targets: Tensor
+    batch_size: int = 128
+    shuffle: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: Augment | None = None
+    seed: int = 0
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets) or len(self.targets) == 0:
+            raise InputError(
+                f"inputs and targets must have the same length of at least 1, "
+                f"found {len(self.inputs)} and {len(self.targets)}"
+            )
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, found {self.batch_size}")
+        if self.mean:
+            shape = (1, len(self.mean), *[1] * (self.inputs.ndim - 2))
+            std = torch.tensor(self.std).view(shape)
+            self._scale = self._on_device(1 / (255 * std))
+            self._shift = self._on_device(-torch.tensor(self.mean).view(shape) / std)
+
+    def __len__(self) -> int:
+        return -(-len(self.targets) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        count = len(self.targets)
+        order = torch.randperm(count, generator=generator) if self.shuffle else None
+        for start in range(0, count, self.batch_size):
+            stop = min(count, start + self.batch_size)
+            rows = slice(start, stop) if order is None else order[start:stop]
+            batch = self._take(rows)
+            if self.augment is not None:
+                batch = self.augment(batch, generator)
+            yield batch, self.targets[rows]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and augmentation of the next pass."""
+        self.epoch = epoch
+
+    def _take(self, rows: slice | Tensor) -> Tensor:
+        if isinstance(self.inputs, np.ndarray):
+            index = rows if isinstance(rows, slice) else rows.numpy()
+            return torch.from_numpy(np.array(self.inputs[index], dtype=np.float32))
+        batch = self.inputs[rows]
+        if batch.dtype != torch.uint8:
+            return batch
+        batch = batch.to(torch.float32)
+        return batch.mul_(self._scale).add_(self._shift) if self.mean else batch.div_(255)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor if isinstance(self.inputs, np.ndarray) else tensor.to(self.inputs.device)
+
+
+@dataclass(frozen=True)
+class CropAndFlip:
+    """Random crop after zero padding, and horizontal flip, for a whole batch of pictures at once."""
+
+    padding: int = 4
+    flip: bool = True
+
+    def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        count, _, height, width = batch.shape
+        reach = 2 * self.padding + 1
+        down, right = torch.randint(reach, (2, count), generator=generator)
+        columns = torch.arange(width).expand(count, -1)
+        if self.flip:
+            flipped = torch.rand(count, generator=generator) < 0.5
+            columns = torch.where(flipped[:, None], columns.flip(1), columns)
+        rows = (torch.arange(height) + down[:, None]).to(batch.device)
+        columns = (columns + right[:, None]).to(batch.device)
+        padded = F.pad(batch, [self.padding] * 4)
+        which = torch.arange(count, device=batch.device)[:, None, None]
+        return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)

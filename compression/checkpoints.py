@@ -1,0 +1,85 @@
+"""Weights as safetensors and facts as JSON; written beside, flushed and renamed, so never half-written."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from capacity.errors import InputError
+from compression.masks import Masks, apply_masks
+
+
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a neighbouring temporary path, flush it to disk and rename it to `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_json(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON; floats keep every bit."""
+    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def load_json(path: str | Path) -> dict[str, Any]:
+    """Read what save_json wrote; raises InputError naming the file if it is damaged."""
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
+
+
+def save_model(model: nn.Module, path: str | Path) -> None:
+    """Write a model's state dict, masks included, as safetensors; tied tensors once."""
+    from safetensors.torch import save_model as save
+
+    write_whole(path, lambda beside: save(model, str(beside)))
+
+
+def load_model(model: nn.Module, path: str | Path) -> nn.Module:
+    """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
+
+    Raises InputError for a damaged file and for weights of another architecture. Nothing in the file is
+    executed.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from safetensors.torch import load_model as load
+
+    try:
+        if not any(key.endswith("_mask") for key in model.state_dict()):
+            masks: Masks = {
+                key.removesuffix("_mask"): tensor.bool()
+                for key, tensor in load_file(path).items()
+                if key.endswith("_mask")
+            }
+            apply_masks(model, masks)
+        load(model, str(path))
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
+    except RuntimeError as error:
+        raise InputError(f"{path} holds another architecture: {' '.join(str(error).split())[:300]}") from error
+    return model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a model's state dict: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().data if values.numel() else b"")
+    return digest.hexdigest()

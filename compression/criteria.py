@@ -1,0 +1,117 @@
+"""What to prune first. A criterion either scores weights (the lowest go first) or samples units.
+
+Any callable weight -> scores of the same shape serves as a criterion, `torch.abs` for example.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from capacity.errors import unknown
+
+Center = Literal["mean", "zero"]
+Scorer = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A criterion that picks units without looking at the weights."""
+
+    def choose(self, count: int, amount: int) -> np.ndarray:
+        """`amount` distinct indices out of range(count)."""
+
+
+Criterion = Scorer | Sampler
+
+
+def _deviation(weight: Tensor, center: str) -> Tensor:
+    if center == "mean":
+        return weight - weight.mean()
+    if center == "zero":
+        return weight
+    raise unknown("center", center, ["mean", "zero"])
+
+
+@dataclass(frozen=True)
+class L1:
+    """|w - center|, weight by weight; a neuron scores the sum over its weights.
+
+    center: "mean" of the layer's weights, as in the report this package grew out of, or "zero", which is
+    the field's magnitude pruning.
+
+    >>> import torch
+    >>> L1(center="zero")(torch.tensor([-2.0, 1.0])).tolist()
+    [2.0, 1.0]
+    """
+
+    center: Center = "mean"
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return _deviation(weight, self.center).abs()
+
+
+@dataclass(frozen=True)
+class L2:
+    """(w - center)², weight by weight; ranks single weights as L1 does, neurons differently.
+
+    >>> import torch
+    >>> L2(center="zero")(torch.tensor([-2.0, 1.0])).tolist()
+    [4.0, 1.0]
+    """
+
+    center: Center = "mean"
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return _deviation(weight, self.center).square()
+
+
+def _generator(seed: int, count: int, amount: int) -> np.random.Generator:
+    """A stream of its own for each candidate count, so that successive rounds do not repeat a pattern."""
+    return np.random.default_rng((seed, count, amount))
+
+
+@dataclass(frozen=True)
+class Random:
+    """A uniform sample without replacement, by permutation.
+
+    >>> sorted(Random(seed=1).choose(4, 4).tolist())
+    [0, 1, 2, 3]
+    """
+
+    seed: int = 0
+
+    def choose(self, count: int, amount: int) -> np.ndarray:
+        """`amount` distinct indices out of range(count), each subset equally likely."""
+        return _generator(self.seed, count, amount).permutation(count)[:amount]
+
+
+@dataclass(frozen=True)
+class Reservoir:
+    """A uniform sample in one pass over the units, holding only the sample: algorithm R.
+
+    Unit i replaces a random member of the reservoir with probability amount / (i + 1). The draws are
+    made in blocks; within a block the last replacement of a place is the one that stays.
+
+    Reference: Vitter 1985, "Random Sampling with a Reservoir", ACM TOMS 11(1), algorithm R.
+
+    >>> sorted(Reservoir(seed=1).choose(4, 4).tolist())
+    [0, 1, 2, 3]
+    """
+
+    seed: int = 0
+
+    def choose(self, count: int, amount: int) -> np.ndarray:
+        """`amount` distinct indices out of range(count), each subset equally likely."""
+        generator = _generator(self.seed, count, amount)
+        reservoir = np.arange(amount)
+        for start in range(amount, count, 1 << 20):
+            arriving = np.arange(start, min(count, start + (1 << 20)))
+            places = generator.integers(0, arriving + 1)
+            enters = places < amount
+            # The last arrival at a place is the first one seen from the end.
+            taken, last = np.unique(places[enters][::-1], return_index=True)
+            reservoir[taken] = arriving[enters][::-1][last]
+        return reservoir

@@ -1,0 +1,50 @@
+"""Neuron dropout: a fixed number of a layer's neurons, new ones each batch, silenced while training."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from capacity.errors import InputError
+from compression.masks import prunable
+
+
+@contextmanager
+def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 0) -> Iterator[None]:
+    """Within it, each training batch of `model` runs with `amounts[layer]` neurons of each layer silenced.
+
+    Their outputs are zero for the batch and the others scaled by n / (n - amount), so evaluation needs
+    no correction (Srivastava et al. 2014, inverted). Gradients flow through the others: the layer learns.
+
+    Raises InputError for unknown layers and for amounts that are not in [0, neurons - 1].
+    """
+    layers = prunable(model, amounts)
+    generator = torch.Generator().manual_seed(seed)
+    handles = []
+    for name, module in layers.items():
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        neurons, amount = weight.shape[0], amounts[name]
+        if not 0 <= amount < neurons:
+            raise InputError(f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}")
+        handles.append(module.register_forward_hook(_silence(neurons, amount, generator)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _silence(neurons: int, amount: int, generator: torch.Generator):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
+        if not module.training or amount == 0:
+            return None
+        scale = torch.full((neurons,), neurons / (neurons - amount), dtype=output.dtype)
+        scale[torch.randperm(neurons, generator=generator)[:amount]] = 0
+        channel = -1 if isinstance(module, nn.Linear) else 1
+        shape = [1] * output.dim()
+        shape[channel] = neurons
+        return output * scale.to(output.device).view(shape)
+
+    return hook

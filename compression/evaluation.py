@@ -1,0 +1,109 @@
+"""evaluate(): top-1 and top-5 error, Cohen's kappa and loss of a classifier."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from capacity.errors import InputError
+from capacity.generalization import wilson_interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a classifier on one split; errors as fractions. `top5_error` is None below six classes."""
+
+    correct: int
+    total: int
+    classes: int
+    top1_error: float
+    top5_error: float | None
+    kappa: float
+    cross_entropy_nats: float
+
+    @property
+    def top1_error_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the top-1 error."""
+        return wilson_interval(self.total - self.correct, self.total)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = self.top1_error_interval
+        top5 = "" if self.top5_error is None else f", top-5 error {100 * self.top5_error:.2f} %"
+        return (
+            f"top-1 error {100 * self.top1_error:.2f} % (95 % [{100 * low:.2f}, {100 * high:.2f}], "
+            f"{self.correct:,} of {self.total:,} correct){top5}, kappa {self.kappa:.4f}, "
+            f"cross-entropy {self.cross_entropy_nats:.4f} nats"
+        )
+
+
+def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+    """Score a classifier that maps (B, ...) inputs to (B, classes) logits.
+
+    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in.
+
+    Raises InputError for no data, for labels outside the model's classes, and for outputs that are not
+    logits.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            return _score(model, data, device)
+    finally:
+        model.train(was_training)
+
+
+def _score(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Evaluation:
+    confusion, top5, loss = None, 0, 0.0
+    for inputs, targets in data:
+        targets = targets.to(device)
+        logits = model(inputs.to(device)).float()
+        if logits.dim() != 2:
+            raise InputError(f"a classifier must return (batch, classes) logits, found {tuple(logits.shape)}")
+        classes = logits.shape[1]
+        if int(targets.min()) < 0 or int(targets.max()) >= classes:
+            raise InputError(
+                f"labels run from {int(targets.min())} to {int(targets.max())}, "
+                f"but the model has {classes} outputs"
+            )
+        loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+        pairs = torch.bincount(targets * classes + logits.argmax(1), minlength=classes**2)
+        confusion = pairs if confusion is None else confusion + pairs
+        if classes > 5:
+            top5 += int((logits.topk(5, dim=1).indices == targets[:, None]).sum())
+    if confusion is None:
+        raise InputError("there is no data to evaluate on")
+    table = confusion.view(classes, classes)
+    total, correct = int(table.sum()), int(table.diag().sum())
+    return Evaluation(
+        correct=correct,
+        total=total,
+        classes=classes,
+        top1_error=1 - correct / total,
+        top5_error=1 - top5 / total if classes > 5 else None,
+        kappa=cohen_kappa(table),
+        cross_entropy_nats=loss / total,
+    )
+
+
+def cohen_kappa(confusion: Tensor) -> float:
+    """Cohen's kappa = (po - pe) / (1 - pe) of a (classes, classes) table of counts.
+
+    po is the observed agreement, pe the one expected by chance; 0.0 where chance agreement is certain.
+
+    Reference: Cohen 1960, "A coefficient of agreement for nominal scales", equation 1.
+
+    >>> round(cohen_kappa(torch.tensor([[20, 5], [10, 15]])), 10)
+    0.4
+    """
+    counts = confusion.double()
+    total = counts.sum()
+    observed = counts.diag().sum() / total
+    expected = (counts.sum(0) * counts.sum(1)).sum() / total**2
+    return float((observed - expected) / (1 - expected)) if expected < 1 else 0.0

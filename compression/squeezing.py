@@ -1,0 +1,157 @@
+"""squeeze(): compress, retrain, measure, and again: a generator of steps that resumes where it stopped."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from torch import nn
+
+from capacity.cloning import clone
+from capacity.errors import InputError
+from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model
+from compression.criteria import Criterion
+from compression.masks import density, masks_of
+from compression.pruning import Scope, Unit, prune
+from compression.training import Fitted
+
+Retrain = Callable[[nn.Module], nn.Module | Fitted]
+Evaluate = Callable[[nn.Module], Any]
+
+
+class PruneOptions(TypedDict, total=False):
+    """What `prune` takes besides the criterion and the amount."""
+
+    unit: Unit
+    scope: Scope
+    layers: Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step. Step 0 is the model as given; step i has been squeezed i times.
+
+    `requested` and `achieved` as in PruneResult (0 at step 0 and in a control); `metrics` is what
+    `evaluate` returned; `resumed` says that it was read from the directory.
+    """
+
+    index: int
+    model: nn.Module
+    requested: int | float
+    achieved: int | float
+    density: float
+    metrics: Mapping[str, Any]
+    resumed: bool
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            f"{key} {value:.6g}" for key, value in self.metrics.items() if isinstance(value, int | float)
+        )
+        return f"step {self.index}: achieved {self.achieved:g}, density {self.density:.4f}, {shown}"
+
+
+def squeeze(
+    model: nn.Module,
+    criterion: Criterion | None,
+    *,
+    amount: int | float,
+    iterations: int,
+    retrain: Retrain,
+    evaluate: Evaluate,
+    directory: str | os.PathLike[str] | None = None,
+    **pruning: Unpack[PruneOptions],
+) -> Iterator[Step]:
+    """Prune by `amount`, retrain, evaluate; `iterations` times, after a step 0 for the model as given.
+
+    Parameters
+    ----------
+    criterion: as for `prune`; None prunes nothing: the control that is only trained as long
+    retrain: model -> trained model (or what `fit` returns); must give the same for the same model
+    evaluate: model -> a mapping or dataclass of numbers
+    directory: where each whole step is kept; run again with the same arguments, finished steps are read
+        from it and the rest computed. None keeps nothing.
+    pruning: `unit`, `scope` and `layers`, as for `prune`
+
+    Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged
+    step files, before anything is computed.
+    """
+    if iterations < 0:
+        raise InputError(f"iterations must be at least 0, found {iterations}")
+    store = None if directory is None else _Store(Path(directory), model, criterion, amount, pruning)
+    return _steps(model, criterion, amount, iterations, retrain, evaluate, store, pruning)
+
+
+def _steps(model, criterion, amount, iterations, retrain, evaluate, store, pruning) -> Iterator[Step]:  # type: ignore[no-untyped-def]
+    current = model
+    for index in range(iterations + 1):
+        step = store.load(index, model) if store is not None else None
+        if step is None:
+            step = _compute(current, criterion, amount, index, retrain, evaluate, pruning)
+            if store is not None:
+                store.save(step)
+        current = step.model
+        yield step
+
+
+def _compute(current, criterion, amount, index, retrain, evaluate, pruning) -> Step:  # type: ignore[no-untyped-def]
+    requested: int | float = 0
+    achieved: int | float = 0
+    if index == 0:
+        current = clone(current)
+    else:
+        if criterion is not None:
+            result = prune(current, criterion, amount=amount, **pruning)
+            current, requested, achieved = result.model, result.requested, result.achieved
+        trained = retrain(current)
+        current = trained.model if isinstance(trained, Fitted) else trained
+    metrics = evaluate(current)
+    if dataclasses.is_dataclass(metrics) and not isinstance(metrics, type):
+        metrics = dataclasses.asdict(metrics)
+    return Step(index, current, requested, achieved, density(masks_of(current)), dict(metrics), False)
+
+
+class _Store:
+    """The finished steps of one squeeze: step-000.safetensors, then step-000.json once it is whole."""
+
+    def __init__(
+        self, directory: Path, model: nn.Module, criterion: Any, amount: Any, pruning: Mapping[str, Any]
+    ) -> None:
+        self.directory = directory
+        layers = pruning.get("layers")
+        settings = {
+            "criterion": repr(criterion),
+            "amount": amount,
+            "unit": pruning.get("unit", "weight"),
+            "scope": pruning.get("scope", "layer"),
+            "layers": None if layers is None else list(layers),
+            "model_sha256": fingerprint(model),
+        }
+        path = directory / "squeeze.json"
+        if not path.exists():
+            save_json(path, settings)
+            return
+        found = load_json(path)
+        different = sorted(key for key in settings if found.get(key) != settings[key])
+        if different:
+            raise InputError(
+                f"{directory} holds a squeeze with another {' and '.join(different)}; "
+                f"choose another directory or remove it"
+            )
+
+    def load(self, index: int, model: nn.Module) -> Step | None:
+        facts_path = self.directory / f"step-{index:03d}.json"
+        if not facts_path.exists():
+            return None
+        facts = load_json(facts_path)
+        weights = self.directory / f"step-{index:03d}.safetensors"
+        if not weights.exists():
+            raise InputError(f"{weights} is missing; remove {facts_path} to run that step again")
+        return Step(model=load_model(clone(model), weights).eval(), resumed=True, **facts)
+
+    def save(self, step: Step) -> None:
+        name = f"step-{step.index:03d}"
+        save_model(step.model, self.directory / f"{name}.safetensors")
+        fields = ("index", "requested", "achieved", "density", "metrics")
+        save_json(self.directory / f"{name}.json", {key: getattr(step, key) for key in fields})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compression.training import Training
 
 CRITERIA = ("l1", "l2", "reservoir", "random")
+LABELS = {"l1": "L1", "l2": "L2", "reservoir": "reservoir sampling", "random": "random choice"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Config:
     center: Literal["mean", "zero"] = "mean"
     """What L1 and L2 measure a weight's deviation from: the layer's mean, or zero."""
     amount: int | float = 0.3
-    """How much to squeeze each time: an int counts units in each layer, a float is the fraction left."""
+    """How much to squeeze each time: an int counts units, a float is the fraction of those still alive."""
     unit: Literal["neuron", "weight"] = "neuron"
     """Squeeze whole neurons or single weights."""
     scope: Literal["layer", "global"] = "layer"
@@ -351,7 +352,10 @@ def _with_interval(row: dict[str, Any], name: str, style: str, factor: float = 1
     mean, half = row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor
     if mean != mean:
         return ""
-    return f"{mean:{style}}" + (f" ± {half:{style.lstrip('+')}}" if half == half and half else "")
+    if half != half:
+        return f"{mean:{style}}"
+    exact = half < 1e-9 * abs(mean)  # the same in every seed
+    return f"{mean:{style}} ± " + ("0" if exact else f"{half:{style.lstrip('+')}}")
 
 
 def headline(frame: "pd.DataFrame") -> list[str]:
@@ -378,37 +382,33 @@ def headline(frame: "pd.DataFrame") -> list[str]:
 
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Correct points and rho against capacity, mean and interval over seeds, control beside them."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    from analysis.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure, thousands
+    from analysis.figures import MARKERS, PAGE_INCHES, capacity_axis, colours, interval_line, new_figure
 
     means = summary(frame)
     names = list(frame["criterion"].unique())
     colour = colours(names)
-    figure, (left, right) = new_figure(PAGE_INCHES, 2.6, ncols=2, sharex=True)
-    squeezed = means[means["criterion"] == names[0]][["step", "capacity_bits_mean"]]
-    squeezed = squeezed.rename(columns={"capacity_bits_mean": "squeezed_bits"})
+    figure, (left, right) = new_figure(PAGE_INCHES, 2.7, ncols=2)
+    squeezed = means[means["criterion"] == names[0]].set_index("step")["capacity_bits_mean"]
     for place, name in enumerate(names):
-        rows = means[means["criterion"] == name].merge(squeezed, on="step")
-        control = name == "control"
-        label = "control: not squeezed, trained as long" if control else f"squeezed by {name}"
-        style = {"color": colour[name], "label": label, "marker": "x" if control else MARKERS[place % 6]}
-        style |= {"linestyle": "--"} if control else {}
-        x = "squeezed_bits" if control else "capacity_bits_mean"
-        interval_line(left, rows, x, "correct", **style)
-        interval_line(right, rows, x, "points_per_bit", **style)
-    total = int(frame["total"].iloc[0])
-    left.set(ylabel=f"correct test points (of {total:,})")
-    right.set(ylabel="generalization ratio ρ [points/bit]")
+        rows = means[means["criterion"] == name]
+        if name == "control":  # it keeps its capacity; drawn at the capacity of its squeezed twin, a bit aside
+            bits = rows["step"].map(squeezed) * 1.015
+            label = f"control: trained as long, not squeezed (stays at {rows['capacity_bits_mean'].iloc[0]:,.0f} bit)"
+            style = {"linestyle": "--", "marker": "x", "label": label}
+        else:
+            bits = rows["capacity_bits_mean"]
+            style = {"marker": MARKERS[place % len(MARKERS)], "label": f"squeezed by {LABELS[name]}"}
+        interval_line(left, rows.assign(bits=bits), "bits", "correct", color=colour[name], **style)
+        interval_line(right, rows.assign(bits=bits), "bits", "points_per_bit", color=colour[name], **style)
+    left.set(ylabel=f"correct test points (of {int(frame['total'].iloc[0]):,})")
+    right.set(ylabel="generalization ratio ρ [points/bit]", ylim=(0, None))
     for axes in (left, right):
-        axes.set_xlabel(f"capacity [bit], convention “{frame['convention'].iloc[0]}”  (squeezed →)")
-        axes.invert_xaxis()
-        axes.xaxis.set_major_formatter(FuncFormatter(thousands()))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-    right.set_ylim(bottom=0)
-    left.legend(loc="lower left", frameon=True)
+        axes.set_xlabel(f"capacity [bit], convention “{frame['convention'].iloc[0]}” →")
+        capacity_axis(axes, squeezed)
+    handles, labels = left.get_legend_handles_labels()
     seeds = frame["seed"].nunique()
-    figure.suptitle(f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed", fontsize=8)
+    title = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(names)), title=title, title_fontsize=7)
     return figure
 
 

@@ -1,6 +1,5 @@
 """One visual language for every figure: colour-blind safe, 8 pt, column widths, PDF and PNG."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +64,22 @@ def interval_line(axes: "Axes", frame: "pd.DataFrame", x: str, y: str, **style: 
     axes.errorbar(frame[x], frame[f"{y}_mean"], yerr=half, capsize=2, elinewidth=0.8, **style)
 
 
-def thousands() -> Callable[[float, int], str]:
-    """Tick labels such as 5k, 20k, 1.5M."""
+def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
+    """Capacity from large to small, labelled 5k, 1.5M; logarithmic where it spans more than a factor 3."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    def label(value: float, place: int) -> str:
-        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= size:
-                return f"{value / size:g}{letter}"
-        return f"{value:g}"
+    if bits.max() > 3 * bits.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.invert_xaxis()
 
-    return label
+
+def _short(value: float, place: int) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

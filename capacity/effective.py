@@ -102,7 +102,7 @@ def _indicators(layer: Layer, module: nn.Module) -> _State:
         state.masks[key] = mask
         state.live[key] = mask if folded or layer.container else torch.zeros_like(mask)
         if state.linear or folded:
-            parameter.copy_(mask if key == "weight" else torch.zeros_like(mask))
+            parameter.copy_(mask if key == "weight" else torch.zeros_like(mask)).requires_grad_()
     if folded and getattr(module, "running_mean", None) is not None:
         module.running_mean.zero_()  # type: ignore[operator, union-attr]
         module.running_var.fill_(1)  # type: ignore[operator, union-attr]
@@ -169,7 +169,7 @@ class _Passes:
         clean_args, clean_kwargs = map_tensors((args, kwargs), _indicator)
         output = forward(*clean_args, **clean_kwargs)
         if state.linear:
-            return torch.where(output > 0, torch.nan, 0.0), marked[0]
+            return _nan_where(output > 0, output), marked[0]
         reached = not inputs or any(bool(m.any()) for m in marked)
         value = torch.nan if reached else 0.0
         filled = map_tensors(output, lambda t: torch.full_like(t, value) if t.is_floating_point() else t)
@@ -243,12 +243,16 @@ def _carry_back(
         channel = both.dim() - 1 if state.layer.rule is dense else 1
         units = both.any(dim=0).flatten() if both.dim() == 1 else both.transpose(0, channel).flatten(1).any(1)
         state.live["bias"] |= units & state.masks["bias"]
-    state.carried[call] = torch.where(towards[0] > 0, torch.nan, 0.0)
+    state.carried[call] = _nan_where(towards[0] > 0, towards[0])
     return [state.carried[call]]
 
 
 def _nan(tensor: Tensor) -> Tensor:
     return torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
+
+
+def _nan_where(condition: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros_like(like).masked_fill_(condition, torch.nan)
 
 
 def _indicator(tensor: Tensor) -> Tensor:

@@ -54,8 +54,8 @@ def measure(
     """
     check_convention(convention)
     wanted = _scope_filter(model, scope)
-    total = sum(parameter.numel() for parameter in model.parameters())
     hollow = evaluation_copy(model, device="meta")
+    total = sum(parameter.numel() for parameter in model.parameters())
     layers: Layers = {layer.name: (layer, module) for layer, module in find_layers(hollow, rules, wanted)}
     if not layers:
         found = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
@@ -107,7 +107,7 @@ def _rows(
         passed[name] = passes_on(leaving, cap)
         rows.append(
             LayerCapacity(
-                name, layer.kind, parameters, cap, leaving, stored_bits(stored, cap), tuple(note.sources),
+                name, layer.kind, parameters, cap, leaving, stored_bits(stored, cap), tuple(sorted(note.sources, key=order.__getitem__)),
                 _row_note(layer, unknown_origin),
             )
         )  # fmt: skip

@@ -20,7 +20,9 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
             chosen = value or next(iter(arguments[place + 1 : place + 2]), "")
     if chosen not in presets:
         raise unknown("preset", chosen, presets)
-    return tyro.cli(config, default=presets[chosen], args=list(arguments))
+    command = sys.modules[config.__module__].__spec__
+    name = command.name if command is not None else config.__module__
+    return tyro.cli(config, default=presets[chosen], args=list(arguments), prog=f"python -m {name}")
 
 
 def execute(

@@ -1,0 +1,174 @@
+"""Our speed beside the peers', as ratios measured in one process."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from analysis.lab.commands import execute
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Config:
+    """Time each job ours and the peer's way, interleaved, and print medians and their ratio."""
+
+    data: str = "data"
+    """Folder with torchvision's MNIST; rows that need it are skipped without it."""
+    repeats: int = 5
+    """Runs of each side; the median counts. Jobs of more than ten seconds run once."""
+    only: str = ""
+    """Only rows whose name contains this."""
+    smoke: bool = False
+    """A quick pass with small sizes; the ratios mean nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row: what is done, by whom, and the ratio peer / ours (speed-up) that is the goal."""
+
+    name: str
+    peer: str
+    goal: str
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+
+
+def reports(config: Config) -> Iterator[Job]:
+    """Per-layer report of VGG16 at 224x224: a meta-device pass against a real one."""
+    if find_spec("torchinfo") is None:
+        print("skipped: torchinfo is not installed (pip install deepcapacity[peers])")
+        return
+    import torchinfo
+    from torchvision.models import vgg16
+
+    from capacity import measure
+
+    model, side = vgg16().eval(), 32 if config.smoke else 224
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    measure(model, (3, side, side))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"measure(vgg16) raised the process's peak memory by {grown:.1f} MiB (its weights are 527.8 MiB)")
+    yield Job(
+        "per-layer report of VGG16", "torchinfo.summary", "at least 5",
+        lambda: measure(model, (3, side, side)),
+        lambda: torchinfo.summary(model, (1, 3, side, side), verbose=0),
+    )  # fmt: skip
+
+
+def training(config: Config) -> Iterator[Job]:
+    """One epoch of LeNet-300-100 on MNIST: against a DataLoader, and fit against a bare loop."""
+    from torchvision import datasets, transforms
+
+    try:
+        source = datasets.MNIST(config.data, train=True, download=False)
+    except RuntimeError:
+        print(f"skipped: MNIST is not in the folder {config.data!r} (--data)")
+        return
+    from torch.utils.data import DataLoader, Subset
+
+    from analysis.lab.models import create
+    from compression.batches import TensorBatches
+    from compression.criteria import L1
+    from compression.pruning import prune
+    from compression.training import Training, fit
+
+    count = 1280 if config.smoke else len(source)
+    model = create("lenet300", input_size=(1, 28, 28), classes=10)
+    squeezed = prune(model, L1(), amount=0.1, unit="neuron").model
+    ours = TensorBatches(source.data[:count, None], source.targets[:count], 128, True, (0.1307,), (0.3081,))
+    change = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
+    pictures = datasets.MNIST(config.data, train=True, transform=change)
+    loader = DataLoader(Subset(pictures, range(count)), batch_size=128, shuffle=True)
+    once = Training(epochs=1)
+    yield Job(
+        "MNIST epoch of LeNet-300-100", "data set in a DataLoader", "at least 10",
+        lambda: fit(model, ours, settings=once), lambda: bare_epoch(model, loader),
+    )  # fmt: skip
+    yield Job(
+        "the same, masked, in the squeeze loop", "bare loop over the same tensors", "at least 0.95",
+        lambda: fit(squeezed, ours, settings=once), lambda: bare_epoch(model, ours),
+    )  # fmt: skip
+
+
+def bare_epoch(model: Any, batches: Any) -> None:
+    """The plainest training loop: forward, backward, step."""
+    import copy
+
+    import torch
+    from torch.nn import functional as F
+
+    copied = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(
+        copied.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
+    )
+    for inputs, targets in batches:
+        optimizer.zero_grad()
+        F.cross_entropy(copied(inputs), targets).backward()
+        optimizer.step()
+
+
+JOBS = (reports, training)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one run."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per job: median seconds of both sides, and the median of the paired ratios."""
+    import pandas as pd
+
+    rows = []
+    for make in JOBS:
+        for job in make(config):
+            if config.only not in job.name:
+                continue
+            pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
+            repeats = 1 if config.smoke or max(pairs[0]) > 10 else config.repeats
+            pairs = pairs if repeats == 1 else [(seconds(job.ours), seconds(job.theirs)) for _ in range(repeats)]
+            rows.append(
+                {
+                    "job": job.name,
+                    "peer": job.peer,
+                    "ours_ms": 1e3 * median(ours for ours, _ in pairs),
+                    "peer_ms": 1e3 * median(theirs for _, theirs in pairs),
+                    "ratio": median(theirs / ours for ours, theirs in pairs),
+                    "goal": job.goal,
+                    "runs": len(pairs),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def start(config: Config) -> None:
+    """Print the table."""
+    import torch
+    from rich.table import Table
+
+    from capacity.report import render
+
+    frame = run(config)
+    shown = Table()
+    for column in frame.columns:
+        shown.add_column(column, justify="left" if column in ("job", "peer", "goal") else "right")
+    for row in frame.to_dict("records"):
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    print(render(shown, width=130))
+    print(f"ratio: peer / ours, above 1 ours is faster; torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, {"default": Config()}, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

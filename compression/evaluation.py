@@ -53,7 +53,7 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> Evaluat
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, which masked weights would not outlive
             return _score(model, data, device)
     finally:
         model.train(was_training)

@@ -41,6 +41,7 @@ def validate(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             raise InputError(f"mask of {name!r} holds values other than 0 and 1")
 
 
+@torch.no_grad()  # so that the masked weight is a leaf, which copy.deepcopy takes
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
     """Set masks on a model in place, in place of earlier ones of the same parameters; returns the model."""
     validate(model, masks)
@@ -62,6 +63,16 @@ def masks_of(model: nn.Module) -> Masks:
         for name, buffer in model.named_buffers()
         if name.endswith("_mask") and _is_masked(model, name.removesuffix("_mask"))
     }
+
+
+def masked_value(module: nn.Module, key: str) -> Tensor:
+    """A parameter with its mask applied; also right after load_state_dict, before any forward pass."""
+    original, mask = getattr(module, f"{key}_orig", None), getattr(module, f"{key}_mask", None)
+    if isinstance(original, Tensor) and isinstance(mask, Tensor):
+        return original.detach() * mask
+    value = getattr(module, key)
+    assert isinstance(value, Tensor)
+    return value.detach()
 
 
 def _is_masked(model: nn.Module, name: str) -> bool:

@@ -12,7 +12,7 @@ from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.report import render
 from compression.criteria import Criterion, Sampler
-from compression.masks import Masks, apply_masks, density, kept_units, masks_of, prunable
+from compression.masks import Masks, apply_masks, density, kept_units, masked_value, masks_of, prunable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,9 +143,7 @@ class _Candidates:
     def __init__(self, name: str, module: nn.Module, masks: Masks, unit: str) -> None:
         self.name, self.unit = name, unit
         self.prefix = f"{name}." if name else ""
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        self.weight = weight.detach()
+        self.weight = masked_value(module, "weight")
         if bool(torch.isnan(self.weight).any()):
             raise InputError(f"layer {name!r}: weight holds NaN, so no criterion can rank it")
         self.mask = masks.get(f"{self.prefix}weight", torch.ones_like(self.weight, dtype=torch.bool))

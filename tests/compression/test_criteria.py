@@ -1,0 +1,72 @@
+"""Criteria: by hand, where L1 and L2 part ways, and uniform sampling."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from capacity import InputError
+from compression.criteria import L1, L2, Random, Reservoir
+
+
+def test_scores_by_hand() -> None:
+    weight = torch.tensor([[1.0, 3.0], [5.0, -1.0]])  # mean 2
+    assert L1()(weight).tolist() == [[1, 1], [3, 3]]
+    assert L2()(weight).tolist() == [[1, 1], [9, 9]]
+    assert L1(center="zero")(weight).tolist() == [[1, 3], [5, 1]]
+    assert L2(center="zero")(weight).tolist() == [[1, 9], [25, 1]]
+
+
+def test_l1_and_l2_choose_different_neurons() -> None:
+    weight = torch.tensor([[2.0, 2.0, -2.0], [5.0, 0.0, 0.0]])  # L1: 6 > 5, L2: 12 < 25
+    assert L1(center="zero")(weight).sum(1).argmin() == 1
+    assert L2(center="zero")(weight).sum(1).argmin() == 0
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=20))
+def test_on_one_scalar_per_neuron_l1_and_l2_rank_alike(values: list[float]) -> None:
+    weight = torch.tensor(values, dtype=torch.float64)[:, None]
+    assert torch.equal(L1()(weight).square(), L2()(weight))
+
+
+@given(st.integers(1, 200), st.data(), st.sampled_from([Random, Reservoir]), st.integers(0, 9))
+def test_samples_are_distinct_in_range_and_seeded(count, data, criterion, seed) -> None:
+    amount = data.draw(st.integers(1, count))
+    chosen = criterion(seed).choose(count, amount)
+    assert len(chosen) == amount == len(set(chosen.tolist()))
+    assert 0 <= chosen.min() and chosen.max() < count
+    assert np.array_equal(chosen, criterion(seed).choose(count, amount))
+
+
+@pytest.mark.parametrize("criterion", [Random, Reservoir])
+def test_every_unit_is_as_likely(criterion) -> None:
+    trials, count, amount = 4000, 20, 5
+    hits = np.zeros(count)
+    for seed in range(trials):
+        hits[criterion(seed).choose(count, amount)] += 1
+    assert hits.sum() == trials * amount
+    # Inclusions in a sample without replacement vary less than a multinomial by (n - k) / (n - 1).
+    statistic = chisquare(hits).statistic * (count - 1) / (count - amount)
+    assert chisquare(hits).pvalue > 1e-3
+    assert 5 < statistic < 45
+
+
+def test_every_pair_is_as_likely() -> None:
+    pairs = {(a, b): 0 for a in range(5) for b in range(a)}
+    for seed in range(4000):
+        a, b = sorted(Reservoir(seed).choose(5, 2).tolist(), reverse=True)
+        pairs[a, b] += 1
+    assert chisquare(list(pairs.values())).pvalue > 1e-3
+
+
+def test_a_reservoir_larger_than_a_block_stays_uniform() -> None:
+    chosen = Reservoir(0).choose(3_000_000, 3000)
+    halves = [(chosen < 1_500_000).sum(), (chosen >= 1_500_000).sum()]
+    assert len(set(chosen.tolist())) == 3000 and chisquare(halves).pvalue > 1e-3
+
+
+def test_an_unknown_center_is_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'mean'"):
+        L1(center="men")(torch.ones(2, 2))  # type: ignore[arg-type]

@@ -145,6 +145,7 @@ class _Experiment:
         from analysis.lab.datasets import load
         from analysis.lab.models import create
         from capacity import label_entropy, measure
+        from compression.dropout import neuron_dropout
         from compression.masks import prunable
 
         self.config = config
@@ -169,7 +170,8 @@ class _Experiment:
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
         self.dropout = {self.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
-        self._rehearse(network)
+        with neuron_dropout(network, self.dropout):
+            self._rehearse(network)
 
     def _rehearse(self, network: "nn.Module") -> None:
         """All squeezes in a row, so that an impossible amount is refused before the first training."""

@@ -29,8 +29,8 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def save_json(path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write facts as JSON; floats keep every bit."""
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
+    """Write facts as JSON; floats keep every bit, keys their order."""
+    text = json.dumps(facts, indent=1) + "\n"
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
@@ -43,10 +43,17 @@ def load_json(path: str | Path) -> dict[str, Any]:
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:
-    """Write a model's state dict, masks included, as safetensors; tied tensors once."""
+    """Write a model's state dict, masks included, as safetensors; tied tensors once.
+
+    Raises OSError if it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_model as save
 
-    write_whole(path, lambda beside: save(model, str(beside)))
+    try:
+        write_whole(path, lambda beside: save(model, str(beside)))
+    except SafetensorError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:

@@ -89,7 +89,8 @@ def load(name: str, *, data: str = "data", validation: float = 0.1, image_size: 
     name: one of NAMES; `imagefolder:PATH` reads PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg
     data: folder where torchvision's data sets lie, or are downloaded to
     validation: fraction of the training split to hold out
-    image_size: pictures of differing sizes are resized and cropped to this many pixels, squared
+    image_size: side in pixels to which pictures are resized and cropped, unless all are of one smaller
+        square size
 
     Raises InputError for an unknown name, a folder that is empty or damaged, and class folders that
     differ between splits.
@@ -161,7 +162,7 @@ def _torchvision(name: str, data: str, image_size: int) -> tuple[Split, Split, t
                     f"{name} is not in the folder {data!r} or damaged ({_line(missing)}), "
                     f"and could not be downloaded ({_line(error)})"
                 ) from error
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # whatever torchvision's readers stumble over
             raise InputError(f"{name} in the folder {data!r} is damaged: {_line(error)}") from error
 
     if name == "flowers102":
@@ -203,15 +204,31 @@ def _imagefolder(path: Path, image_size: int) -> tuple[Split, Split, tuple[str, 
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise InputError(f"{path}: train and test have different class folders; in only one of them: {odd}")
-    return _pictures(train, image_size), _pictures(test, image_size), tuple(train.classes)
+    parts = [_pictures(train, image_size), _pictures(test, image_size)]
+    if parts[0].inputs.shape[1:] != parts[1].inputs.shape[1:]:
+        parts = [_decode(train, image_size), _decode(test, image_size)]
+    return parts[0], parts[1], tuple(train.classes)
 
 
 def _pictures(source: Any, image_size: int) -> Split:
-    """Decode pictures of any size; those all of one size stay as they are, others are resized, cropped."""
+    """Decode pictures; if they are square, small and all of one size they stay, else all are resized."""
+    width, height = source[0][0].size
+    if width == height <= image_size:
+        try:
+            return _decode(source, None)
+        except _SizesDiffer:
+            pass
+    return _decode(source, image_size)
+
+
+class _SizesDiffer(Exception):
+    """The pictures are not all of one size."""
+
+
+def _decode(source: Any, image_size: int | None) -> Split:
     from torchvision.transforms import v2
 
-    fit_size = v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
-    first = v2.functional.pil_to_tensor(source[0][0].convert("RGB"))
+    change = None if image_size is None else v2.Compose([v2.Resize(image_size), v2.CenterCrop(image_size)])
     pictures: Tensor | None = None
     labels = torch.zeros(len(source), dtype=torch.int64)
     for row in range(len(source)):
@@ -221,16 +238,11 @@ def _pictures(source: Any, image_size: int) -> Split:
         except OSError as error:
             where = source.samples[row][0] if hasattr(source, "samples") else f"picture {row}"
             raise InputError(f"{where} cannot be read as a picture: {_line(error)}") from error
-        small = first.shape[-1] == first.shape[-2] and first.shape[-1] <= image_size
-        if tensor.shape != first.shape or not small:
-            tensor = fit_size(tensor)
+        tensor = tensor if change is None else change(tensor)
         if pictures is None:
             pictures = torch.zeros((len(source), *tensor.shape), dtype=torch.uint8)
         if tensor.shape != pictures.shape[1:]:
-            raise InputError(
-                f"pictures of one size {tuple(pictures.shape[2:])} and another {tuple(tensor.shape[1:])}: "
-                f"set --image-size below {min(first.shape[1:])} so that all are resized"
-            )
+            raise _SizesDiffer
         pictures[row], labels[row] = tensor, label
     assert pictures is not None
     return Split(pictures, labels)

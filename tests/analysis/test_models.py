@@ -1,0 +1,70 @@
+"""Networks by name: shapes, golden parameter counts, nearest matches."""
+
+import pytest
+import torch
+from torch import nn
+
+from analysis.lab.models import MODELS, create
+from capacity import InputError, measure
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "vgg16"])
+@pytest.mark.parametrize("size", [(1, 28, 28), (3, 32, 32)])
+def test_every_network_gives_logits(name: str, size: tuple[int, ...]) -> None:
+    model = create(name, input_size=size, classes=7).eval()
+    assert model(torch.randn(2, *size)).shape == (2, 7)
+
+
+def test_golden_parameter_counts() -> None:
+    assert parameters(create("lenet300", input_size=(1, 28, 28), classes=10)) == 266_610
+    assert parameters(create("lenet5", input_size=(1, 28, 28), classes=10)) == 431_080
+    assert parameters(create("mlp", input_size=(1, 8, 8), classes=10)) == 64 * 256 + 256 + 256 * 257 + 257 * 64 + 650
+
+
+def test_report_a_s_network() -> None:
+    with torch.device("meta"):
+        model = create("vgg16", input_size=(3, 224, 224), classes=10)
+    report = measure(model, (3, 224, 224), scope="trainable")
+    assert report.capacity_bits == 102_772_992
+    assert [layer.name for layer in report.layers] == [f"classifier.{k}" for k in (0, 2, 4, 6)]
+    with torch.device("meta"):
+        gray = create("vgg16", input_size=(1, 28, 28), classes=10)
+    assert measure(gray, (1, 28, 28), scope="trainable").capacity_bits == 102_772_992
+
+
+def test_any_torchvision_network_and_one_s_own(tmp_path, monkeypatch) -> None:
+    assert parameters(create("torchvision:squeezenet1_1", classes=4)) == 724_548
+    (tmp_path / "own_networks.py").write_text(
+        "from torch import nn\n"
+        "def tiny(input_size, classes): return nn.Sequential(nn.Flatten(), nn.Linear(input_size[1] ** 2, classes))\n"
+        "def wrong(input_size, classes): return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = create("own_networks:tiny", input_size=(1, 4, 4), classes=3)
+    assert model(torch.zeros(2, 1, 4, 4)).shape == (2, 3)
+    with pytest.raises(InputError, match="did you mean 'tiny'"):
+        create("own_networks:tinny")
+    with pytest.raises(InputError, match=r"returned int, not a torch\.nn\.Module"):
+        create("own_networks:wrong")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lenet30", "did you mean 'lenet300' or 'lenet5'"),
+        ("torchvision:resnet51", "did you mean"),
+        ("no_such_module:net", "cannot be imported"),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        create(name)
+
+
+def test_pictures_too_small_are_refused() -> None:
+    with pytest.raises(InputError, match="lenet5 needs pictures"):
+        create("lenet5", input_size=(1, 8, 8), classes=10)

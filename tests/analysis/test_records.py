@@ -1,0 +1,47 @@
+"""Run folders: resumable with the same settings, never mixed."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from analysis.lab.records import environment, open_run, settings_of
+from capacity import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    amount: int | float = 0.3
+    layers: tuple[str, ...] = ()
+    data: str = "data"
+    output: str = ""
+
+
+def test_only_settings_that_differ_from_the_defaults_identify_a_run() -> None:
+    assert settings_of(Config()) == {}
+    assert settings_of(Config(amount=3, layers=("a",), data="elsewhere", output="x")) == {"amount": 3, "layers": ["a"]}
+
+
+def test_a_run_is_reopened_and_another_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run("command", Config(), name="digits-mlp")
+    assert run.path.parts[:1] == ("runs",) and run.path.name.startswith("command-digits-mlp-")
+    assert open_run("command", Config(data="moved"), name="digits-mlp").path == run.path
+    assert open_run("command", Config(amount=1), name="digits-mlp").path != run.path
+    with pytest.raises(InputError, match="holds another run"):
+        open_run("command", Config(amount=1, output=str(run.path)), name="digits-mlp")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        open_run("command", Config(output="notes"), name="x")
+
+
+def test_what_a_run_records(tmp_path) -> None:
+    run = open_run("command", Config(amount=2, output=str(tmp_path / "r")), name="x")
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["settings"] == {"amount": 2} and config["all_settings"]["layers"] == []
+    facts = json.loads((run.path / "environment.json").read_text())
+    assert facts.keys() == environment().keys() >= {"python", "device", "threads", "commit", "packages"}
+    frame = pd.DataFrame({"x": [0.1 + 0.2, 1e-17]})
+    assert pd.read_csv(run.save_frame(frame), float_precision="round_trip").equals(frame)

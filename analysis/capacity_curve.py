@@ -10,12 +10,8 @@ from capacity.errors import InputError, unknown
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from torch import nn
 
-    from analysis.lab.datasets import DataSet
-    from analysis.lab.progress import Advance
     from analysis.lab.records import RunFolder
-    from compression.training import Training
 
 CRITERIA = ("l1", "l2", "reservoir", "random")
 LABELS = {"l1": "L1", "l2": "L2", "reservoir": "reservoir sampling", "random": "random choice"}
@@ -87,7 +83,8 @@ PRESETS = {
     "default": Config(),
     "paper": Config(
         dataset="mnist", model="vgg16", amount=100, layers=("classifier.0",), neuron_dropout=100,
-        epochs=10, retrain_epochs=10, learning_rate=0.01, pretrained=True, cache_features=True, preset="paper",
+        epochs=10, retrain_epochs=10, learning_rate=0.01, pretrained=True, cache_features=True,
+        preset="paper",
     ),
 }  # fmt: skip
 
@@ -97,10 +94,11 @@ def run(config: Config) -> "pd.DataFrame":
     import pandas as pd
 
     from analysis.lab.progress import progress
+    from analysis.lab.trials import Trials
 
     _check(config)
     config = _smoke(config) if config.smoke else config
-    experiment = _Experiment(config)
+    experiment = Trials(config)
     folder = folder_of(config)
     epochs = config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
     rows: list[dict[str, Any]] = []
@@ -133,191 +131,9 @@ def _check(config: Config) -> None:
 
 def _smoke(config: Config) -> Config:
     small = min(config.limit or 256, 256)
-    return replace(config, seeds=1, epochs=1, retrain_epochs=1, iterations=min(config.iterations, 2), limit=small)
-
-
-class _Experiment:
-    """What all trials share: the data, and how to train and score."""
-
-    def __init__(self, config: Config) -> None:
-        import torch
-
-        from analysis.lab.datasets import load
-        from analysis.lab.models import create
-        from capacity import label_entropy, measure
-        from compression.dropout import neuron_dropout
-        from compression.masks import prunable
-
-        self.config = config
-        data = load(config.dataset, data=config.data, image_size=config.image_size)
-        if config.limit is not None:
-            data = data.map(lambda split: split.take(slice(0, config.limit)))
-        self.data: DataSet = data
-        self.label_bits = label_entropy(data.test.labels)
-        self.picture_size = data.input_size
-        with torch.random.fork_rng():
-            torch.manual_seed(0)  # the frozen part is the same in every trial
-            network = create(
-                config.model, input_size=data.input_size, classes=len(data.classes), pretrained=config.pretrained
-            )
-        measure(network, data.input_size)  # refuses a network that cannot take this data
-        self.frozen: nn.Module | None = None
-        if config.cache_features:
-            from analysis.lab.features import split_frozen
-
-            self.frozen, network = split_frozen(network)
-        self.layers = list(prunable(network, config.layers or None))
-        if not self.layers:
-            raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
-        self.dropout = {self.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
-        with neuron_dropout(network, self.dropout):
-            self._rehearse(network)
-
-    def _rehearse(self, network: "nn.Module") -> None:
-        """All squeezes in a row, so that an impossible amount is refused before the first training."""
-        from compression.criteria import Random
-        from compression.pruning import prune
-
-        config = self.config
-        for _ in range(config.iterations):
-            network = prune(
-                network, Random(), amount=config.amount, unit=config.unit, scope=config.scope, layers=self.layers
-            ).model
-
-    def prepare(self, folder: "RunFolder", advance: "Advance") -> None:
-        """Replace pictures by cached features where the network's frozen part is to run only once."""
-        import torch
-
-        if self.frozen is not None:
-            from analysis.lab.features import cached_features
-
-            advance(doing="features of the frozen part")
-            self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
-        elif torch.cuda.is_available():
-            self.data = self.data.map(lambda split: split.to("cuda"))
-
-    def trial(self, seed: int, folder: "RunFolder", advance: "Advance") -> list[dict[str, Any]]:
-        """All steps of all criteria and of the control, from one trained network."""
-        from compression.squeezing import squeeze
-
-        config, rows = self.config, []
-        home = folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: training")
-        base = self._trained(seed, home / "trained.safetensors", advance)
-        for name in (*config.criterion, "control"):
-            advance(doing=f"seed {seed}: {name}")
-            steps = squeeze(
-                base,
-                _criterion(name, config, seed),
-                amount=config.amount,
-                iterations=config.iterations,
-                retrain=lambda model: self._fit(model, seed, config.retrain_epochs, advance),
-                evaluate=self._score,
-                directory=home / name,
-                unit=config.unit,
-                scope=config.scope,
-                layers=self.layers,
-            )
-            for step in steps:
-                if step.resumed and step.index:
-                    advance(config.retrain_epochs)
-                facts = {"seed": seed, "criterion": name, "step": step.index}
-                amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
-                rows.append(facts | amounts | dict(step.metrics))
-        return rows
-
-    def _network(self, seed: int) -> "nn.Module":
-        import torch
-
-        from analysis.lab.models import create
-
-        config = self.config
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = create(
-                config.model,
-                input_size=self.picture_size,
-                classes=len(self.data.classes),
-                pretrained=config.pretrained,
-            )
-        if self.frozen is not None:
-            from analysis.lab.features import split_frozen
-
-            _, network = split_frozen(network)
-        return network
-
-    def _trained(self, seed: int, path: Any, advance: "Advance") -> "nn.Module":
-        """The network of this seed trained before any squeeze; from disk where that was done."""
-        from compression.checkpoints import load_model, save_model
-
-        network = self._network(seed)
-        if path.exists():
-            advance(self.config.epochs)
-            return load_model(network, path).eval()
-        trained = self._fit(network, seed, self.config.epochs, advance)
-        save_model(trained, path)
-        return trained
-
-    def _fit(self, model: "nn.Module", seed: int, epochs: int, advance: "Advance") -> "nn.Module":
-        from compression.batches import CropAndFlip
-        from compression.training import fit
-
-        config = self.config
-        augment = CropAndFlip() if config.augment else None
-        batches = self.data.train.batches(config.batch_size, shuffle=True, augment=augment, seed=seed)
-        fitted = fit(
-            model,
-            batches,
-            settings=self._settings(seed, epochs),
-            validation=self.data.validation.batches(1000) if config.patience is not None else None,
-            progress=lambda epoch, epochs: advance(1),
-        )
-        advance(epochs - len(fitted.history))
-        return fitted.model
-
-    def _settings(self, seed: int, epochs: int) -> "Training":
-        from compression.training import Training
-
-        config = self.config
-        return Training(
-            epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
-            weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
-            neuron_dropout=self.dropout, seed=seed,
-        )  # fmt: skip
-
-    def _score(self, model: "nn.Module") -> dict[str, Any]:
-        """Everything measured at a step; the test split is touched here, once."""
-        from capacity import generalization, measure
-        from compression.training import evaluate
-
-        config = self.config
-        validation = evaluate(model, self.data.validation.batches(1000))
-        test = evaluate(model, self.data.test.batches(1000))
-        report = measure(
-            model, self.data.input_size, convention=config.convention, scope="trainable", effective=True
-        )
-        used = generalization(
-            report, correct=test.correct, total=test.total, label_bits=self.label_bits, classes=test.classes
-        )
-        return test.to_dict() | {
-            "validation_top1_error": validation.top1_error,
-            "capacity_bits": report.capacity_bits,
-            "live_parameters": report.parameters,
-            "total_parameters": report.total_parameters,
-            "points_per_bit": used.ratio,
-            "bits_per_bit": used.bits_per_bit,
-            "convention": report.convention,
-        }
-
-
-def _criterion(name: str, config: Config, seed: int) -> Any:
-    from compression.criteria import L1, L2, Random, Reservoir
-
-    made = {
-        "l1": L1(config.center), "l2": L2(config.center),
-        "reservoir": Reservoir(seed), "random": Random(seed), "control": None,
-    }  # fmt: skip
-    return made[name]
+    return replace(
+        config, seeds=1, epochs=1, retrain_epochs=1, iterations=min(config.iterations, 2), limit=small
+    )
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -337,7 +153,17 @@ def table(frame: "pd.DataFrame") -> str:
     from capacity.report import render
 
     shown = Table()
-    for column in ("criterion", "step", "capacity [bit]", "correct", "top-1 error [%]", "rho [points/bit]", "G [bit/bit]", "kappa", "error - control [points]"):
+    for column in (
+        "criterion",
+        "step",
+        "capacity [bit]",
+        "correct",
+        "top-1 error [%]",
+        "rho [points/bit]",
+        "G [bit/bit]",
+        "kappa",
+        "error - control [points]",
+    ):
         shown.add_column(column, justify="left" if column == "criterion" else "right")
     for row in summary(frame).to_dict("records"):
         shown.add_row(
@@ -374,10 +200,11 @@ def headline(frame: "pd.DataFrame") -> list[str]:
             continue
         first, end = means.loc[(name, 0)], means.loc[(name, last)]
         gap = _with_interval(end.to_dict(), "top1_error_difference", "+.2f", 100)
+        left = end["capacity_bits_mean"] / first["capacity_bits_mean"]
+        gain = end["points_per_bit_mean"] / first["points_per_bit_mean"]
         lines.append(
-            f"{name}: after {last} squeezes {end['capacity_bits_mean'] / first['capacity_bits_mean']:.1%} of the "
-            f"capacity is left, top-1 error is {gap} points from the control's, and every bit carries "
-            f"{end['points_per_bit_mean'] / first['points_per_bit_mean']:.2f} times the points it did"
+            f"{name}: after {last} squeezes {left:.1%} of the capacity is left, top-1 error is {gap} points "
+            f"from the control's, and every bit carries {gain:.2f} times the points it did"
         )
     return lines
 
@@ -393,9 +220,12 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     squeezed = means[means["criterion"] == names[0]].set_index("step")["capacity_bits_mean"]
     for place, name in enumerate(names):
         rows = means[means["criterion"] == name]
-        if name == "control":  # it keeps its capacity; drawn at the capacity of its squeezed twin, a bit aside
+        if (
+            name == "control"
+        ):  # it keeps its capacity; drawn at the capacity of its squeezed twin, a bit aside
             bits = rows["step"].map(squeezed) * 1.015
-            label = f"control: trained as long, not squeezed (stays at {rows['capacity_bits_mean'].iloc[0]:,.0f} bit)"
+            kept = rows["capacity_bits_mean"].iloc[0]
+            label = f"control: trained as long, not squeezed (stays at {kept:,.0f} bit)"
             style = {"linestyle": "--", "marker": "x", "label": label}
         else:
             bits = rows["capacity_bits_mean"]
@@ -410,7 +240,9 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     handles, labels = left.get_legend_handles_labels()
     seeds = frame["seed"].nunique()
     title = f"mean and 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(names)), title=title, title_fontsize=7)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=min(3, len(names)), title=title, title_fontsize=7
+    )
     return figure
 
 

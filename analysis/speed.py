@@ -134,7 +134,9 @@ def run(config: Config) -> "pd.DataFrame":
                 continue
             pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
             repeats = 1 if config.smoke or max(pairs[0]) > 10 else config.repeats
-            pairs = pairs if repeats == 1 else [(seconds(job.ours), seconds(job.theirs)) for _ in range(repeats)]
+            pairs = (
+                pairs if repeats == 1 else [(seconds(job.ours), seconds(job.theirs)) for _ in range(repeats)]
+            )
             rows.append(
                 {
                     "job": job.name,
@@ -163,7 +165,10 @@ def start(config: Config) -> None:
     for row in frame.to_dict("records"):
         shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     print(render(shown, width=130))
-    print(f"ratio: peer / ours, above 1 ours is faster; torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(
+        f"ratio: peer / ours, above 1 ours is faster; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

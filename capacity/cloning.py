@@ -18,7 +18,7 @@ def clone(model: nn.Module, *, device: str | None = None) -> nn.Module:
     """
     memo: dict[int, object] = {}
     for name, module in model.named_modules():
-        for key, tensor in list(module.__dict__.items()):
+        for tensor in list(module.__dict__.values()):
             if isinstance(tensor, Tensor) and not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
         held = [*module._parameters.items(), *module._buffers.items()]
@@ -47,7 +47,7 @@ def fold_masks(model: nn.Module) -> nn.Module:
 
 
 def fold_parametrizations(model: nn.Module) -> nn.Module:
-    """Fold `torch.nn.utils.parametrize` parametrizations into plain parameters, in place; returns the model."""
+    """Fold `torch.nn.utils.parametrize` into plain parameters, in place; returns the model."""
     for module in model.modules():
         if parametrize.is_parametrized(module):
             for key in list(getattr(module, "parametrizations", {})):

@@ -104,8 +104,8 @@ def _indicators(layer: Layer, module: nn.Module) -> _State:
         if state.linear or folded:
             parameter.copy_(mask if key == "weight" else torch.zeros_like(mask)).requires_grad_()
     if folded and getattr(module, "running_mean", None) is not None:
-        module.running_mean.zero_()  # type: ignore[operator, union-attr]
-        module.running_var.fill_(1)  # type: ignore[operator, union-attr]
+        module.running_mean.zero_()  # type: ignore[operator]
+        module.running_var.fill_(1)  # type: ignore[operator]
     return state
 
 

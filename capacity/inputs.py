@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from capacity.errors import InputError
 
 
-def example_input(model: nn.Module, input_size: Any, *, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def example_input(
+    model: nn.Module, input_size: Any, *, device: str
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments for one forward pass, a batch of one.
 
     `input_size` is the shape of one sample without the batch, (1, 28, 28); a list of such shapes for

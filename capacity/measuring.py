@@ -103,18 +103,20 @@ def _rows(
         if len(feeding) < len(note.sources):  # fed by itself or a later call: nothing to propagate
             feeding.append(entering)
         unknown_origin = note.untraced and not note.sources
-        cap = input_cap(convention, raw=note.raw or unknown_origin, entering_bits=entering, passed_bits=feeding)
+        cap = input_cap(
+            convention, raw=note.raw or unknown_origin, entering_bits=entering, passed_bits=feeding
+        )
         passed[name] = passes_on(leaving, cap)
-        rows.append(
-            LayerCapacity(
-                name, layer.kind, parameters, cap, leaving, stored_bits(stored, cap), tuple(sorted(note.sources, key=order.__getitem__)),
-                _row_note(layer, unknown_origin),
-            )
-        )  # fmt: skip
+        sources = tuple(sorted(note.sources, key=order.__getitem__))
+        text = _row_note(layer, unknown_origin)
+        capacity = stored_bits(stored, cap)
+        rows.append(LayerCapacity(name, layer.kind, parameters, cap, leaving, capacity, sources, text))
     folded = [layer for name, (layer, _) in layers.items() if not layer.counted]
     for layer in folded:
         parameters = sum((live[layer.name].parameters if live is not None else layer.parameters).values())
-        rows.append(LayerCapacity(layer.name, layer.kind, parameters, None, 0, 0, (), "folds into its neighbour"))
+        rows.append(
+            LayerCapacity(layer.name, layer.kind, parameters, None, 0, 0, (), "folds into its neighbour")
+        )
     place = {name: position for position, name in enumerate(layers)}
     if folded:
         rows.sort(key=lambda row: place[row.name])

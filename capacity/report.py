@@ -103,7 +103,9 @@ class CapacityReport:
                 f"{layer.output_bits:,}",
                 f"{layer.capacity_bits:,}",
             )
-        title = f"{self.title}\ninput {self.input_size}, {self.total_parameters:,} parameters in the whole model"
+        title = (
+            f"{self.title}\ninput {self.input_size}, {self.total_parameters:,} parameters in the whole model"
+        )
         return "\n".join([title, render(table), *(f"note: {note}" for note in self.notes)])
 
 

@@ -19,6 +19,7 @@ Reference: Friedland, Krell and Metere 2018, "A Practical Approach to Sizing Neu
 arXiv:1810.02328, section 4.
 """
 
+import itertools
 from collections.abc import Sequence
 from math import floor, log2
 
@@ -60,9 +61,7 @@ def stored_bits(parameters: int, input_bits: int | None) -> int:
     return parameters if input_bits is None else min(parameters, input_bits)
 
 
-def input_cap(
-    convention: str, *, raw: bool, entering_bits: int, passed_bits: Sequence[int]
-) -> int | None:
+def input_cap(convention: str, *, raw: bool, entering_bits: int, passed_bits: Sequence[int]) -> int | None:
     """The cap of rule 4 on one layer, in bits; None where it sees raw data or the convention has no cap.
 
     Parameters
@@ -108,7 +107,7 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: str = "prev
             f"dense_capacity needs positive integers for inputs and at least one layer, found {sizes}"
         )
     total, cap = 0, None
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         total += stored_bits(dense_parameters(before, after), cap)
         passed = passes_on(after, cap)
         cap = input_cap(convention, raw=False, entering_bits=after, passed_bits=[passed])

@@ -56,7 +56,7 @@ def intercepted(layers: Layers, visit: Visit) -> Iterator[None]:
         for name, (_, module) in layers.items():
             del module.forward
             if own[name] is not None:
-                module.forward = own[name]
+                module.__dict__["forward"] = own[name]
 
 
 def trace(
@@ -76,7 +76,9 @@ def trace(
             dyes[dye] = name
             return tensor.detach() * dye
 
-    def visit(layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def visit(
+        layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         note = traces.setdefault(layer.name, Trace())
         for tensor in tensors_in((args, kwargs)):
             found = _sources(tensor, dyes)
@@ -92,7 +94,9 @@ def trace(
         return output if layer.container else map_tensors(output, partial(dyed, name=layer.name))
 
     with torch.enable_grad(), intercepted(counted, visit):
-        output = model(*map_tensors(args, partial(dyed, name=RAW)), **map_tensors(kwargs, partial(dyed, name=RAW)))
+        output = model(
+            *map_tensors(args, partial(dyed, name=RAW)), **map_tensors(kwargs, partial(dyed, name=RAW))
+        )
     if not tensors_in(output):
         raise InputError(f"the model returned no tensor but {type(output).__name__}; nothing can be measured")
     return traces

@@ -78,7 +78,9 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     except SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
     except RuntimeError as error:
-        raise InputError(f"{path} holds another architecture: {' '.join(str(error).split())[:300]}") from error
+        raise InputError(
+            f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"
+        ) from error
     return model
 
 

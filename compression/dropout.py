@@ -27,7 +27,9 @@ def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 
         assert isinstance(weight, Tensor)
         neurons, amount = weight.shape[0], amounts[name]
         if not 0 <= amount < neurons:
-            raise InputError(f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}")
+            raise InputError(
+                f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}"
+            )
         handles.append(module.register_forward_hook(_silence(neurons, amount, generator)))
     try:
         yield

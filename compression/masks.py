@@ -107,10 +107,12 @@ def prunable(model: nn.Module, layers: Iterable[str] | None) -> dict[str, nn.Mod
     and for layers without a weight matrix.
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    found: dict[str, nn.Module] = {
+        name: module for name, module in model.named_modules() if isinstance(module, kinds)
+    }
     if layers is None:
         return dict(list(found.items())[:-1])
-    chosen = {}
+    chosen: dict[str, nn.Module] = {}
     for name in layers:
         if name not in found:
             raise unknown("layer to prune (dense or convolutional)", name, found)

@@ -1,7 +1,7 @@
 """fit(): the only training loop, on Accelerate; and evaluate(), see `compression.evaluation`."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -128,7 +128,11 @@ def _optimizer(settings: Training, parameters: list[nn.Parameter]) -> torch.opti
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.momentum > 0,
+            parameters,
+            lr=rate,
+            momentum=settings.momentum,
+            weight_decay=decay,
+            nesterov=settings.momentum > 0,
             fused=True,
         )
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
@@ -199,7 +203,7 @@ class _Loop:
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):
             data.set_epoch(epoch)
-        steps = len(data) if hasattr(data, "__len__") else None
+        steps = len(data) if isinstance(data, Sized) else None
         device, model, optimizer = self.accelerator.device, self.model, self.optimizer
         losses = torch.zeros((), device=device)
         count, rate = 0, 0.0

@@ -26,7 +26,10 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
 
 
 def execute(
-    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str] | None = None
+    config: type[C],
+    presets: Mapping[str, C],
+    start: Callable[[C], Any],
+    arguments: Sequence[str] | None = None,
 ) -> None:
     """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line."""
     try:

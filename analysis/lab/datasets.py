@@ -121,7 +121,9 @@ def _hold_out(name: str, train: Split, test: Split, classes: tuple[str, ...], va
 
 def _moments(pictures: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of uint8 pictures scaled to [0, 1]; from exact counts."""
-    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in pictures.transpose(0, 1)]).double()
+    counts = torch.stack(
+        [torch.bincount(c.flatten(), minlength=256) for c in pictures.transpose(0, 1)]
+    ).double()
     values = torch.arange(256, dtype=torch.float64) / 255
     share = counts / counts.sum(1, keepdim=True)
     mean = share @ values
@@ -182,9 +184,7 @@ def _arrays(source: Any) -> Split:
 
 def _flowers(parts: list[Any], image_size: int) -> tuple[Split, Split, tuple[str, ...]]:
     train, validation, test = (_pictures(part, image_size) for part in parts)
-    both = Split(
-        torch.cat([train.inputs, validation.inputs]), torch.cat([train.labels, validation.labels])
-    )
+    both = Split(torch.cat([train.inputs, validation.inputs]), torch.cat([train.labels, validation.labels]))
     return both, test, tuple(str(number) for number in range(102))
 
 

@@ -20,7 +20,10 @@ def split_frozen(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
     Raises InputError if the network is not sequential or its first part learns.
     """
     if not isinstance(model, nn.Sequential):
-        raise InputError(f"only a Sequential network can be split into frozen features and head, found {type(model).__name__}")
+        raise InputError(
+            f"only a Sequential network can be split into frozen features and a head, "
+            f"found {type(model).__name__}"
+        )
     parts = list(model.named_children())
     learns = [any(p.requires_grad for p in module.parameters()) for _, module in parts]
     first = learns.index(True) if True in learns else len(parts)
@@ -34,7 +37,12 @@ def split_frozen(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def cached_features(
-    frozen: nn.Module, data: DataSet, folder: Path, *, batch_size: int = 64, done: Callable[[int], None] | None = None
+    frozen: nn.Module,
+    data: DataSet,
+    folder: Path,
+    *,
+    batch_size: int = 64,
+    done: Callable[[int], None] | None = None,
 ) -> DataSet:
     """The data set with each picture replaced by its features (half precision on disk, float in batches).
 

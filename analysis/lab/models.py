@@ -14,7 +14,9 @@ from capacity.errors import InputError, unknown
 Size = Sequence[int]
 
 
-def create(name: str, *, input_size: Size = (3, 32, 32), classes: int = 100, pretrained: bool = False) -> nn.Module:
+def create(
+    name: str, *, input_size: Size = (3, 32, 32), classes: int = 100, pretrained: bool = False
+) -> nn.Module:
     """A fresh network that maps (B, *input_size) to (B, classes) logits.
 
     Parameters
@@ -109,7 +111,9 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
 
 def _picture(size: Size, name: str, least: int) -> tuple[int, int, int]:
     if len(size) != 3 or min(size[1:]) < least:
-        raise InputError(f"{name} needs pictures (channels, height, width) of at least {least} pixels, found {size}")
+        raise InputError(
+            f"{name} needs pictures (channels, height, width) of at least {least} pixels, found {size}"
+        )
     return size[0], size[1], size[2]
 
 

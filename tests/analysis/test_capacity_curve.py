@@ -120,7 +120,9 @@ def test_a_full_disk_loses_no_finished_step(undisturbed: Path, tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
     done = command(*SMALL, "--output", str(folder), preexec_fn=small_disk)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "run the same command again" in done.stderr
+    assert (
+        done.returncode == 2 and done.stderr.count("\n") == 1 and "run the same command again" in done.stderr
+    )
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
     assert command(*SMALL, "--output", str(folder)).returncode == 0
     assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
@@ -146,8 +148,8 @@ def test_frozen_features_are_computed_once(tmp_path: Path) -> None:
     (tmp_path / "frozen_net.py").write_text(
         "from torch import nn\n"
         "def make(input_size, classes):\n"
-        "    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 30), nn.ReLU(),\n"
-        "                          nn.Linear(30, classes))\n"
+        "    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(),\n"
+        "                          nn.Linear(144, 30), nn.ReLU(), nn.Linear(30, classes))\n"
         "    model[0].requires_grad_(False)\n"
         "    return model\n"
     )
@@ -163,12 +165,15 @@ def test_frozen_features_are_computed_once(tmp_path: Path) -> None:
 def test_report_a_at_full_size_with_few_pictures(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw")
     done = command(
-        "--preset", "paper", "--smoke", "--limit", "8", "--no-pretrained", "--iterations", "1", "--batch-size", "4",
+        "--preset", "paper", "--smoke", "--limit", "8", "--no-pretrained", "--iterations", "1",
+        "--batch-size", "4",
         "--data", str(tmp_path), "--output", str(tmp_path / "run"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
-    assert frame[frame["criterion"] == "l1"]["capacity_bits"].tolist() == pytest.approx([102_772_992, 100_263_992], abs=99)
+    assert frame[frame["criterion"] == "l1"]["capacity_bits"].tolist() == pytest.approx(
+        [102_772_992, 100_263_992], abs=99
+    )
     assert len(list((tmp_path / "features").glob("*.npy"))) == 3
 
 

@@ -86,7 +86,9 @@ def test_flowers_files(tmp_path, monkeypatch) -> None:
     folder = tmp_path / "flowers-102"
     (folder / "jpg").mkdir(parents=True)
     for number in range(1, 10):
-        Image.new("RGB", (30 + number, 40), (20 * number, 0, 0)).save(folder / "jpg" / f"image_{number:05d}.jpg")
+        Image.new("RGB", (30 + number, 40), (20 * number, 0, 0)).save(
+            folder / "jpg" / f"image_{number:05d}.jpg"
+        )
     savemat(folder / "imagelabels.mat", {"labels": np.arange(1, 10)})
     savemat(folder / "setid.mat", {"trnid": [1, 2, 3], "valid": [4, 5, 6], "tstid": [7, 8, 9]})
     digests = {
@@ -150,7 +152,7 @@ def test_damaged_idx_files(tmp_path, keep: int) -> None:
     write_idx(tmp_path / "MNIST" / "raw")
     path = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="mnist.*damaged"):
+    with pytest.raises(InputError, match=r"mnist.*damaged"):
         load("mnist", data=str(tmp_path))
 
 

@@ -22,7 +22,10 @@ def test_every_network_gives_logits(name: str, size: tuple[int, ...]) -> None:
 def test_golden_parameter_counts() -> None:
     assert parameters(create("lenet300", input_size=(1, 28, 28), classes=10)) == 266_610
     assert parameters(create("lenet5", input_size=(1, 28, 28), classes=10)) == 431_080
-    assert parameters(create("mlp", input_size=(1, 8, 8), classes=10)) == 64 * 256 + 256 + 256 * 257 + 257 * 64 + 650
+    assert (
+        parameters(create("mlp", input_size=(1, 8, 8), classes=10))
+        == 64 * 256 + 256 + 256 * 257 + 257 * 64 + 650
+    )
 
 
 def test_report_a_s_network() -> None:
@@ -40,7 +43,8 @@ def test_any_torchvision_network_and_one_s_own(tmp_path, monkeypatch) -> None:
     assert parameters(create("torchvision:squeezenet1_1", classes=4)) == 724_548
     (tmp_path / "own_networks.py").write_text(
         "from torch import nn\n"
-        "def tiny(input_size, classes): return nn.Sequential(nn.Flatten(), nn.Linear(input_size[1] ** 2, classes))\n"
+        "def tiny(input_size, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(input_size[1] ** 2, classes))\n"
         "def wrong(input_size, classes): return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

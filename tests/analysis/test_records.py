@@ -20,7 +20,10 @@ class Config:
 
 def test_only_settings_that_differ_from_the_defaults_identify_a_run() -> None:
     assert settings_of(Config()) == {}
-    assert settings_of(Config(amount=3, layers=("a",), data="elsewhere", output="x")) == {"amount": 3, "layers": ["a"]}
+    assert settings_of(Config(amount=3, layers=("a",), data="elsewhere", output="x")) == {
+        "amount": 3,
+        "layers": ["a"],
+    }
 
 
 def test_a_run_is_reopened_and_another_refused(tmp_path, monkeypatch) -> None:

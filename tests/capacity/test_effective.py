@@ -132,7 +132,9 @@ def test_two_hundred_layers_neither_overflow_nor_vanish() -> None:
 class Graph(nn.Module):
     """Dense layers, each over a concatenation of earlier outputs, with a shortcut where widths agree."""
 
-    def __init__(self, plan: list[tuple[int, list[int], bool]], ends: list[int], seed: int, density: float) -> None:
+    def __init__(
+        self, plan: list[tuple[int, list[int], bool]], ends: list[int], seed: int, density: float
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.plan, self.ends, self.layers = plan, ends, nn.ModuleList()

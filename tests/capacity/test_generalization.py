@@ -34,13 +34,24 @@ def test_a_pca_in_front_counts() -> None:
 
 
 def test_the_table_says_what_was_counted() -> None:
-    text = str(generalization(report(10, 5), correct=30, total=40, label_bits=1.0, split="validation", classes=2))
-    for part in ("validation split", "2 classes", "N = 30 of 40", "H = 1 bit", "convention 'previous'", "layer1"):
+    text = str(
+        generalization(report(10, 5), correct=30, total=40, label_bits=1.0, split="validation", classes=2)
+    )
+    for part in (
+        "validation split",
+        "2 classes",
+        "N = 30 of 40",
+        "H = 1 bit",
+        "convention 'previous'",
+        "layer1",
+    ):
         assert part in text
 
 
 def test_each_layer_has_its_own_ratio() -> None:
-    used = generalization(measure(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), (2,)), correct=6, total=8, label_bits=1)
+    used = generalization(
+        measure(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), (2,)), correct=6, total=8, label_bits=1
+    )
     assert used.layers == (("0", 1.0, 1.0), ("1", 3.0, 3.0))
     assert used.to_frame()["points_per_bit"].tolist() == [1.0, 3.0, 0.75]
     low, high = used.ratio_interval

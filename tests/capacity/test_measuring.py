@@ -79,8 +79,8 @@ def test_a_small_convolutional_net_by_hand() -> None:
         nn.Conv2d(2, 4, 3, padding=1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3),
     )  # fmt: skip
     report = measure(model, (1, 8, 8))
-    # 3·3·1 + 1 weights for each of 2 maps, from raw pixels; then 2 maps of 4x4 enter (3·3·1 + 1)·4 parameters;
-    # then 4 maps of 4x4 enter 65·3 parameters.
+    # 3·3·1 + 1 weights for each of 2 maps, from raw pixels; then 2 maps of 4x4 enter
+    # (3·3·1 + 1)·4 parameters; then 4 maps of 4x4 enter 65·3 parameters.
     assert {layer.name: layer.capacity_bits for layer in report.layers} == {
         "0": 20, "1": 0, "4": min(40, 2 * 16), "7": min(195, 4 * 16),
     }  # fmt: skip

@@ -46,7 +46,9 @@ def test_memory_mapped_features(tmp_path) -> None:
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     for shuffle in (False, True):
         for x, y in TensorBatches(mapped, torch.arange(9), 4, shuffle):
-            assert x.dtype == torch.float32 and np.array_equal(x.numpy(), values[y.numpy()].astype(np.float32))
+            assert x.dtype == torch.float32 and np.array_equal(
+                x.numpy(), values[y.numpy()].astype(np.float32)
+            )
 
 
 @given(st.integers(0, 20))

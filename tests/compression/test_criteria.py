@@ -36,7 +36,7 @@ def test_samples_are_distinct_in_range_and_seeded(count, data, criterion, seed) 
     amount = data.draw(st.integers(1, count))
     chosen = criterion(seed).choose(count, amount)
     assert len(chosen) == amount == len(set(chosen.tolist()))
-    assert 0 <= chosen.min() and chosen.max() < count
+    assert chosen.min() >= 0 and chosen.max() < count
     assert np.array_equal(chosen, criterion(seed).choose(count, amount))
 
 

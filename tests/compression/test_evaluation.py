@@ -23,7 +23,9 @@ def test_scores_are_those_of_torchmetrics(classes: int) -> None:
     accuracy = multiclass_accuracy(logits, labels, classes, average="micro").item()
     assert found.top1_error == pytest.approx(1 - accuracy, abs=1e-6)
     assert found.kappa == pytest.approx(multiclass_cohen_kappa(logits, labels, classes).item(), abs=1e-6)
-    assert found.cross_entropy_nats == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
+    assert found.cross_entropy_nats == pytest.approx(
+        nn.functional.cross_entropy(logits, labels).item(), abs=1e-5
+    )
     if classes > 5:
         top5 = multiclass_accuracy(logits, labels, classes, average="micro", top_k=5).item()
         assert found.top5_error == pytest.approx(1 - top5, abs=1e-6)

@@ -1,6 +1,7 @@
 """squeeze(): steps, control, resuming, and a folder that never mixes two runs."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_each_step_takes_the_amount_and_measures() -> None:
         dense_capacity(5, [20 - 3 * k, 3]) for k in range(5)
     ]
     assert [step.achieved for step in found] == [0, 3, 3, 3, 3] and found[0].density == 1.0
-    assert all(nested(masks_of(b.model), masks_of(a.model)) for a, b in zip(found[1:], found[2:], strict=False))
+    assert all(nested(masks_of(b.model), masks_of(a.model)) for a, b in itertools.pairwise(found))
     assert "step 4" in str(found[4])
 
 
@@ -72,7 +73,9 @@ def test_a_stopped_squeeze_goes_on_as_if_it_had_not_stopped(tmp_path, criterion)
 
 
 def test_retrain_may_return_what_fit_returns_and_evaluate_a_dataclass() -> None:
-    found = list(steps(retrain=lambda model: fit(model, DATA), evaluate=lambda m: evaluate(m, DATA), iterations=1))
+    found = list(
+        steps(retrain=lambda model: fit(model, DATA), evaluate=lambda m: evaluate(m, DATA), iterations=1)
+    )
     assert 0 <= found[1].metrics["top1_error"] <= 1
 
 

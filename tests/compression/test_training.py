@@ -112,7 +112,9 @@ def test_the_rate_rises_then_falls_within_bounds(epochs: int, warmup: float, sch
     rates = [learning_rate_factor(epochs * k / 50, settings) for k in range(51)]
     peak = rates.index(max(rates))
     assert all(0 <= rate <= 1 for rate in rates)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[: peak + 1] == sorted(rates[: peak + 1]) and rates[peak:] == sorted(
+        rates[peak:], reverse=True
+    )
 
 
 def test_neuron_dropout_changes_training_and_the_layer_learns() -> None:

@@ -1,18 +1,19 @@
 """DataFrames as LaTeX: booktabs, mean and interval in one cell, units in the header."""
 
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UNITS = {
-    "capacity_bits": "capacity [bit]",
-    "correct": "correct points",
-    "top1_error": "top-1 error",
-    "points_per_bit": r"$\rho$ [points/bit]",
-    "bits_per_bit": "$G$ [bit/bit]",
-    "kappa": r"$\kappa$",
-    "top1_error_difference": "error $-$ control",
+COLUMNS = {  # name -> header and the factor its numbers are shown with
+    "capacity_bits": ("capacity [bit]", 1),
+    "correct": ("correct points", 1),
+    "top1_error": (r"top-1 error [\%]", 100),
+    "points_per_bit": (r"$\rho$ [points/bit]", 1),
+    "bits_per_bit": ("$G$ [bit/bit]", 1),
+    "kappa": (r"$\kappa$", 1),
+    "top1_error_difference": ("error $-$ control [points]", 100),
 }
 
 
@@ -21,35 +22,37 @@ def to_booktabs(means: "pd.DataFrame", *, caption: str) -> str:
     import pandas as pd
 
     cells: dict[str, Any] = {}
+    keys = [c for c in means.columns if not c.endswith(("_mean", "_half_width"))]
+    for key in keys:
+        cells[escape(key)] = [escape(value) for value in means[key]]
     for column in means.columns:
         if column.endswith("_mean"):
             name = column.removesuffix("_mean")
-            pairs = zip(means[column], means[f"{name}_half_width"], strict=True)
-            cells[UNITS.get(name, escape(name))] = [_cell(mean, half) for mean, half in pairs]
-        elif not column.endswith("_half_width"):
-            cells[escape(column)] = [escape(value) for value in means[column]]
+            header, factor = COLUMNS.get(name, (escape(name), 1))
+            pairs = zip(means[column] * factor, means[f"{name}_half_width"] * factor, strict=True)
+            cells[header] = [mean_and_interval(mean, half) for mean, half in pairs]
     frame = pd.DataFrame(cells)
-    left = "l" * sum(not c.endswith(("_mean", "_half_width")) for c in means.columns)
-    formats = left + "r" * (len(frame.columns) - len(left))
+    formats = "l" * len(keys) + "r" * (len(frame.columns) - len(keys))
     return frame.to_latex(index=False, escape=False, column_format=formats, caption=escape(caption))
 
 
-def _cell(mean: float, half: float) -> str:
+def mean_and_interval(mean: float, half_width: float) -> str:
+    """A mean with as many decimals as two significant digits of its interval have; -- for NaN.
+
+    >>> mean_and_interval(0.0203702, 0.000301), mean_and_interval(17216.0, 0.0)
+    ('$0.02037 \\\\pm 0.00030$', '$17\\\\,216$')
+    """
     if mean != mean:
         return "--"
-    text = _number(mean)
-    return rf"${text} \pm {_number(half)}$" if half == half and half else f"${text}$"
-
-
-def _number(value: float) -> str:
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", r"\,")
-    return f"{value:.4g}"
+    if not half_width > 1e-9 * abs(mean):  # one value only, or the same one in every repeat
+        return f"${mean:,.0f}$".replace(",", r"\,") if abs(mean) >= 1000 else f"${mean:.4g}$"
+    decimals = max(0, 1 - floor(log10(half_width)))
+    return rf"${mean:,.{decimals}f} \pm {half_width:,.{decimals}f}$".replace(",", r"\,")
 
 
 def escape(value: object) -> str:
     """Text that LaTeX prints as it is."""
-    text = str(value).replace("±", r"$\pm$")
+    text = str(value)
     for character in "&%#_{}":
         text = text.replace(character, "\\" + character)
-    return text.replace(r"$\\pm$", r"$\pm$")
+    return text.replace("±", r"$\pm$")

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
@@ -31,10 +32,32 @@ def clone(model: nn.Module, *, device: str | None = None) -> nn.Module:
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:
-    moved = tensor.detach().to(device)
+    if device == "meta":  # quantized and sparse tensors cannot be moved there, but what they stand for can
+        moved = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    else:
+        moved = tensor.detach().to(device)
     if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(moved, requires_grad=tensor.requires_grad)
+        moved = nn.Parameter(moved, requires_grad=tensor.requires_grad)
+        moved.element_bits = storage_bits(tensor) / max(tensor.numel(), 1)  # type: ignore[attr-defined]
     return moved
+
+
+def storage_bits(tensor: Tensor) -> int:
+    """Bits that hold a tensor's numbers: packed parts of a quantized one, values and indices of a sparse one.
+
+    >>> storage_bits(torch.zeros(3, dtype=torch.bfloat16))
+    48
+    """
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(storage_bits(getattr(tensor, name)) for name in names)
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.detach().coalesce()
+        return storage_bits(tensor.indices()) + storage_bits(tensor.values())
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+        return sum(storage_bits(part.detach()) for part in parts)
+    return tensor.numel() * tensor.element_size() * 8
 
 
 def fold_masks(model: nn.Module) -> nn.Module:

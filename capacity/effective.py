@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, map_tensors, tensors_in
+from capacity.inputs import map_tensors, tensors_in
 from capacity.layers import Layer, convolution, dense, normalization
 from capacity.tracing import Layers, intercepted
 
@@ -65,20 +64,23 @@ class _State:
         return (elements.sum(others, keepdim=True) > 0 if others else elements).expand_as(elements)
 
 
-def live_parts(model: nn.Module, layers: Layers, input_size: Any) -> dict[str, Live]:
-    """The live part of each layer of `layers` (as found on a copy of the model).
+def live_parts(real: nn.Module, layers: Layers, example: Any) -> dict[str, Live]:
+    """The live part of each layer of `layers`; `real` is a copy of the model and is overwritten.
 
-    Raises InputError for NaN parameters, naming the layer.
+    Parameters
+    ----------
+    layers: as found on a copy on the meta device
+    example: positional and keyword arguments for one forward pass
+
+    Raises InputError for NaN parameters, naming the layer, and for a model on the meta device.
     """
-    real = evaluation_copy(model)
     modules = dict(real.named_modules())
     paired: Layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
-    device = str(next(real.parameters()).device)
-    if device == "meta":
+    if next(real.parameters()).device.type == "meta":
         raise InputError("effective=True reads the weights, but the model is on the meta device")
     with torch.no_grad():
         states = {name: _indicators(layer, module) for name, (layer, module) in paired.items()}
-    _Passes(real, paired, states, example_input(real, input_size, device=device)).run()
+    _Passes(real, paired, states, example).run()
     return {
         name: Live(
             {key: int(state.live[key].sum()) for key in layers[name][0].parameters},

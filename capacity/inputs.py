@@ -17,7 +17,7 @@ def example_input(
 
     `input_size` is the shape of one sample without the batch, (1, 28, 28); a list of such shapes for
     several inputs; a dict from argument name to shape; or, wherever a shape may stand, an example batch
-    (a tensor, say of token ids).
+    (a tensor, say of token ids, or a list of tensors with one per sample, as detectors take).
     """
     floats = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
     dtype = next(floats, torch.get_default_dtype())
@@ -27,6 +27,8 @@ def example_input(
             return size.detach().to(device)
         if _is_shape(size):
             return torch.ones((1, *size), dtype=dtype, device=device)
+        if isinstance(size, list) and size and all(isinstance(part, Tensor) for part in size):
+            return [build(part) for part in size]
         raise InputError(
             f"input_size must be the shape of one sample such as (3, 32, 32), a list or dict of shapes, "
             f"or an example tensor with a batch dimension; found {size!r}"

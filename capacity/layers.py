@@ -7,10 +7,12 @@ layer, submodules included; any other module that owns parameters is "generic": 
     measure(model, (3, 32, 32), rules={**RULES, MyLayer: my_rule})
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
+
+from capacity.errors import InputError
 
 Rule = Callable[[nn.Module, Mapping[str, int]], int]
 
@@ -22,6 +24,26 @@ def dense(module: nn.Module, parameters: Mapping[str, int]) -> int:
 
 def convolution(module: nn.Module, parameters: Mapping[str, int]) -> int:
     """(k·k·Cin/groups + 1) · Cout bits: weights are shared over positions, so each counts once."""
+    return sum(parameters.values())
+
+
+def embedding(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """rows · width bits: the rows that exist."""
+    return sum(parameters.values())
+
+
+def recurrent(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """The parameters once, for all steps; each step emits its own bits."""
+    return sum(parameters.values())
+
+
+def attention(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """The parameters of all projections (only where they cannot be told apart, see capacity.attention)."""
+    return sum(parameters.values())
+
+
+def bilinear(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """(inputs1 · inputs2 + 1) · units bits."""
     return sum(parameters.values())
 
 
@@ -43,6 +65,12 @@ RULES: Mapping[type[nn.Module], Rule] = {
     nn.ConvTranspose1d: convolution,
     nn.ConvTranspose2d: convolution,
     nn.ConvTranspose3d: convolution,
+    nn.Bilinear: bilinear,
+    nn.Embedding: embedding,
+    nn.EmbeddingBag: embedding,
+    nn.RNNBase: recurrent,
+    nn.RNNCellBase: recurrent,
+    nn.MultiheadAttention: attention,
     nn.modules.batchnorm._BatchNorm: normalization,
     nn.modules.instancenorm._InstanceNorm: normalization,
     nn.LayerNorm: normalization,
@@ -59,6 +87,7 @@ class Layer:
     rule: Rule
     parameters: Mapping[str, int]
     container: bool  # has layers of its own below it, so its output is theirs
+    storage_bits: int  # what holds these parameters, as stored
 
     @property
     def kind(self) -> str:
@@ -77,7 +106,11 @@ def rule_for(module: nn.Module, rules: Mapping[type[nn.Module], Rule]) -> Rule |
 def find_layers(
     model: nn.Module, rules: Mapping[type[nn.Module], Rule], wanted: Callable[[str, nn.Parameter], bool]
 ) -> Iterator[tuple[Layer, nn.Module]]:
-    """Every module with a parameter for which `wanted(full name, parameter)`; tied ones count once."""
+    """Every module with a parameter for which `wanted(full name, parameter)`; tied ones count once.
+
+    Raises InputError for integer parameters, whose numbers cannot be told from their packing, unless a
+    rule names the module's type.
+    """
     seen: set[int] = set()
     inside = ""
     for name, module in model.named_modules():
@@ -91,11 +124,23 @@ def find_layers(
             for key, parameter in module.named_parameters(recurse=whole)
             if wanted(prefix + key, parameter)
         ]
+        for key, parameter in owned:
+            if not whole and not (parameter.is_floating_point() or parameter.is_complex()):
+                raise InputError(
+                    f"layer {name!r}: parameter {key!r} holds integers ({parameter.dtype}), which may pack "
+                    f"several numbers each; pass a rule for {type(module).__name__} that counts them"
+                )
         if owned:
             fresh = {key: parameter.numel() for key, parameter in owned if id(parameter) not in seen}
             seen.update(id(parameter) for _, parameter in owned)
             below = not whole and any(True for child in module.children() for _ in child.parameters())
-            yield Layer(name, rule or generic, fresh, container=below), module
+            stored = _storage(parameter for key, parameter in owned if key in fresh)
+            yield Layer(name, rule or generic, fresh, container=below, storage_bits=stored), module
         if whole and not name:
             return
         inside = prefix if whole else ""
+
+
+def _storage(parameters: Iterable[nn.Parameter]) -> int:
+    bits = (p.numel() * getattr(p, "element_bits", 8 * p.element_size()) for p in parameters)
+    return round(sum(bits))

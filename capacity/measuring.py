@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
-from capacity.cloning import evaluation_copy
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input
+from capacity.inputs import example_input, tensors_in
 from capacity.layers import RULES, Layer, Rule, find_layers
+from capacity.passes import device_of, measurable_copy, traces_of
 from capacity.report import CapacityReport, LayerCapacity, describe_scope
 from capacity.rules import check_convention, input_cap, passes_on, stored_bits
-from capacity.tracing import Layers, Trace, trace
+from capacity.tracing import Layers, Trace
 
 SCOPES = ("all", "trainable")
 
@@ -29,13 +30,14 @@ def measure(
     """Memory-equivalent capacity of a model in bits, layer by layer.
 
     The model itself is not run and not changed: a copy without weights, on the meta device and in
-    evaluation mode, is. Only `effective=True` reads weights (and copies them).
+    evaluation mode, is. Only `effective=True`, and models that refuse the meta device or detach their
+    data, need a copy with weights; the report says so.
 
     Parameters
     ----------
     model: any nn.Module
     input_size: shape of one sample without the batch, such as (1, 28, 28); a list or dict of shapes for
-        several inputs; or an example batch as tensor
+        several inputs; or example batches as tensors (see `capacity.inputs`)
     convention: how a layer is capped by what feeds it: "previous", "running" or "uncapped"
         (`capacity.rules`)
     scope: "all" layers, "trainable" ones only (frozen layers become part of the data path), or names of
@@ -44,7 +46,7 @@ def measure(
     rules: module type -> rule; extend with {**RULES, MyLayer: my_rule}
 
     Raises InputError for an unknown convention, scope or module name, a model without parameters in
-    scope, and an input the model cannot take.
+    scope or with integer ones that no rule names, and an input the model cannot take.
 
     Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328, section 4.
 
@@ -53,30 +55,30 @@ def measure(
     8
     """
     check_convention(convention)
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("a TorchScript module hides its layers; measure the nn.Module it was made from")
     wanted = _scope_filter(model, scope)
-    hollow = evaluation_copy(model, device="meta")
+    hollow = measurable_copy(model, rules, device="meta")
     total = sum(parameter.numel() for parameter in model.parameters())
     layers: Layers = {layer.name: (layer, module) for layer, module in find_layers(hollow, rules, wanted)}
     if not layers:
         found = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
         raise InputError(f"the model has no parameters to measure: {found}")
-    args, kwargs = example_input(model, input_size, device="meta")
-    try:
-        traces = trace(hollow, layers, args, kwargs)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(_cannot_run(model, input_size, error)) from error
-    live = live_parts(model, layers, input_size) if effective else None
+    traces, notes = traces_of(model, hollow, layers, input_size, rules)
+    live = None
+    if effective:
+        real = measurable_copy(model, rules)
+        live = live_parts(real, layers, example_input(real, input_size, device=device_of(real)))
     rows = _rows(layers, traces, live, convention)
     return CapacityReport(
         layers=tuple(rows),
         convention=convention,
         scope=describe_scope(scope),
         effective=effective,
-        input_size=_describe_input(args, kwargs),
+        input_size=_describe_input(example_input(hollow, input_size, device="meta")),
         total_parameters=total,
-        notes=tuple(_notes(rows)),
+        notes=(*notes, *_notes(rows)),
     )
 
 
@@ -95,37 +97,40 @@ def _rows(
         stored, parameters = layer.rule(module, owned), sum(owned.values())
         if note is None:
             text = f"not reached by a forward pass: its {parameters:,} parameters store nothing"
-            rows.append(LayerCapacity(name, layer.kind, parameters, None, 0, 0, (), text))
+            rows.append(LayerCapacity(name, layer.kind, parameters, None, 0, 0, layer.storage_bits, (), text))
             continue
         entering = live[name].entering_elements if live is not None else note.entering_elements
         leaving = live[name].leaving_elements if live is not None else note.leaving_elements
         feeding = [passed[source] for source in note.sources if source in passed]
-        if len(feeding) < len(note.sources):  # fed by itself or a later call: nothing to propagate
+        if len(feeding) < len(note.sources) or not note.sources:  # a later call, itself, or detached
             feeding.append(entering)
-        unknown_origin = note.untraced and not note.sources
-        cap = input_cap(
-            convention, raw=note.raw or unknown_origin, entering_bits=entering, passed_bits=feeding
-        )
+        constant = bool(note.untraced) and not note.raw and not note.entering_elements
+        cap = input_cap(convention, raw=note.raw or constant, entering_bits=entering, passed_bits=feeding)
         passed[name] = passes_on(leaving, cap)
         sources = tuple(sorted(note.sources, key=order.__getitem__))
-        text = _row_note(layer, unknown_origin)
+        text = _row_note(layer, constant)
         capacity = stored_bits(stored, cap)
-        rows.append(LayerCapacity(name, layer.kind, parameters, cap, leaving, capacity, sources, text))
-    folded = [layer for name, (layer, _) in layers.items() if not layer.counted]
-    for layer in folded:
-        parameters = sum((live[layer.name].parameters if live is not None else layer.parameters).values())
         rows.append(
-            LayerCapacity(layer.name, layer.kind, parameters, None, 0, 0, (), "folds into its neighbour")
+            LayerCapacity(
+                name, layer.kind, parameters, cap, leaving, capacity, layer.storage_bits, sources, text
+            )
         )
     place = {name: position for position, name in enumerate(layers)}
-    if folded:
-        rows.sort(key=lambda row: place[row.name])
-    return rows
+    folded = [layer for layer, _ in layers.values() if not layer.counted]
+    for layer in folded:
+        owned = live[layer.name].parameters if live is not None else layer.parameters
+        text = "folds into its neighbour"
+        rows.append(
+            LayerCapacity(
+                layer.name, layer.kind, sum(owned.values()), None, 0, 0, layer.storage_bits, (), text
+            )
+        )
+    return sorted(rows, key=lambda row: place[row.name]) if folded else rows
 
 
-def _row_note(layer: Layer, unknown_origin: bool) -> str:
-    if unknown_origin:
-        return "no data was traced to its input (constants, or the model detaches): not capped"
+def _row_note(layer: Layer, constant: bool) -> str:
+    if constant:
+        return "no data reaches its input, only constants: not capped"
     return "no rule for its type: counted by its parameters" if layer.kind == "generic" else ""
 
 
@@ -134,7 +139,12 @@ def _notes(rows: Sequence[LayerCapacity]) -> list[str]:
     for row in rows:
         if row.note and row.kind != "normalization":
             texts.setdefault(row.note, []).append(row.name or "(model)")
-    return [f"{', '.join(names)}: {text}" for text, names in texts.items()]
+    return [f"{_few(names)}: {text}" for text, names in texts.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + rest
 
 
 def _scope_filter(model: nn.Module, scope: str | Sequence[str]) -> Callable[[str, nn.Parameter], bool]:
@@ -153,12 +163,8 @@ def _scope_filter(model: nn.Module, scope: str | Sequence[str]) -> Callable[[str
     return lambda name, parameter: name.startswith(prefixes)
 
 
-def _cannot_run(model: nn.Module, input_size: Any, error: Exception) -> str:
-    shown = " ".join(str(error).split())[:300]
-    return f"{type(model).__name__} cannot take an input of size {input_size!r}: {shown}"
-
-
-def _describe_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    parts = [str(tuple(value.shape[1:])) for value in args]
-    parts += [f"{name}={tuple(value.shape[1:])}" for name, value in kwargs.items()]
+def _describe_input(example: tuple[tuple[Any, ...], dict[str, Any]]) -> str:
+    args, kwargs = example
+    parts = [str(tuple(t.shape[1:])) for value in args for t in tensors_in(value)]
+    parts += [f"{name}={tuple(t.shape[1:])}" for name, value in kwargs.items() for t in tensors_in(value)]
     return ", ".join(parts)

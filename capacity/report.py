@@ -19,6 +19,7 @@ class LayerCapacity:
     input_bits: int | None
     output_bits: int
     capacity_bits: int
+    storage_bits: int = 0  # what holds its parameters, as stored: precision, quantization, sparse layout
     sources: tuple[str, ...] = ()  # the layers that feed it
     note: str = ""
 
@@ -49,6 +50,16 @@ class CapacityReport:
     def parameters(self) -> int:
         """Parameters of the layers in scope; with `effective`, those on a live path."""
         return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def storage_bits(self) -> int:
+        """Bits that hold the parameters in scope as they are stored now; masked ones still take theirs."""
+        return sum(layer.storage_bits for layer in self.layers)
+
+    @property
+    def capacity_per_storage_bit(self) -> float:
+        """Bits of capacity per bit of storage: what quantization improves."""
+        return self.capacity_bits / self.storage_bits if self.storage_bits else 0.0
 
     @property
     def title(self) -> str:
@@ -103,10 +114,11 @@ class CapacityReport:
                 f"{layer.output_bits:,}",
                 f"{layer.capacity_bits:,}",
             )
-        title = (
-            f"{self.title}\ninput {self.input_size}, {self.total_parameters:,} parameters in the whole model"
-        )
-        return "\n".join([title, render(table), *(f"note: {note}" for note in self.notes)])
+        size = f"input {self.input_size}, {self.total_parameters:,} parameters in the whole model"
+        gain = f"{self.capacity_per_storage_bit:.3g} bits of capacity per bit of storage"
+        stored = f"stored in {self.storage_bits:,} bits: {gain}"
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([self.title, size, render(table), stored, *notes])
 
 
 def render(table: object, *, width: int = 110) -> str:

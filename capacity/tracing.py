@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
-from capacity.layers import Layer
+from capacity.layers import Layer, recurrent
 
 RAW = None  # the source of data that passed through no counted layer
 
@@ -33,7 +33,7 @@ class Trace:
     entering_elements: int = 0
     leaving_elements: int = 0
     sources: dict[str, None] = field(default_factory=dict)  # names of the layers that feed it, in order
-    untraced: bool = False  # an input came from nowhere: the model detached it
+    untraced: int = 0  # input elements that came from nowhere: constants, or the model detached them
 
 
 @contextmanager
@@ -65,11 +65,10 @@ def trace(
     """One dyed forward pass; a Trace for each layer that was reached, in order of first execution."""
     dyes: dict[Tensor, str | None] = {}
     traces: dict[str, Trace] = {}
-    batch = next((t.shape[0] for t in tensors_in((args, kwargs)) if t.dim()), 1)
-    counted = {name: pair for name, pair in layers.items() if pair[0].counted}
+    batch = batch_size(args, kwargs)
 
     def dyed(tensor: Tensor, name: str | None) -> Tensor:
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if not _carries(tensor):
             return tensor
         with torch.enable_grad():
             dye = torch.ones((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
@@ -82,24 +81,78 @@ def trace(
         note = traces.setdefault(layer.name, Trace())
         for tensor in tensors_in((args, kwargs)):
             found = _sources(tensor, dyes)
-            if RAW in found or not (tensor.is_floating_point() or tensor.is_complex()):
+            if RAW in found or not _carries(tensor):
                 note.raw = True
             elif found:
                 note.entering_elements += tensor.numel() // batch
             else:
-                note.untraced = True
+                note.untraced += tensor.numel() // batch
             note.sources.update({name: None for name in found if name is not RAW})
         output = forward(*args, **kwargs)
-        note.leaving_elements += sum(tensor.numel() for tensor in tensors_in(output)) // batch
+        note.leaving_elements += sum(tensor.numel() for tensor in _emitted(layer, output)) // batch
         return output if layer.container else map_tensors(output, partial(dyed, name=layer.name))
 
-    with torch.enable_grad(), intercepted(counted, visit):
-        output = model(
-            *map_tensors(args, partial(dyed, name=RAW)), **map_tensors(kwargs, partial(dyed, name=RAW))
-        )
+    with torch.enable_grad(), intercepted(counted(layers), visit):
+        raw = partial(dyed, name=RAW)
+        output = model(*map_tensors(args, raw), **map_tensors(kwargs, raw))
     if not tensors_in(output):
         raise InputError(f"the model returned no tensor but {type(output).__name__}; nothing can be measured")
     return traces
+
+
+def reached_by(
+    raw: bool, model: nn.Module, layers: Layers, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, int]:
+    """Per layer, the input elements per sample that raw data (or counted outputs) reach, found with NaN.
+
+    Slower than `trace`, and on real memory, but NaN survives what gradients do not: detach, no_grad,
+    a way through numpy.
+    """
+    found: dict[str, int] = {}
+    batch = batch_size(args, kwargs)
+
+    def fill(tensor: Tensor, marked: bool) -> Tensor:
+        return torch.full_like(tensor, torch.nan if marked else 0.5) if _carries(tensor) else tensor
+
+    def visit(
+        layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        elements = sum(int(torch.isnan(t).sum()) for t in tensors_in((args, kwargs)) if _carries(t))
+        found[layer.name] = found.get(layer.name, 0) + elements // batch
+        clean = map_tensors((args, kwargs), lambda t: torch.nan_to_num(t) if _carries(t) else t)
+        output = forward(*clean[0], **clean[1])
+        return output if layer.container else map_tensors(output, partial(fill, marked=not raw))
+
+    with torch.no_grad(), intercepted(counted(layers), visit):
+        model(*map_tensors(args, partial(fill, marked=raw)), **map_tensors(kwargs, partial(fill, marked=raw)))
+    return found
+
+
+def counted(layers: Layers) -> dict[str, tuple[Layer, nn.Module]]:
+    """The layers that hold capacity; the others are data path."""
+    return {name: pair for name, pair in layers.items() if pair[0].counted}
+
+
+def batch_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Samples in a batch: the length of the first input's first axis, or of a list of samples."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, list) and tensors_in(value):
+            return len(value)
+        tensor = next((t for t in tensors_in(value) if t.dim()), None)
+        if tensor is not None:
+            return int(tensor.shape[0])
+    return 1
+
+
+def _carries(tensor: Tensor) -> bool:
+    """Whether dye can stick to a tensor; integers are data (token ids), never a layer's output."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _emitted(layer: Layer, output: Any) -> list[Tensor]:
+    """A layer's output tensors; of a recurrent one the outputs of its steps, not its last state again."""
+    tensors = tensors_in(output)
+    return tensors[:1] if layer.rule is recurrent else tensors
 
 
 def _sources(tensor: Tensor, dyes: Mapping[Tensor, str | None]) -> dict[str | None, None]:

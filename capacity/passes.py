@@ -1,0 +1,96 @@
+"""The forward passes a measurement needs: on the meta device, on real memory where a model refuses that."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from capacity.attention import unpack_attention
+from capacity.cloning import evaluation_copy
+from capacity.errors import InputError
+from capacity.inputs import example_input
+from capacity.layers import Rule, attention
+from capacity.tracing import Layers, Trace, reached_by, trace
+
+Rules = Mapping[type[nn.Module], Rule]
+
+
+def measurable_copy(model: nn.Module, rules: Rules, *, device: str | None = None) -> nn.Module:
+    """A copy for measuring, attention taken apart unless the caller has a rule of their own for it."""
+    copied = evaluation_copy(model, device=device)
+    return unpack_attention(copied) if rules.get(nn.MultiheadAttention) is attention else copied
+
+
+def device_of(model: nn.Module) -> str:
+    """Where a model's parameters lie."""
+    return str(next(model.parameters()).device)
+
+
+def traces_of(
+    model: nn.Module,
+    hollow: nn.Module,
+    layers: Layers,
+    input_size: Any,
+    rules: Rules,
+) -> tuple[dict[str, Trace], list[str]]:
+    """Traces from a pass on the meta device or, where the model refuses that, on real memory; and notes."""
+    notes: list[str] = []
+    reason = ""
+    try:
+        args, kwargs = example_input(hollow, input_size, device="meta")
+        traces = trace(hollow, layers, args, kwargs)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = _line(error)
+    if not reason and not any(note.untraced for note in traces.values()):
+        return traces, notes
+    if device_of(model) == "meta":
+        if reason:
+            raise InputError(
+                f"{type(model).__name__} cannot take an input of size {_shown(input_size)} "
+                f"on the meta device: {reason}"
+            )
+        return traces, notes
+    real = measurable_copy(model, rules)
+    modules = dict(real.named_modules())
+    layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
+    args, kwargs = example_input(real, input_size, device=device_of(real))
+    try:
+        if reason:
+            traces = trace(real, layers, args, kwargs)
+            notes.append(f"measured by a real forward pass, the meta device being refused: {reason}")
+        if any(note.untraced for note in traces.values()):
+            _find_detached(real, layers, traces, args, kwargs)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} cannot take an input of size {_shown(input_size)}: {_line(error)}"
+        ) from error
+    return traces, notes
+
+
+def _find_detached(
+    model: nn.Module,
+    layers: Layers,
+    traces: Mapping[str, Trace],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Where gradients say nothing, ask NaN: does raw data reach the layer, and do counted outputs?"""
+    raw = reached_by(True, model, layers, args, kwargs)
+    outputs = reached_by(False, model, layers, args, kwargs)
+    for name, note in traces.items():
+        if note.untraced:
+            note.raw = note.raw or raw[name] > 0
+            note.entering_elements = max(note.entering_elements, outputs[name])
+            note.untraced = 0 if raw[name] or outputs[name] else note.untraced
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _shown(input_size: Any) -> str:
+    return repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__

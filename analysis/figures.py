@@ -74,11 +74,12 @@ def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.invert_xaxis()
 
 
-def _short(value: float, place: int) -> str:
+def short_number(value: float, place: int) -> str:
+    """A tick label such as 5k or 1.5M; `place` is what matplotlib passes along."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{letter}"

@@ -52,6 +52,11 @@ def normalization(module: nn.Module, parameters: Mapping[str, int]) -> int:
     return 0
 
 
+def functional(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """The parameters of a module that uses its layers' weights without calling those layers."""
+    return sum(parameters.values())
+
+
 def generic(module: nn.Module, parameters: Mapping[str, int]) -> int:
     """The parameter count of a module that no rule names."""
     return sum(parameters.values())

@@ -9,8 +9,8 @@ from torch import nn
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, tensors_in
-from capacity.layers import RULES, Layer, Rule, find_layers
-from capacity.passes import device_of, measurable_copy, traces_of
+from capacity.layers import RULES, Layer, Rule, functional
+from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
 from capacity.report import CapacityReport, LayerCapacity, describe_scope
 from capacity.rules import check_convention, input_cap, passes_on, stored_bits
 from capacity.tracing import Layers, Trace
@@ -48,7 +48,7 @@ def measure(
     Raises InputError for an unknown convention, scope or module name, a model without parameters in
     scope or with integer ones that no rule names, and an input the model cannot take.
 
-    Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328, section 4.
+    Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328.
 
     >>> from torch import nn
     >>> measure(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), (2,)).capacity_bits
@@ -61,11 +61,15 @@ def measure(
     wanted = _scope_filter(model, scope)
     hollow = measurable_copy(model, rules, device="meta")
     total = sum(parameter.numel() for parameter in model.parameters())
-    layers: Layers = {layer.name: (layer, module) for layer, module in find_layers(hollow, rules, wanted)}
+    layers = layers_of(hollow, rules, wanted)
     if not layers:
         found = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
         raise InputError(f"the model has no parameters to measure: {found}")
     traces, notes = traces_of(model, hollow, layers, input_size, rules)
+    whole = parents_of_uncalled(hollow, traces)
+    if whole:
+        layers = layers_of(hollow, {**rules, **dict.fromkeys(whole, functional)}, wanted)
+        traces, notes = traces_of(model, hollow, layers, input_size, rules)
     live = None
     if effective:
         real = measurable_copy(model, rules)
@@ -104,11 +108,11 @@ def _rows(
         feeding = [passed[source] for source in note.sources if source in passed]
         if len(feeding) < len(note.sources) or not note.sources:  # a later call, itself, or detached
             feeding.append(entering)
-        constant = bool(note.untraced) and not note.raw and not note.entering_elements
+        constant = not note.called or (bool(note.untraced) and not note.raw and not note.entering_elements)
         cap = input_cap(convention, raw=note.raw or constant, entering_bits=entering, passed_bits=feeding)
         passed[name] = passes_on(leaving, cap)
         sources = tuple(sorted(note.sources, key=order.__getitem__))
-        text = _row_note(layer, constant)
+        text = _row_note(layer, note, constant)
         capacity = stored_bits(stored, cap)
         rows.append(
             LayerCapacity(
@@ -128,7 +132,9 @@ def _rows(
     return sorted(rows, key=lambda row: place[row.name]) if folded else rows
 
 
-def _row_note(layer: Layer, constant: bool) -> str:
+def _row_note(layer: Layer, note: Trace, constant: bool) -> str:
+    if not note.called:
+        return "its weights are used without calling it, so its input is unknown: not capped"
     if constant:
         return "no data reaches its input, only constants: not capped"
     return "no rule for its type: counted by its parameters" if layer.kind == "generic" else ""

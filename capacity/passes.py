@@ -1,6 +1,6 @@
 """The forward passes a measurement needs: on the meta device, on real memory where a model refuses that."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -9,7 +9,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input
-from capacity.layers import Rule, attention
+from capacity.layers import Layer, Rule, attention, find_layers
 from capacity.tracing import Layers, Trace, reached_by, trace
 
 Rules = Mapping[type[nn.Module], Rule]
@@ -19,6 +19,22 @@ def measurable_copy(model: nn.Module, rules: Rules, *, device: str | None = None
     """A copy for measuring, attention taken apart unless the caller has a rule of their own for it."""
     copied = evaluation_copy(model, device=device)
     return unpack_attention(copied) if rules.get(nn.MultiheadAttention) is attention else copied
+
+
+def layers_of(
+    model: nn.Module, rules: Rules, wanted: Callable[[str, nn.Parameter], bool]
+) -> dict[str, tuple[Layer, nn.Module]]:
+    """The layers of a model by name, with their modules."""
+    return {layer.name: (layer, module) for layer, module in find_layers(model, rules, wanted)}
+
+
+def parents_of_uncalled(model: nn.Module, traces: Mapping[str, Trace]) -> set[type[nn.Module]]:
+    """Types of the modules that use weights of layers below them without calling those layers.
+
+    Such a module is one layer: what enters it is known. The whole model is none.
+    """
+    parents = {name.rpartition(".")[0] for name, note in traces.items() if not note.called}
+    return {type(model.get_submodule(parent)) for parent in parents if parent} - {type(model)}
 
 
 def device_of(model: nn.Module) -> str:

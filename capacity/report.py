@@ -122,11 +122,11 @@ class CapacityReport:
 
 
 def render(table: object, *, width: int = 110) -> str:
-    """A rich table as plain text, without colour codes."""
+    """A rich table as plain text: no colour codes, and [bit] stays [bit]."""
     from rich.console import Console
 
     text = StringIO()
-    Console(file=text, width=width, force_terminal=False, color_system=None).print(table)
+    Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 

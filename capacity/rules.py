@@ -16,7 +16,7 @@ uncapped   nothing: the sum of the parameters                            Brainom
 ========== ============================================================= =========================
 
 Reference: Friedland, Krell and Metere 2018, "A Practical Approach to Sizing Neural Networks",
-arXiv:1810.02328, section 4.
+arXiv:1810.02328.
 """
 
 import itertools
@@ -93,7 +93,7 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: str = "prev
 
     Raises InputError for sizes that are not positive integers and for an unknown convention.
 
-    Reference: Friedland, Krell and Metere 2018, section 4.
+    Reference: Friedland, Krell and Metere 2018.
 
     >>> dense_capacity(2, [2, 1])
     8

@@ -33,6 +33,7 @@ class Trace:
     entering_elements: int = 0
     leaving_elements: int = 0
     sources: dict[str, None] = field(default_factory=dict)  # names of the layers that feed it, in order
+    called: bool = True
     untraced: int = 0  # input elements that came from nowhere: constants, or the model detached them
 
 
@@ -62,8 +63,18 @@ def intercepted(layers: Layers, visit: Visit) -> Iterator[None]:
 def trace(
     model: nn.Module, layers: Layers, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Trace]:
-    """One dyed forward pass; a Trace for each layer that was reached, in order of first execution."""
-    dyes: dict[Tensor, str | None] = {}
+    """One dyed forward pass; a Trace for each layer that was called, in order of first execution.
+
+    Layers whose weights are used without calling them (F.linear(x, self.layer.weight)) get a Trace with
+    `called` False: their parameters are dyes too, which only such a use lets out of their layer.
+    """
+    dyes: dict[Tensor, str | None] = {
+        parameter.requires_grad_(): name
+        for name, (layer, module) in counted(layers).items()
+        for parameter in module.parameters()
+        if not layer.container and _carries(parameter)
+    }
+    used: dict[str | None, None] = {}
     traces: dict[str, Trace] = {}
     batch = batch_size(args, kwargs)
 
@@ -81,6 +92,7 @@ def trace(
         note = traces.setdefault(layer.name, Trace())
         for tensor in tensors_in((args, kwargs)):
             found = _sources(tensor, dyes)
+            used.update(found)
             if RAW in found or not _carries(tensor):
                 note.raw = True
             elif found:
@@ -97,6 +109,11 @@ def trace(
         output = model(*map_tensors(args, raw), **map_tensors(kwargs, raw))
     if not tensors_in(output):
         raise InputError(f"the model returned no tensor but {type(output).__name__}; nothing can be measured")
+    for tensor in tensors_in(output):
+        used.update(_sources(tensor, dyes))
+    for name in used:
+        if name is not RAW and name not in traces:
+            traces[name] = Trace(called=False)
     return traces
 
 

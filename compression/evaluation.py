@@ -97,7 +97,7 @@ def cohen_kappa(confusion: Tensor) -> float:
 
     po is the observed agreement, pe the one expected by chance; 0.0 where chance agreement is certain.
 
-    Reference: Cohen 1960, "A coefficient of agreement for nominal scales", equation 1.
+    Reference: Cohen 1960, "A coefficient of agreement for nominal scales".
 
     >>> round(cohen_kappa(torch.tensor([[20, 5], [10, 15]])), 10)
     0.4

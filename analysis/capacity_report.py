@@ -1,0 +1,171 @@
+"""Capacity of a network layer by layer: table, CSV, LaTeX, and a picture along its depth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from analysis.lab.commands import execute
+from capacity.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from capacity.report import CapacityReport
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measure a network by name; with --correct and --total also how well each layer's bits are used."""
+
+    model: str = "mlp"
+    """mlp, lenet300, lenet5, vgg16, torchvision:NAME or package.module:factory."""
+    input_size: tuple[int, ...] = (1, 8, 8)
+    """Shape of one sample, such as 3 224 224."""
+    classes: int = 10
+    """Outputs of the network."""
+    convention: Literal["previous", "running", "uncapped"] = "previous"
+    """How a layer's capacity is capped by what feeds it."""
+    scope: Literal["all", "trainable"] = "all"
+    """All layers, or those that learn."""
+    pretrained: bool = False
+    """Load ImageNet weights (they matter for --effective only)."""
+    effective: bool = False
+    """Count only non-zero parameters on a live path; reads the weights."""
+    correct: int | None = None
+    """Points the network classified correctly, for rho and G."""
+    total: int | None = None
+    """Points that were scored."""
+    split: str = "test"
+    """Name of the split that was scored."""
+    label_bits: float | None = None
+    """Entropy of the labels in bits; by default that of equally frequent classes."""
+    output: str = ""
+    """Run folder; by default runs/capacity_report-MODEL-HASH."""
+    smoke: bool = False
+    """Measure the default network; the command is quick anyway."""
+
+
+def report_of(config: Config) -> "CapacityReport":
+    """Build the network, without memory for its weights where they are not needed, and measure it."""
+    import torch
+
+    from analysis.lab.models import create
+    from capacity import measure
+
+    if not config.input_size or min(config.input_size) < 1:
+        raise InputError(f"input_size must be positive numbers such as 3 224 224, found {config.input_size}")
+    build = {"input_size": config.input_size, "classes": config.classes, "pretrained": config.pretrained}
+    hollow = not (config.effective or config.pretrained)
+    try:
+        with torch.device("meta" if hollow else "cpu"):
+            model = create(config.model, **build)
+    except (RuntimeError, NotImplementedError):  # some constructors compute with numbers meta does not have
+        model = create(config.model, **build)
+    return measure(
+        model, config.input_size, convention=config.convention, scope=config.scope, effective=config.effective
+    )
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per layer."""
+    frame = report_of(config).to_frame()
+    frame["sources"] = [" ".join(sources) for sources in frame["sources"]]
+    return frame
+
+
+def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
+    """Along the depth of the network: parameters, bits entering, and what each layer stores."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    from analysis.figures import PAGE_INCHES, colours, new_figure, short_number
+
+    rows = frame[(frame["kind"] != "normalization") & (frame["output_bits"] > 0)].reset_index(drop=True)
+    depth = rows.index + 1
+    figure, axes = new_figure(PAGE_INCHES, 2.7)
+    colour = colours(["parameters", "entering", "stored"])
+    axes.bar(
+        depth, rows["capacity_bits"], color=colour["stored"], alpha=0.55, label="stored (capacity)", zorder=1
+    )
+    axes.plot(depth, rows["parameters"], "_", color=colour["parameters"], markersize=6, label="parameters")
+    caps = rows["input_bits"].astype("float")
+    axes.plot(depth, caps, "v", color=colour["entering"], markersize=3, label="bits entering (the cap)")
+    free = rows["input_bits"].isna()
+    if free.any():
+        axes.plot(
+            depth[free],
+            rows["capacity_bits"][free],
+            "*",
+            color="black",
+            markersize=5,
+            label="sees raw data: no cap",
+        )
+    axes.set(yscale="log", xlabel="layer, in order of execution", ylabel="bits", title=title)
+    axes.set_xlim(0.2, len(rows) + 0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, prune="lower"))
+    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
+    if len(rows) <= 12:
+        axes.set_xticks(depth, rows["name"], rotation=30, ha="right")
+        axes.set_xlabel("")
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+def plot_usage(frame: "pd.DataFrame", *, title: str) -> "Figure":
+    """rho of each layer, and of the network, as bars."""
+    from matplotlib.ticker import FuncFormatter
+
+    from analysis.figures import COLUMN_INCHES, colours, new_figure, short_number
+
+    height = min(9.0, 0.9 + 0.15 * len(frame))
+    figure, axes = new_figure(COLUMN_INCHES, height)
+    colour = colours(["layer", "network"])
+    shades = [colour["network" if name == "network" else "layer"] for name in frame["name"]]
+    axes.barh(frame["name"], frame["points_per_bit"], color=shades)
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="generalization ratio ρ [points/bit]", title=title)
+    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+    axes.margins(y=0.01)
+    axes.tick_params(axis="y", labelsize=7 if len(frame) <= 40 else 5.5)
+    return figure
+
+
+def start(config: Config) -> None:
+    """Print and write everything."""
+    from math import log2
+
+    from analysis.figures import save_figure
+    from analysis.lab.records import open_run
+    from capacity import generalization
+
+    if (config.correct is None) != (config.total is None):
+        raise InputError("correct and total belong together: how many of how many points were right")
+    report = report_of(config)
+    print(report)
+    used = None
+    if config.correct is not None and config.total is not None:
+        label_bits = log2(config.classes) if config.label_bits is None else config.label_bits
+        used = generalization(
+            report, correct=config.correct, total=config.total, label_bits=label_bits,
+            split=config.split, classes=config.classes,
+        )  # fmt: skip
+        print(used)
+    folder = open_run("capacity_report", config, name=config.model.replace(":", "."))
+    frame = run(config)
+    folder.save_frame(frame)
+    folder.save_text(report.to_latex(label="tab:capacity"), "table.tex")
+    title = f"{config.model}: {report.capacity_bits:,} bits, convention “{config.convention}”"
+    figures = save_figure(plot(frame, title=title), folder.path, "capacity_report")
+    if used is not None:
+        folder.save_frame(used.to_frame(), "generalization.csv")
+        name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
+        figures += save_figure(plot_usage(used.to_frame(), title=name), folder.path, "generalization")
+    print(f"results: {folder.path / 'results.csv'}\nfigures: {', '.join(path.name for path in figures)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, {"default": Config()}, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

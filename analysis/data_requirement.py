@@ -1,0 +1,118 @@
+"""How many bits a data set needs, whether that need levels off, and how a network compares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.lab.commands import execute
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from capacity.requirement import Requirement
+
+
+@dataclass(frozen=True)
+class Config:
+    """Count label changes along the sorted feature sums, for growing parts of the data."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    data: str = "data"
+    """Folder where torchvision's data sets lie, or are downloaded to."""
+    model: str = "mlp"
+    """A network to compare with: mlp, lenet300, ..., torchvision:NAME; or none."""
+    repeats: int = 5
+    """Random parts drawn for each size."""
+    seed: int = 0
+    """Seed of the random parts."""
+    image_size: int = 224
+    """Side in pixels to which pictures of differing sizes are brought."""
+    output: str = ""
+    """Run folder; by default runs/data_requirement-DATASET-HASH."""
+    smoke: bool = False
+    """One repeat only."""
+
+
+def requirements(config: Config) -> "dict[str, Requirement]":
+    """The need of the training rows as they are, and with their labels shuffled: pure memorization."""
+    import numpy as np
+    import torch
+
+    from analysis.lab.datasets import load
+    from capacity import requirement
+
+    data = load(config.dataset, data=config.data, image_size=config.image_size)
+    inputs = torch.cat([data.train.inputs, data.validation.inputs])
+    labels = torch.cat([data.train.labels, data.validation.labels]).numpy()
+    repeats = 1 if config.smoke else config.repeats
+    shuffled = np.random.default_rng(config.seed).permutation(labels)
+    return {
+        name: requirement(inputs, wanted, repeats=repeats, seed=config.seed)
+        for name, wanted in (("labels as they are", labels), ("labels shuffled", shuffled))
+    }
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per kind of labels and part of the rows."""
+    import pandas as pd
+
+    parts = [need.to_frame().assign(labels=name) for name, need in requirements(config).items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def plot(frame: "pd.DataFrame") -> "Figure":
+    """Label changes against rows, both logarithmic; memorizing is the diagonal."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    from analysis.figures import COLUMN_INCHES, MARKERS, colours, new_figure, short_number
+
+    figure, axes = new_figure(COLUMN_INCHES, 2.6)
+    names = list(frame["labels"].unique())
+    colour = colours(names)
+    for place, name in enumerate(names):
+        rows = frame[frame["labels"] == name]
+        axes.errorbar(
+            rows["rows"], rows["thresholds"], yerr=rows["thresholds_half_width"], capsize=2,
+            color=colour[name], marker=MARKERS[place], linestyle=("-", "--")[place % 2], label=name,
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="label changes along the feature sum")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(short_number))
+    axes.legend(title="mean and 95 % interval", title_fontsize=7)
+    return figure
+
+
+def start(config: Config) -> None:
+    """Print and write everything."""
+    from analysis.figures import save_figure
+    from analysis.lab.datasets import load
+    from analysis.lab.models import create
+    from analysis.lab.records import open_run
+    from capacity import measure, recommend
+
+    needs = requirements(config)
+    frame = run(config)
+    for name, need in needs.items():
+        print(f"{name}: {need}\n")
+    need = next(iter(needs.values()))
+    if config.model != "none":
+        data = load(config.dataset, data=config.data, image_size=config.image_size)
+        model = create(config.model, input_size=data.input_size, classes=len(data.classes))
+        print(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
+    folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])
+    folder.save_frame(frame)
+    folder.save_text(need.to_latex(), "table.tex")
+    figure = save_figure(plot(frame), folder.path, "data_requirement")
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, {"default": Config()}, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

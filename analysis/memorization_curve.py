@@ -1,0 +1,185 @@
+"""Does the theory hold? Random labels memorized against points, beside Cover's curve and the capacity."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from analysis.lab.commands import execute
+from capacity.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from capacity.memorization import Memorization
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train perceptrons and small networks on random labels of random points."""
+
+    networks: tuple[str, ...] = ("3-1", "6-1", "11-1", "2-2-1", "4-3-1", "3-3-3-1")
+    """Widths from inputs to the one output; two numbers make a perceptron without bias (K weights)."""
+    ratios: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0)
+    """Numbers of points N as multiples of the capacity."""
+    trials: int = 200
+    """Random labelings for each perceptron and N."""
+    network_trials: int = 40
+    """Random labelings for each deeper network and N."""
+    restarts: int = 3
+    """Further starts for labelings that were not memorized."""
+    seed: int = 0
+    """Seed of points, labels and initial weights."""
+    output: str = ""
+    """Run folder; by default runs/memorization_curve-HASH, resumed if it exists."""
+    smoke: bool = False
+    """A quick pass: two small networks, few labelings."""
+
+
+def widths_of(name: str) -> list[int]:
+    """The widths in a name such as 4-3-1.
+
+    >>> widths_of("4-3-1")
+    [4, 3, 1]
+    """
+    parts = name.split("-")
+    if len(parts) < 2 or not all(part.isdigit() and int(part) for part in parts) or parts[-1] != "1":
+        raise InputError(
+            f"a network is written as widths that end in one output, such as 4-3-1; found {name!r}"
+        )
+    return [int(part) for part in parts]
+
+
+def builder(widths: Sequence[int]) -> "Callable[[], Any]":
+    """A function that makes the network with fresh weights."""
+    from torch import nn
+
+    def build() -> nn.Module:
+        if len(widths) == 2:
+            return nn.Linear(widths[0], 1, bias=False)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.Tanh()]
+        return nn.Sequential(*layers[:-1])
+
+    return build
+
+
+def experiments(config: Config) -> "list[Memorization]":
+    """One finished experiment for each network; finished ones are read from the run folder."""
+    from analysis.lab.progress import progress
+    from analysis.lab.records import open_run
+    from capacity import Memorization, measure, memorization
+    from capacity.memorization import MemorizationPoint
+    from compression.checkpoints import load_json, save_json
+
+    config = _smoke(config) if config.smoke else config
+    planned = [(name, widths_of(name)) for name in config.networks]
+    folder = open_run("memorization_curve", config, name="networks")
+    found = []
+    with progress(len(planned), "memorizing") as advance:
+        for name, widths in planned:
+            advance(doing=f"network {name}")
+            path = folder.path / f"network-{name}.json"
+            if path.exists():
+                kept = load_json(path)
+                curve = tuple(MemorizationPoint(**point) for point in kept.pop("curve"))
+                found.append(Memorization(curve=curve, **kept))
+            else:
+                capacity_bits = measure(builder(widths)(), (widths[0],)).capacity_bits
+                points = sorted({max(1, round(ratio * capacity_bits)) for ratio in config.ratios})
+                trials = config.trials if len(widths) == 2 else config.network_trials
+                done = memorization(
+                    builder(widths), widths[0], points,
+                    trials=trials, restarts=config.restarts, seed=config.seed,
+                )  # fmt: skip
+                save_json(path, asdict(done))
+                found.append(done)
+            advance(1)
+    return found
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per network and number of points."""
+    import pandas as pd
+
+    return pd.concat([done.to_frame() for done in experiments(config)], ignore_index=True)
+
+
+def _smoke(config: Config) -> Config:
+    return replace(
+        config, networks=("3-1", "2-2-1"), trials=20, network_trials=4, restarts=0, ratios=(0.5, 1.0, 2.0)
+    )
+
+
+def plot(frame: "pd.DataFrame") -> "Figure":
+    """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
+    from analysis.figures import MARKERS, PAGE_INCHES, colours, new_figure
+
+    figure, axes = new_figure(PAGE_INCHES, 2.8, ncols=2, sharey=True)
+    exact = frame["decided"].notna()
+    for side, rows, title in (
+        (axes[0], frame[exact], "perceptrons: linear programming (marks), Cover (lines), training (crosses)"),
+        (axes[1], frame[~exact], "deeper networks: best of several starts (marks), one start (crosses)"),
+    ):
+        names = list(rows["name"].unique())
+        colour = colours(names)
+        for place, name in enumerate(names):
+            part = rows[rows["name"] == name]
+            x = part["points"] / part["capacity_bits"] * (1 + 0.008 * (place - 1))
+            y = part["possible_share"]
+            bars = [y - part["low"], part["high"] - y]
+            line = "none" if part["cover"].notna().all() else "-"
+            label = f"{name} (C = {part['capacity_bits'].iloc[0]} bit)"
+            side.errorbar(
+                x,
+                y,
+                yerr=bars,
+                color=colour[name],
+                marker=MARKERS[place],
+                linestyle=line,
+                capsize=2,
+                label=label,
+            )
+            if part["cover"].notna().all():
+                side.plot(x, part["cover"], "-", color=colour[name], linewidth=0.8)
+            side.plot(x, part["memorized"] / part["trials"], "x", color=colour[name], markersize=3, alpha=0.8)
+        for ratio, word in ((1, "C"), (2, "2C")):
+            side.axvline(ratio, color="0.5", linewidth=0.8, linestyle=":")
+            side.text(ratio, 1.06, word, ha="center", fontsize=7)
+        side.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
+        side.set(xlabel="points N per bit of capacity", ylim=(-0.03, 1.13))
+        side.set_title(title, fontsize=6.5)
+        if names:
+            side.legend(loc="lower left", fontsize=6)
+    axes[0].set_ylabel("share of random labelings memorized")
+    return figure
+
+
+def start(config: Config) -> None:
+    """Print and write everything."""
+    from analysis.figures import save_figure
+    from analysis.lab.records import open_run
+
+    found = experiments(config)
+    frame = run(config)
+    for done in found:
+        print(f"{done}\n")
+    exact = frame[frame["decided"].notna()]
+    inside = (exact["low"] <= exact["cover"]) & (exact["cover"] <= exact["high"])
+    hits = f"{int(inside.sum())} of {len(exact)}"
+    print(f"Cover's value lies in the 95 % interval at {hits} points of perceptrons")
+    folder = open_run("memorization_curve", _smoke(config) if config.smoke else config, name="networks")
+    folder.save_frame(frame)
+    folder.save_text("\n".join(done.to_latex() for done in found), "table.tex")
+    figure = save_figure(plot(frame), folder.path, "memorization_curve")
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, {"default": Config()}, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

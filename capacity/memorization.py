@@ -1,0 +1,270 @@
+"""Does the theory hold? Train networks on random labels and see where perfect memorization ends.
+
+A perceptron with K weights separates all labelings of N points in general position for N <= K and exactly
+half of them at N = 2K (Cover 1965; MacKay 2003, chapter 40). For any network, the LM point is the largest
+N at which every labeling tried was memorized ("lossless memory"), the MK point the N at which half were
+("MacKay"); theory puts them at or below its capacity C and 2C.
+
+Training that stops early looks like lack of capacity. Three controls tell them apart: for a perceptron,
+linear programming decides exactly what can be separated; for any network, training again from other
+initial weights, since what any start memorizes the capacity allows; and the same training on labels that
+another network of the same architecture made, which therefore can be memorized.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb, log
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from capacity.errors import InputError
+from capacity.generalization import wilson_interval
+from capacity.report import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def cover_fraction(points: int, weights: int) -> float:
+    """C(N, K) / 2^N: share of the labelings of N points in general position that K weights separate.
+
+    C(N, K) = 2 · Σ_{k < K} binomial(N - 1, k), for a separating plane through the origin.
+
+    Reference: Cover 1965, "Geometrical and statistical properties of systems of linear inequalities".
+
+    >>> cover_fraction(4, 4), cover_fraction(8, 4)
+    (1.0, 0.5)
+    """
+    if points < 1 or weights < 1:
+        raise InputError(f"points and weights must be at least 1, found {points} and {weights}")
+    return sum(comb(points - 1, k) for k in range(min(weights, points))) / 2 ** (points - 1)
+
+
+def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
+    """Whether weights w exist with sign(w · x) = y for every row; decided exactly by linear programming.
+
+    inputs: (N, K), a column of ones for a bias included; signs: (N,) of -1 and 1.
+    """
+    from scipy.optimize import linprog
+
+    count, width = inputs.shape
+    found = linprog(np.zeros(width), A_ub=-signs[:, None] * inputs, b_ub=-np.ones(count), bounds=(None, None))
+    return bool(found.status == 0)
+
+
+@dataclass(frozen=True)
+class MemorizationPoint:
+    """N points: of `trials` random labelings, how many were memorized, and by which means.
+
+    `memorized` counts those the first start memorized, `restarted` those any start did, `decided` those a
+    linear program separates (perceptrons only), `planted` those memorized of as many labelings that
+    another network of the same architecture made.
+    """
+
+    points: int
+    trials: int
+    memorized: int
+    restarted: int
+    decided: int | None
+    planted: int
+    cover: float | None
+
+    @property
+    def possible(self) -> int:
+        """Labelings known to be within the network's reach: the exact count, or what any start memorized."""
+        return self.restarted if self.decided is None else self.decided
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the share of possible labelings."""
+        return wilson_interval(self.possible, self.trials)
+
+
+@dataclass(frozen=True)
+class Memorization:
+    """Memorized share against the number of points, for one architecture."""
+
+    name: str
+    capacity_bits: int
+    parameters: int
+    curve: tuple[MemorizationPoint, ...]
+
+    @property
+    def lm_point(self) -> int:
+        """Largest N up to which every labeling tried was memorized; 0 if none was."""
+        whole = 0
+        for point in self.curve:
+            if point.possible < point.trials:
+                break
+            whole = point.points
+        return whole
+
+    def mk_point(self, *, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
+        """N at which half of the labelings are memorized, and its 95 % bootstrap interval; NaN beyond."""
+        sizes = np.array([point.points for point in self.curve])
+        hits = np.array([point.possible for point in self.curve])
+        trials = np.array([point.trials for point in self.curve])
+        generator = np.random.default_rng(seed)
+        resampled = generator.binomial(trials, hits / trials, size=(draws, len(trials))) / trials
+        found = [_crossing(sizes, shares) for shares in resampled]
+        low, high = np.nanquantile(found, [0.025, 0.975]) if not np.isnan(found).all() else (np.nan,) * 2
+        return _crossing(sizes, hits / trials), float(low), float(high)
+
+    @property
+    def optimizer_failed(self) -> tuple[int, ...]:
+        """N at which the first start missed labelings that are possible, or planted ones: not capacity."""
+        return tuple(p.points for p in self.curve if p.memorized < p.possible or p.planted < p.trials)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per number of points."""
+        import pandas as pd
+
+        rows = []
+        for point in self.curve:
+            low, high = point.interval
+            share = {"possible_share": point.possible / point.trials, "low": low, "high": high}
+            named = {"name": self.name, "capacity_bits": self.capacity_bits}
+            rows.append(named | vars(point) | share)
+        return pd.DataFrame(rows)
+
+    def to_latex(self) -> str:
+        """A booktabs table of `to_frame`."""
+        return self.to_frame().to_latex(index=False, float_format="%.3g", escape=True)
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        table = Table()
+        exact = self.curve[0].decided is not None
+        columns = ["points N", "N / C", "one start [%]", "planted [%]", "any start [%]"]
+        columns += ["Cover [%]", "separable [%]", "95 % of separable"] if exact else ["95 % of any start"]
+        for column in columns:
+            table.add_column(column, justify="right")
+        for point in self.curve:
+            shares = [count / point.trials for count in (point.memorized, point.planted, point.restarted)]
+            if point.decided is not None:
+                shares += [point.cover or 0.0, point.decided / point.trials]
+            low, high = point.interval
+            cells = [f"{100 * share:.1f}" for share in shares] + [f"[{100 * low:.1f}, {100 * high:.1f}]"]
+            table.add_row(str(point.points), f"{point.points / self.capacity_bits:.2f}", *cells)
+        middle, low, high = self.mk_point()
+        title = f"{self.name}: {self.parameters} parameters, capacity C = {self.capacity_bits} bits"
+        lm = f"LM point {self.lm_point} ({self.lm_point / self.capacity_bits:.2f} C)"
+        mk = f"MK point {middle:.1f} [{low:.1f}, {high:.1f}] ({middle / self.capacity_bits:.2f} C)"
+        failed = ", ".join(map(str, self.optimizer_failed))
+        note = (
+            f"\nthe optimiser, not the capacity, failed on some labelings at N = {failed}" if failed else ""
+        )
+        return f"{title}\n{render(table)}\n{lm}, {mk}{note}"
+
+
+def _crossing(sizes: np.ndarray, shares: np.ndarray) -> float:
+    """Where a falling curve of shares crosses one half, linearly between its points."""
+    for k in range(1, len(sizes)):
+        if shares[k - 1] >= 0.5 > shares[k]:
+            step = (shares[k - 1] - 0.5) / (shares[k - 1] - shares[k])
+            return float(sizes[k - 1] + step * (sizes[k] - sizes[k - 1]))
+    return float("nan")
+
+
+def memorization(
+    build: Callable[[], nn.Module],
+    inputs: int,
+    points: Sequence[int],
+    *,
+    trials: int = 50,
+    restarts: int = 3,
+    seed: int = 0,
+) -> Memorization:
+    """Train a network on random binary labels of random points, for each number of points.
+
+    Parameters
+    ----------
+    build: makes the network, (B, inputs) -> (B, 1), with fresh random weights at each call; a network
+        that is one nn.Linear is decided by linear programming too
+    inputs: features of one point, drawn from a standard normal distribution
+    points: numbers of points N to try
+    trials: labelings for each N, trained side by side
+    restarts: further starts, from other initial weights, for labelings not memorized before
+
+    Raises InputError for numbers below 1 and networks with more than one output.
+
+    Reference: MacKay 2003, "Information Theory, Inference, and Learning Algorithms", chapter 40.
+    """
+    from capacity.measuring import measure
+
+    if min([inputs, trials, restarts + 1, *points]) < 1 or not points:
+        raise InputError("inputs, trials and every number of points must be at least 1, restarts at least 0")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build()
+        report = measure(network, (inputs,))
+        if network(torch.zeros(2, inputs)).shape != (2, 1):
+            raise InputError("memorization needs a network with one output for each sample")
+        linear = network if isinstance(network, nn.Linear) else None
+        generator = np.random.default_rng(seed)
+        curve = [_try(build, linear, (trials, count, inputs), restarts, generator) for count in points]
+    return Memorization(_name(network), report.capacity_bits, report.total_parameters, tuple(curve))
+
+
+def _try(
+    build: Callable[[], nn.Module],
+    linear: nn.Linear | None,
+    shape: tuple[int, int, int],
+    restarts: int,
+    generator: np.random.Generator,
+) -> MemorizationPoint:
+    """One number of points: `shape` is (labelings, points, features)."""
+    x, signs = generator.normal(size=shape), generator.choice([-1.0, 1.0], size=shape[:2])
+    data, labels = torch.from_numpy(x).float(), torch.from_numpy(signs).float()
+    decided = cover = None
+    if linear is not None:
+        full = x if linear.bias is None else np.concatenate([x, np.ones((*shape[:2], 1))], axis=2)
+        decided = sum(separable(rows, wanted) for rows, wanted in zip(full, signs, strict=True))
+        cover = cover_fraction(shape[1], full.shape[2])
+    first = _train(build, data, labels)
+    memorized = first.clone()
+    for _ in range(restarts):
+        if not bool(memorized.all()):
+            memorized[~memorized] = _train(build, data[~memorized], labels[~memorized])
+    with torch.no_grad():
+        outputs = torch.stack([build()(rows).flatten() for rows in data])
+    planted = _train(build, data, torch.where(outputs >= 0, 1.0, -1.0))
+    one, some, made = (int(found.sum()) for found in (first, memorized, planted))
+    return MemorizationPoint(shape[1], shape[0], one, some, decided, made, cover)
+
+
+def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor, steps: int = 2000) -> Tensor:
+    """Which labelings were memorized at some step; one network for each, trained in one batch."""
+    from torch.func import functional_call, stack_module_state, vmap
+
+    networks = [build().train() for _ in range(len(x))]
+    parameters, buffers = stack_module_state(networks)
+    leaves = {key: value.detach().clone().requires_grad_() for key, value in parameters.items()}
+    shape = networks[0]
+
+    def one(weights: dict[str, Tensor], extra: dict[str, Tensor], rows: Tensor) -> Any:
+        return functional_call(shape, (weights, extra), (rows,)).flatten()
+
+    optimizer = torch.optim.Adam(list(leaves.values()), lr=0.05)
+    memorized = torch.zeros(len(x), dtype=torch.bool)
+    for step in range(steps):
+        margins = vmap(one)(leaves, buffers, x) * signs
+        memorized |= (margins > 0).all(dim=1).detach()
+        if bool(memorized.all()):
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * (1 - step / steps)
+        optimizer.zero_grad()
+        torch.nn.functional.softplus(-margins * log(2) * 2).mean(dim=1).sum().backward()
+        optimizer.step()
+    return memorized
+
+
+def _name(network: nn.Module) -> str:
+    widths = [f"{m.in_features}" for m in network.modules() if isinstance(m, nn.Linear)]
+    outputs = [m.out_features for m in network.modules() if isinstance(m, nn.Linear)][-1:]
+    return "-".join([*widths, *map(str, outputs)]) or type(network).__name__

@@ -13,6 +13,7 @@ another network of the same architecture made, which therefore can be memorized.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import comb, log
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ from capacity.report import render
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
 
 def cover_fraction(points: int, weights: int) -> float:
@@ -60,8 +64,9 @@ class MemorizationPoint:
     """N points: of `trials` random labelings, how many were memorized, and by which means.
 
     `memorized` counts those the first start memorized, `restarted` those any start did, `decided` those a
-    linear program separates (perceptrons only), `planted` those memorized of as many labelings that
-    another network of the same architecture made.
+    linear program separates (perceptrons only) of `decided_trials`: the same labelings or, where these are
+    few enough, every labeling of the first set of points there is. `planted` counts those memorized of as
+    many labelings that another network of the same architecture made.
     """
 
     points: int
@@ -69,6 +74,7 @@ class MemorizationPoint:
     memorized: int
     restarted: int
     decided: int | None
+    decided_trials: int
     planted: int
     cover: float | None
 
@@ -78,9 +84,18 @@ class MemorizationPoint:
         return self.restarted if self.decided is None else self.decided
 
     @property
+    def possible_trials(self) -> int:
+        """The labelings that `possible` is out of."""
+        return self.trials if self.decided is None else self.decided_trials
+
+    @property
+    def possible_share(self) -> float:
+        return self.possible / self.possible_trials
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the share of possible labelings."""
-        return wilson_interval(self.possible, self.trials)
+        return wilson_interval(self.possible, self.possible_trials)
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class Memorization:
         """Largest N up to which every labeling tried was memorized; 0 if none was."""
         whole = 0
         for point in self.curve:
-            if point.possible < point.trials:
+            if point.possible < point.possible_trials:
                 break
             whole = point.points
         return whole
@@ -105,18 +120,18 @@ class Memorization:
     def mk_point(self, *, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
         """N at which half of the labelings are memorized, and its 95 % bootstrap interval; NaN beyond."""
         sizes = np.array([point.points for point in self.curve])
-        hits = np.array([point.possible for point in self.curve])
-        trials = np.array([point.trials for point in self.curve])
+        shares = np.array([point.possible_share for point in self.curve])
+        trials = np.array([point.possible_trials for point in self.curve])
         generator = np.random.default_rng(seed)
-        resampled = generator.binomial(trials, hits / trials, size=(draws, len(trials))) / trials
+        resampled = generator.binomial(trials, shares, size=(draws, len(trials))) / trials
         found = [_crossing(sizes, shares) for shares in resampled]
         low, high = np.nanquantile(found, [0.025, 0.975]) if not np.isnan(found).all() else (np.nan,) * 2
-        return _crossing(sizes, hits / trials), float(low), float(high)
+        return _crossing(sizes, shares), float(low), float(high)
 
     @property
     def optimizer_failed(self) -> tuple[int, ...]:
         """N at which the first start missed labelings that are possible, or planted ones: not capacity."""
-        return tuple(p.points for p in self.curve if p.memorized < p.possible or p.planted < p.trials)
+        return tuple(p.points for p in self.curve if p.memorized < p.restarted or p.planted < p.trials)
 
     def to_frame(self) -> "pd.DataFrame":
         """A row per number of points."""
@@ -125,7 +140,7 @@ class Memorization:
         rows = []
         for point in self.curve:
             low, high = point.interval
-            share = {"possible_share": point.possible / point.trials, "low": low, "high": high}
+            share = {"possible_share": point.possible_share, "low": low, "high": high}
             named = {"name": self.name, "capacity_bits": self.capacity_bits}
             rows.append(named | vars(point) | share)
         return pd.DataFrame(rows)
@@ -146,7 +161,7 @@ class Memorization:
         for point in self.curve:
             shares = [count / point.trials for count in (point.memorized, point.planted, point.restarted)]
             if point.decided is not None:
-                shares += [point.cover or 0.0, point.decided / point.trials]
+                shares += [point.cover or 0.0, point.possible_share]
             low, high = point.interval
             cells = [f"{100 * share:.1f}" for share in shares] + [f"[{100 * low:.1f}, {100 * high:.1f}]"]
             table.add_row(str(point.points), f"{point.points / self.capacity_bits:.2f}", *cells)
@@ -220,10 +235,10 @@ def _try(
     """One number of points: `shape` is (labelings, points, features)."""
     x, signs = generator.normal(size=shape), generator.choice([-1.0, 1.0], size=shape[:2])
     data, labels = torch.from_numpy(x).float(), torch.from_numpy(signs).float()
-    decided = cover = None
+    decided, decided_trials, cover = None, 0, None
     if linear is not None:
         full = x if linear.bias is None else np.concatenate([x, np.ones((*shape[:2], 1))], axis=2)
-        decided = sum(separable(rows, wanted) for rows, wanted in zip(full, signs, strict=True))
+        decided, decided_trials = _decide(full, signs)
         cover = cover_fraction(shape[1], full.shape[2])
     first = _train(build, data, labels)
     memorized = first.clone()
@@ -234,7 +249,17 @@ def _try(
         outputs = torch.stack([build()(rows).flatten() for rows in data])
     planted = _train(build, data, torch.where(outputs >= 0, 1.0, -1.0))
     one, some, made = (int(found.sum()) for found in (first, memorized, planted))
-    return MemorizationPoint(shape[1], shape[0], one, some, decided, made, cover)
+    return MemorizationPoint(shape[1], shape[0], one, some, decided, decided_trials, made, cover)
+
+
+def _decide(x: np.ndarray, signs: np.ndarray) -> tuple[int, int]:
+    """Separable labelings, and out of how many: all there are of the first points, or those drawn."""
+    count = x.shape[1]
+    if count > ENUMERATED_POINTS:
+        return sum(separable(rows, wanted) for rows, wanted in zip(x, signs, strict=True)), len(x)
+    half = product([-1.0, 1.0], repeat=count - 1)  # a labeling and its opposite go together
+    found = sum(separable(x[0], np.array([1.0, *rest])) for rest in half)
+    return 2 * found, 2**count
 
 
 def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor, steps: int = 2000) -> Tensor:

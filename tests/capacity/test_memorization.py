@@ -41,13 +41,21 @@ def test_a_perceptron_follows_cover() -> None:
     done = memorization(lambda: nn.Linear(3, 1, bias=False), 3, [2, 3, 6, 9], trials=150, restarts=0, seed=1)
     assert done.capacity_bits == 3 and done.lm_point == 3
     for point in done.curve:
+        assert point.possible_share == point.cover and point.decided_trials == 2**point.points
         low, high = point.interval
-        assert point.cover is not None and low <= point.cover <= high
-        assert point.memorized <= point.possible  # training finds no more than there is
+        assert low <= point.cover <= high
     middle, low, high = done.mk_point()
     assert low <= 6 <= high and low <= middle <= high
     assert list(done.to_frame()["points"]) == [2, 3, 6, 9] and r"\toprule" in done.to_latex()
     assert "LM point 3 (1.00 C)" in str(done) and "Cover" in str(done)
+
+
+def test_more_points_are_sampled() -> None:
+    done = memorization(lambda: nn.Linear(6, 1), 6, [13], trials=60, restarts=0)
+    point = done.curve[0]
+    low, high = point.interval
+    assert point.decided_trials == 60 and low <= cover_fraction(13, 7) <= high
+    assert point.memorized <= point.possible  # training finds no more than there is
 
 
 def test_the_control_tells_optimiser_from_capacity() -> None:
@@ -77,7 +85,9 @@ def test_restarts_find_what_one_start_misses() -> None:
 
 
 def test_crossing_one_half() -> None:
-    curve = tuple(MemorizationPoint(n, 100, m, m, None, 100, None) for n, m in ((2, 100), (4, 75), (6, 25)))
+    curve = tuple(
+        MemorizationPoint(n, 100, m, m, None, 0, 100, None) for n, m in ((2, 100), (4, 75), (6, 25))
+    )
     done = Memorization("net", 3, 3, curve)
     assert done.mk_point()[0] == 5.0 and done.lm_point == 2
     assert np.isnan(Memorization("net", 3, 3, curve[:2]).mk_point()[0])

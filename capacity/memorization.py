@@ -93,8 +93,15 @@ class MemorizationPoint:
         return self.possible / self.possible_trials
 
     @property
+    def enumerated(self) -> bool:
+        """Whether every labeling was decided, so that the share is exact."""
+        return self.decided_trials == 2**self.points
+
+    @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the share of possible labelings."""
+        """95 % Wilson interval of the share of possible labelings; the share itself where it is exact."""
+        if self.enumerated:
+            return self.possible_share, self.possible_share
         return wilson_interval(self.possible, self.possible_trials)
 
 
@@ -124,6 +131,8 @@ class Memorization:
         trials = np.array([point.possible_trials for point in self.curve])
         generator = np.random.default_rng(seed)
         resampled = generator.binomial(trials, shares, size=(draws, len(trials))) / trials
+        exact = np.array([point.enumerated for point in self.curve])
+        resampled[:, exact] = shares[exact]
         found = [_crossing(sizes, shares) for shares in resampled]
         low, high = np.nanquantile(found, [0.025, 0.975]) if not np.isnan(found).all() else (np.nan,) * 2
         return _crossing(sizes, shares), float(low), float(high)

@@ -42,8 +42,7 @@ def test_a_perceptron_follows_cover() -> None:
     assert done.capacity_bits == 3 and done.lm_point == 3
     for point in done.curve:
         assert point.possible_share == point.cover and point.decided_trials == 2**point.points
-        low, high = point.interval
-        assert low <= point.cover <= high
+        assert point.interval == (point.cover, point.cover)
     middle, low, high = done.mk_point()
     assert low <= 6 <= high and low <= middle <= high
     assert list(done.to_frame()["points"]) == [2, 3, 6, 9] and r"\toprule" in done.to_latex()

@@ -216,24 +216,23 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     means = summary(frame)
     names = list(frame["criterion"].unique())
     colour = colours(names)
-    figure, (left, right) = new_figure(PAGE_INCHES, 2.7, ncols=2)
+    figure, (left, right) = new_figure(PAGE_INCHES, 2.6 + 0.15 * (len(names) > 3), ncols=2)
     squeezed = means[means["criterion"] == names[0]].set_index("step")["capacity_bits_mean"]
     for place, name in enumerate(names):
         rows = means[means["criterion"] == name]
-        if (
-            name == "control"
-        ):  # it keeps its capacity; drawn at the capacity of its squeezed twin, a bit aside
-            bits = rows["step"].map(squeezed) * 1.015
+        if name == "control":  # it keeps its capacity; drawn at the capacity of its squeezed twin
+            bits = rows["step"].map(squeezed)
             kept = rows["capacity_bits_mean"].iloc[0]
             label = f"control: trained as long, not squeezed (stays at {kept:,.0f} bit)"
             style = {"linestyle": "--", "marker": "x", "label": label}
         else:
             bits = rows["capacity_bits_mean"]
             style = {"marker": MARKERS[place % len(MARKERS)], "label": f"squeezed by {LABELS[name]}"}
+        bits = bits * 1.012 ** ((len(names) - 1) / 2 - place)  # a bit aside, so that intervals do not overlap
         interval_line(left, rows.assign(bits=bits), "bits", "correct", color=colour[name], **style)
         interval_line(right, rows.assign(bits=bits), "bits", "points_per_bit", color=colour[name], **style)
     left.set(ylabel=f"correct test points (of {int(frame['total'].iloc[0]):,})")
-    right.set(ylabel="generalization ratio ρ [points/bit]", ylim=(0, None))
+    right.set(ylabel="ρ = N/C [points/bit]", ylim=(0, None))
     for axes in (left, right):
         axes.set_xlabel(f"capacity [bit], convention “{frame['convention'].iloc[0]}” →")
         capacity_axis(axes, squeezed)

@@ -124,6 +124,12 @@ class Memorization:
             whole = point.points
         return whole
 
+    @property
+    def lm_interval(self) -> tuple[int, float]:
+        """Between which N the LM point lies: the last without a miss, the first with one or infinity."""
+        beyond = [point.points for point in self.curve if point.points > self.lm_point]
+        return self.lm_point, float(min(beyond, default=np.inf))
+
     def mk_point(self, *, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
         """N at which half of the labelings are memorized, and its 95 % bootstrap interval; NaN beyond."""
         sizes = np.array([point.points for point in self.curve])
@@ -177,6 +183,7 @@ class Memorization:
         middle, low, high = self.mk_point()
         title = f"{self.name}: {self.parameters} parameters, capacity C = {self.capacity_bits} bits"
         lm = f"LM point {self.lm_point} ({self.lm_point / self.capacity_bits:.2f} C)"
+        lm += f", first miss at N = {self.lm_interval[1]:g}"
         mk = f"MK point {middle:.1f} [{low:.1f}, {high:.1f}] ({middle / self.capacity_bits:.2f} C)"
         failed = ", ".join(map(str, self.optimizer_failed))
         note = (

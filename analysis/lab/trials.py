@@ -28,7 +28,6 @@ class Trials:
     """What all trials share: the data, and how to train and score."""
 
     def __init__(self, config: "Config") -> None:
-
         self.config = config
         data = load(config.dataset, data=config.data, image_size=config.image_size)
         if config.limit is not None:
@@ -36,6 +35,7 @@ class Trials:
         self.data: DataSet = data
         self.label_bits = label_entropy(data.test.labels)
         self.picture_size = data.input_size
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng():
             torch.manual_seed(0)  # the frozen part is the same in every trial
             network = create(
@@ -75,8 +75,8 @@ class Trials:
         if self.frozen is not None:
             advance(doing="features of the frozen part")
             self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
-        elif torch.cuda.is_available():
-            self.data = self.data.map(lambda split: split.to("cuda"))
+        else:
+            self.data = self.data.map(lambda split: split.to(self.device))
 
     def trial(self, seed: int, folder: RunFolder, advance: Advance) -> list[dict[str, Any]]:
         """All steps of all criteria and of the control, from one trained network."""
@@ -107,7 +107,7 @@ class Trials:
         return rows
 
     def _network(self, seed: int) -> nn.Module:
-
+        """A fresh network of this seed; where features are cached, its head."""
         config = self.config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -119,7 +119,7 @@ class Trials:
             )
         if self.frozen is not None:
             _, network = split_frozen(network)
-        return network
+        return network.to(self.device)
 
     def _trained(self, seed: int, path: Any, advance: Advance) -> nn.Module:
         """The network of this seed trained before any squeeze; from disk where that was done."""

@@ -88,7 +88,7 @@ def test_crossing_one_half() -> None:
         MemorizationPoint(n, 100, m, m, None, 0, 100, None) for n, m in ((2, 100), (4, 75), (6, 25))
     )
     done = Memorization("net", 3, 3, curve)
-    assert done.mk_point()[0] == 5.0 and done.lm_point == 2
+    assert done.mk_point()[0] == 5.0 and done.lm_point == 2 and done.lm_interval == (2, 4)
     assert np.isnan(Memorization("net", 3, 3, curve[:2]).mk_point()[0])
 
 

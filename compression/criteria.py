@@ -27,12 +27,22 @@ class Sampler(Protocol):
 Criterion = Scorer | Sampler
 
 
-def _deviation(weight: Tensor, center: str) -> Tensor:
+def _center(weight: Tensor, center: str) -> float | Tensor:
     if center == "mean":
-        return weight - weight.mean()
+        return weight.mean()
     if center == "zero":
-        return weight
+        return 0.0
     raise unknown("center", center, ["mean", "zero"])
+
+
+def elementwise(criterion: Scorer, weight: Tensor) -> Scorer | None:
+    """The criterion as a function of parts of `weight`, or None where it needs the whole at once."""
+    if isinstance(criterion, L1 | L2):
+        middle = _center(weight, criterion.center)
+        if isinstance(criterion, L1):
+            return lambda part: (part - middle).abs_()
+        return lambda part: (part - middle).square_()
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class L1:
     center: Center = "mean"
 
     def __call__(self, weight: Tensor) -> Tensor:
-        return _deviation(weight, self.center).abs()
+        return (weight - _center(weight, self.center)).abs()
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class L2:
     center: Center = "mean"
 
     def __call__(self, weight: Tensor) -> Tensor:
-        return _deviation(weight, self.center).square()
+        return (weight - _center(weight, self.center)).square()
 
 
 def _generator(seed: int, count: int, amount: int) -> np.random.Generator:

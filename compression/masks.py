@@ -42,18 +42,37 @@ def validate(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()  # so that the masked weight is a leaf, which copy.deepcopy takes
-def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
-    """Set masks on a model in place, in place of earlier ones of the same parameters; returns the model."""
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor], *, keep_dropped: bool = True) -> nn.Module:
+    """Set masks on a model in place, instead of earlier ones of the same parameters; returns the model.
+
+    With `keep_dropped`, `weight_orig` keeps the values that a mask drops, as torch has it, and a later
+    mask can bring them back; without, they become zero there too, and no second tensor is needed.
+    """
     validate(model, masks)
     for name, mask in masks.items():
         module, key = split_name(model, name)
         buffer = getattr(module, f"{key}_mask", None)
         if isinstance(buffer, Tensor):
             buffer.copy_(mask)
-            setattr(module, key, getattr(module, f"{key}_orig") * buffer)
         else:
-            prune.custom_from_mask(module, key, mask)
+            _register(module, key, mask.bool().to(getattr(module, key).device))
+        original = getattr(module, f"{key}_orig")
+        if keep_dropped:
+            setattr(module, key, original * mask.to(original.device))
+        else:
+            original.mul_(mask.to(original.device))
+            setattr(module, key, original.detach())  # the same memory until the next forward pass
     return model
+
+
+def _register(module: nn.Module, key: str, mask: Tensor) -> None:
+    """What prune.custom_from_mask does, with a mask of one byte an element instead of a float."""
+    method = prune.CustomFromMask(mask)
+    method._tensor_name = key
+    original = module._parameters.pop(key)
+    module.register_parameter(f"{key}_orig", original)
+    module.register_buffer(f"{key}_mask", mask)
+    module.register_forward_pre_hook(method)
 
 
 def masks_of(model: nn.Module) -> Masks:

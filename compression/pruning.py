@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.report import render
-from compression.criteria import Criterion, Sampler
+from compression.criteria import Criterion, Sampler, Scorer, elementwise
 from compression.masks import Masks, apply_masks, density, kept_units, masked_value, masks_of, prunable
+from compression.selection import Scores, masks_without_lowest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,18 +112,89 @@ def prune(
     if scope not in ("layer", "global"):
         raise unknown("scope", scope, ["layer", "global"])
     _check_amount(amount)
-    copied = clone(model)
-    chosen = prunable(copied, layers)
+    chosen = prunable(model, layers)
     if not chosen:
         raise InputError("the model has no dense or convolutional layer to prune besides its output layer")
     groups = [list(chosen)] if scope == "global" else [[name] for name in chosen]
-    masks, rows = masks_of(copied), []
+    masks, rows = masks_of(model), []
     for names in groups:
-        group = {name: _Candidates(name, chosen[name], masks, unit) for name in names}
-        rows += _prune_group(group, criterion, amount, masks)
-    apply_masks(copied, masks)
+        group = {name: chosen[name] for name in names}
+        if unit == "weight" and not isinstance(criterion, Sampler):
+            rows += _prune_weights(group, criterion, amount, masks)
+        else:
+            candidates = {name: _Candidates(name, module, masks, unit) for name, module in group.items()}
+            rows += _prune_group(candidates, criterion, amount, masks)
+    copied = apply_masks(clone(model), masks, keep_dropped=False)
     achieved = _achieved(rows, amount, scope)
     return PruneResult(copied, masks_of(copied), amount, achieved, unit, tuple(rows))
+
+
+def _prune_weights(
+    group: Mapping[str, nn.Module], criterion: Scorer, amount: int | float, masks: Masks
+) -> list[PrunedLayer]:
+    """Prune single weights of a group of layers by a common threshold; updates `masks`."""
+    parts, before = {}, {}
+    for name, module in group.items():
+        weight = masked_value(module, "weight")
+        _refuse_nan(name, weight)
+        mask = masks.get(_prefix(name) + "weight")
+        alive = None if mask is None or bool(mask.all()) else mask.flatten()
+        score = elementwise(criterion, weight)
+        if score is None:
+            parts[name] = Scores(_whole(name, criterion, weight).flatten(), lambda part: part, alive)
+        else:
+            parts[name] = Scores(weight.flatten(), score, alive)
+        before[name] = weight.numel() if alive is None else int(alive.sum())
+    number = _number(amount, sum(before.values()), list(group), "weight")
+    dead = sum(part.values.numel() for part in parts.values()) - sum(before.values())
+    rows = []
+    found = masks_without_lowest(list(parts.values()), number + dead)
+    for (name, module), mask in zip(group.items(), found, strict=True):
+        after = int(mask.sum())
+        if after == 0:
+            raise _empty(name, before[name], before[name], "weight")
+        weight = masked_value(module, "weight")
+        masks[_prefix(name) + "weight"] = mask.view(weight.shape)
+        rows.append(PrunedLayer(name, before[name], before[name] - after))
+    return rows
+
+
+def _whole(name: str, criterion: Scorer, weight: Tensor) -> Tensor:
+    """A criterion's scores of a whole layer; raises InputError if their shape is not the weight's."""
+    scores = criterion(weight)
+    if scores.shape != weight.shape:
+        raise InputError(
+            f"layer {name!r}: the criterion gave scores of shape {tuple(scores.shape)} for a weight of "
+            f"shape {tuple(weight.shape)}"
+        )
+    return scores
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""
+
+
+def _refuse_nan(name: str, weight: Tensor) -> None:
+    if bool(torch.isnan(weight.sum())) and bool(torch.isnan(weight).any()):
+        raise InputError(f"layer {name!r}: weight holds NaN, so no criterion can rank it")
+
+
+def _number(amount: int | float, total: int, names: Sequence[str], unit: str) -> int:
+    """How many units to prune; raises InputError if none would stay."""
+    number = amount if isinstance(amount, int) else round(amount * total)
+    if number >= total:
+        where = f"layer {names[0]!r} has" if len(names) == 1 else "the layers together have"
+        raise InputError(
+            f"cannot prune {number:,} {unit}s: {where} {total:,} left, and at least one must stay"
+        )
+    return number
+
+
+def _empty(name: str, pruned: int, alive: int, unit: str) -> InputError:
+    return InputError(
+        f"layer {name!r}: pruning {pruned:,} of its {alive:,} {unit}s would leave it empty; "
+        f"at most {alive - 1:,} can go"
+    )
 
 
 def _check_amount(amount: int | float) -> None:
@@ -141,11 +213,9 @@ class _Candidates:
     """The units of one layer that are still alive."""
 
     def __init__(self, name: str, module: nn.Module, masks: Masks, unit: str) -> None:
-        self.name, self.unit = name, unit
-        self.prefix = f"{name}." if name else ""
+        self.name, self.unit, self.prefix = name, unit, _prefix(name)
         self.weight = masked_value(module, "weight")
-        if bool(torch.isnan(self.weight).any()):
-            raise InputError(f"layer {name!r}: weight holds NaN, so no criterion can rank it")
+        _refuse_nan(name, self.weight)
         self.mask = masks.get(f"{self.prefix}weight", torch.ones_like(self.weight, dtype=torch.bool))
         bias = getattr(module, "bias", None)
         self.bias_mask = None
@@ -157,12 +227,7 @@ class _Candidates:
 
     def scores(self, criterion: Criterion, mean: bool) -> Tensor:
         assert callable(criterion)
-        scores = criterion(self.weight)
-        if scores.shape != self.weight.shape:
-            raise InputError(
-                f"layer {self.name!r}: the criterion gave scores of shape {tuple(scores.shape)} for a "
-                f"weight of shape {tuple(self.weight.shape)}"
-            )
+        scores = _whole(self.name, criterion, self.weight)
         if self.unit == "neuron":
             scores = scores.flatten(1).mean(1) if mean else scores.flatten(1).sum(1)
         return scores.flatten()[self.alive]
@@ -170,10 +235,7 @@ class _Candidates:
     def drop(self, positions: Tensor, masks: Masks) -> PrunedLayer:
         """Mask the alive units at `positions`."""
         if positions.numel() == self.alive.numel():
-            raise InputError(
-                f"layer {self.name!r}: pruning {positions.numel():,} of its {self.alive.numel():,} "
-                f"{self.unit}s would leave it empty; at most {self.alive.numel() - 1:,} can go"
-            )
+            raise _empty(self.name, positions.numel(), self.alive.numel(), self.unit)
         units, mask = self.alive[positions], self.mask.clone()
         if self.unit == "neuron":
             mask[units] = False
@@ -191,13 +253,8 @@ def _prune_group(
     """Prune `amount` of all candidates of a group of layers together; updates `masks`."""
     counts = [candidates.alive.numel() for candidates in group.values()]
     total = sum(counts)
-    number = amount if isinstance(amount, int) else round(amount * total)
-    first = next(iter(group.values()))
-    if number >= total:
-        where = f"layer {first.name!r} has" if len(group) == 1 else "the layers together have"
-        raise InputError(
-            f"cannot prune {number:,} {first.unit}s: {where} {total:,} left, and at least one must stay"
-        )
+    unit = next(iter(group.values())).unit
+    number = _number(amount, total, list(group), unit)
     if isinstance(criterion, Sampler):
         chosen = torch.from_numpy(np.asarray(criterion.choose(total, number)))
     else:

@@ -69,6 +69,18 @@ def test_single_weights_as_torch_prunes_them(amount: float) -> None:
     assert torch.equal(result.masks["0.weight"], masks_of(one)["0.weight"])
 
 
+def test_torch_goes_on_where_we_stopped_and_we_where_torch_did() -> None:
+    mine = prune(net(), L1(center="zero"), amount=10, layers=["0"]).model
+    torch_prune.l1_unstructured(mine[0], "weight", amount=10)
+    theirs = net()
+    torch_prune.l1_unstructured(theirs[0], "weight", amount=10)
+    theirs = prune(theirs, L1(center="zero"), amount=10, layers=["0"]).model
+    once = prune(net(), L1(center="zero"), amount=20, layers=["0"])
+    for model in (mine, theirs):
+        assert torch.equal(masks_of(model)["0.weight"], once.masks["0.weight"])
+        assert torch.equal(model(torch.ones(1, 6)), once.model(torch.ones(1, 6)))
+
+
 def test_neurons_as_torch_prunes_channels() -> None:
     theirs = net()
     torch_prune.ln_structured(theirs[0], "weight", amount=3, n=1, dim=0)

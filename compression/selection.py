@@ -1,0 +1,98 @@
+"""The lowest scores out of hundreds of millions: one threshold, neither a sort nor a copy of them all.
+
+A strided sample brackets the threshold; one pass in cache-sized chunks counts what lies below the bracket
+and collects what lies inside; the threshold is exact in the few that were collected. A last pass writes
+boolean masks. Ties at the threshold go in order of position, so the result is deterministic.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 20
+SAMPLE_ELEMENTS = 1 << 20
+BLOCK_ELEMENTS = 64  # a sample is made of blocks of neighbours, which is what memory is good at
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one tensor's elements, computed chunk by chunk; dead elements score below all others."""
+
+    values: Tensor  # flat
+    score: Callable[[Tensor], Tensor]  # elementwise
+    alive: Tensor | None = None  # flat mask, None where all are
+
+    def chunk(self, start: int, stop: int) -> Tensor:
+        """Float scores of elements start to stop."""
+        scores = self.score(self.values[start:stop]).float()
+        return scores if self.alive is None else scores.masked_fill(~self.alive[start:stop], -torch.inf)
+
+    def chunks(self) -> Iterator[tuple[int, Tensor]]:
+        """(start, scores) for all elements."""
+        for start in range(0, self.values.numel(), CHUNK_ELEMENTS):
+            yield start, self.chunk(start, start + CHUNK_ELEMENTS)
+
+    def sample(self, share: float) -> Tensor:
+        """About this share of the scores, in evenly spaced blocks."""
+        count = self.values.numel()
+        step = max(BLOCK_ELEMENTS, round(BLOCK_ELEMENTS / share))
+        starts = torch.arange(0, count, step, device=self.values.device)
+        places = (starts[:, None] + torch.arange(BLOCK_ELEMENTS, device=starts.device)).flatten()
+        places = places[places < count]
+        scores = self.score(self.values[places]).float()
+        return scores if self.alive is None else scores.masked_fill(~self.alive[places], -torch.inf)
+
+
+def masks_without_lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
+    """Flat masks, one per part, that drop the `number` lowest scores of all parts together.
+
+    Dead elements count among the lowest. Ties are dropped in order of parts and positions.
+    """
+    if number <= 0:
+        return [torch.ones_like(part.values, dtype=torch.bool) for part in parts]
+    threshold, below, equals = _threshold(parts, number)
+    ties = number - below
+    split = ties < equals  # only some of the scores at the threshold go
+    masks = []
+    for part in parts:
+        mask = torch.empty(part.values.shape, dtype=torch.bool, device=part.values.device)
+        for start, scores in part.chunks():
+            kept = scores > threshold
+            if split:
+                equal = (scores == threshold).nonzero().flatten()
+                kept[equal[ties:]] = True
+                ties = max(0, ties - equal.numel())
+            mask[start : start + CHUNK_ELEMENTS] = kept
+        masks.append(mask)
+    return masks
+
+
+def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
+    """The `number`-th lowest score, and how many scores lie strictly below it and at it."""
+    total = sum(part.values.numel() for part in parts)
+    sample = torch.cat([part.sample(min(1.0, SAMPLE_ELEMENTS / total)) for part in parts]).sort().values
+    margin = 0.005
+    while True:
+        low, high = _bracket(sample, number / total, margin)
+        below, inside = 0, []
+        for part in parts:
+            for _, scores in part.chunks():
+                below += int((scores < low).sum())
+                inside.append(scores[(scores >= low) & (scores <= high)])
+        found = torch.cat(inside)
+        if below < number <= below + found.numel():
+            value = found.kthvalue(number - below).values
+            return float(value), below + int((found < value).sum()), int((found == value).sum())
+        margin *= 8
+
+
+def _bracket(sample: Tensor, share: float, margin: float) -> tuple[float, float]:
+    """Scores between which the quantile `share` lies, by the sample; open where the margin leaves it."""
+    last = sample.numel() - 1
+    low = float(sample[int((share - margin) * last)]) if share > margin else -torch.inf
+    high = (
+        float(sample[int((share + margin) * last) + 1]) if (share + margin) * last + 1 < last else torch.inf
+    )
+    return low, high

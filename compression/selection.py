@@ -79,7 +79,7 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
         below, inside = 0, []
         for part in parts:
             for _, scores in part.chunks():
-                below += int((scores < low).sum())
+                below += int(torch.count_nonzero(scores < low))
                 inside.append(scores[(scores >= low) & (scores <= high)])
         found = torch.cat(inside)
         if below < number <= below + found.numel():

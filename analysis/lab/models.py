@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from analysis.lab.cifar import googlenet, resnet18, vgg16bn
 from capacity.errors import InputError, unknown
 
 Size = Sequence[int]
@@ -106,6 +107,9 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "lenet300": lenet300,
     "lenet5": lenet5,
     "vgg16": vgg16,
+    "vgg16bn": vgg16bn,
+    "googlenet": googlenet,
+    "resnet18": resnet18,
 }
 
 

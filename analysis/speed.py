@@ -127,7 +127,70 @@ def needs(config: Config) -> Iterator[Job]:
     yield Job(name, "(none)", "about 1 s", lambda: requirement(features, labels), None)
 
 
-JOBS = (reports, needs, training)
+def pruning(config: Config) -> Iterator[Job]:
+    """A global L1 mask at 60 % over all weights of VGG16: a partition against torch's sort."""
+    import copy
+
+    from torch import nn
+    from torch.nn.utils import prune as torch_prune
+    from torchvision.models import vgg16
+
+    from compression.criteria import L1
+    from compression.masks import masks_of
+    from compression.pruning import prune
+
+    model = nn.Sequential(nn.Linear(300, 300), nn.Linear(300, 300)) if config.smoke else vgg16()
+    names = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+
+    def ours() -> Any:
+        return prune(model, L1(center="zero"), amount=0.6, scope="global", layers=names)
+
+    def theirs() -> Any:
+        copied = copy.deepcopy(model)
+        pairs = [(copied.get_submodule(name), "weight") for name in names]
+        torch_prune.global_unstructured(pairs, torch_prune.L1Unstructured, amount=0.6)
+        return copied
+
+    mine, other = ours().masks, masks_of(theirs())
+    different = sum(int((mine[name] != other[name]).sum()) for name in other)
+    extra_mib, peer_extra_mib = peak_mib(ours), peak_mib(theirs)
+    print(
+        f"global mask: {different} of {sum(m.numel() for m in other.values()):,} elements differ from "
+        f"torch's (ties); peak memory rises by {extra_mib:,.0f} MiB, torch's by {peer_extra_mib:,.0f} MiB"
+    )
+    yield Job("global L1 mask of VGG16 at 60 %", "torch global_unstructured", "at least 20", ours, theirs)
+
+
+def peak_mib(work: Callable[[], Any]) -> float:
+    """How far the process's resident memory rises above where it was, sampled every 2 ms."""
+    import gc
+    import threading
+
+    def resident() -> float:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+
+    gc.collect()
+    before = peak = resident()
+    running = True
+
+    def watch() -> None:
+        nonlocal peak
+        while running:
+            peak = max(peak, resident())
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        running = False
+        watcher.join()
+    return peak - before
+
+
+JOBS = (reports, needs, training, pruning)
 
 
 def seconds(work: Callable[[], Any] | None) -> float:

@@ -106,7 +106,7 @@ def density(masks: Mapping[str, Tensor]) -> float:
     0.25
     """
     total = sum(mask.numel() for mask in masks.values())
-    return sum(int(mask.sum()) for mask in masks.values()) / total if total else 1.0
+    return sum(int(torch.count_nonzero(mask)) for mask in masks.values()) / total if total else 1.0
 
 
 def nested(inner: Mapping[str, Tensor], outer: Mapping[str, Tensor]) -> bool:

@@ -144,13 +144,13 @@ def _prune_weights(
             parts[name] = Scores(_whole(name, criterion, weight).flatten(), lambda part: part, alive)
         else:
             parts[name] = Scores(weight.flatten(), score, alive)
-        before[name] = weight.numel() if alive is None else int(alive.sum())
+        before[name] = weight.numel() if alive is None else int(torch.count_nonzero(alive))
     number = _number(amount, sum(before.values()), list(group), "weight")
     dead = sum(part.values.numel() for part in parts.values()) - sum(before.values())
     rows = []
     found = masks_without_lowest(list(parts.values()), number + dead)
     for (name, module), mask in zip(group.items(), found, strict=True):
-        after = int(mask.sum())
+        after = int(torch.count_nonzero(mask))
         if after == 0:
             raise _empty(name, before[name], before[name], "weight")
         weight = masked_value(module, "weight")

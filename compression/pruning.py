@@ -107,6 +107,24 @@ def prune(
     >>> result.achieved, result.density
     (1, 0.6666666666666666)
     """
+    masks = masks_of(model)
+    rows = extend_masks(model, masks, criterion, amount=amount, unit=unit, scope=scope, layers=layers)
+    copied = apply_masks(clone(model), masks, keep_dropped=False)
+    achieved = _achieved(rows, amount, scope)
+    return PruneResult(copied, masks_of(copied), amount, achieved, unit, tuple(rows))
+
+
+def extend_masks(
+    model: nn.Module,
+    masks: Masks,
+    criterion: Criterion,
+    *,
+    amount: int | float,
+    unit: Unit = "weight",
+    scope: Scope = "layer",
+    layers: Sequence[str] | None = None,
+) -> list[PrunedLayer]:
+    """Drop more from `masks`, in place, by the weights of `model`, which stays as it is; see `prune`."""
     if unit not in ("weight", "neuron"):
         raise unknown("unit", unit, ["weight", "neuron"])
     if scope not in ("layer", "global"):
@@ -116,7 +134,7 @@ def prune(
     if not chosen:
         raise InputError("the model has no dense or convolutional layer to prune besides its output layer")
     groups = [list(chosen)] if scope == "global" else [[name] for name in chosen]
-    masks, rows = masks_of(model), []
+    rows: list[PrunedLayer] = []
     for names in groups:
         group = {name: chosen[name] for name in names}
         if unit == "weight" and not isinstance(criterion, Sampler):
@@ -124,9 +142,7 @@ def prune(
         else:
             candidates = {name: _Candidates(name, module, masks, unit) for name, module in group.items()}
             rows += _prune_group(candidates, criterion, amount, masks)
-    copied = apply_masks(clone(model), masks, keep_dropped=False)
-    achieved = _achieved(rows, amount, scope)
-    return PruneResult(copied, masks_of(copied), amount, achieved, unit, tuple(rows))
+    return rows
 
 
 def _prune_weights(

@@ -15,6 +15,7 @@ from capacity.errors import InputError
 from compression.dropout import neuron_dropout
 from compression.evaluation import Evaluation, evaluate
 from compression.masks import Masks, apply_masks, masks_of, split_name
+from compression.schedules import Gradual
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,7 @@ class Training:
     `schedule` "cosine" anneals the learning rate to zero, "constant" keeps it; both rise linearly over
     `warmup_epochs` first. With `patience`, training stops after that many epochs without a better
     validation top-1 error and goes back to the best one. `neuron_dropout` maps a layer to how many of
-    its neurons are silenced in each batch.
+    its neurons are silenced in each batch. `gradual` prunes while training goes on.
     """
 
     epochs: int = 10
@@ -44,6 +45,7 @@ class Training:
     warmup_epochs: float = 0.0
     patience: int | None = None
     neuron_dropout: Mapping[str, int] = field(default_factory=dict)
+    gradual: Gradual | None = None
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     seed: int = 0
 
@@ -107,7 +109,7 @@ def fit(
         loop = _Loop(trained, optimizer, accelerator, settings, objective or _cross_entropy)
         loop.mask(masks)
         fitted = loop.run(data, validation, progress)
-    apply_masks(fitted.model, masks)
+    apply_masks(fitted.model, loop.masks)
     return fitted
 
 
@@ -122,6 +124,10 @@ def _check(settings: Training, validation: Batches | None) -> None:
         raise InputError(f"learning_rate must be positive, found {settings.learning_rate}")
     if settings.patience is not None and validation is None:
         raise InputError("patience needs validation data to watch")
+    if settings.gradual is not None:
+        settings.gradual.check(settings.epochs)
+        if settings.patience is not None:
+            raise InputError("patience would go back to a less sparse network: leave it out with gradual")
 
 
 def _optimizer(settings: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -160,10 +166,13 @@ class _Loop:
         self.settings, self.objective = settings, objective
         self.plain = accelerator.unwrap_model(model)
         self.scaled = settings.mixed_precision == "fp16"
-        self.masked: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.updates = 0  # of the gradual schedule
+        self.mask({})
 
     def mask(self, masks: Masks) -> None:
         """Keep the parameters that the masks drop at zero."""
+        self.masks = masks
+        self.masked: tuple[list[Tensor], list[Tensor]] = ([], [])
         for name, mask in masks.items():
             module, key = split_name(self.plain, name)
             parameter = getattr(module, key)
@@ -217,6 +226,8 @@ class _Loop:
             else:
                 loss.backward()
             optimizer.step()
+            if self.settings.gradual is not None and steps:
+                self._prune_gradually(self.settings.gradual, epoch + (count + 1) / steps)
             if self.masked[0]:
                 self._apply()
             losses += loss.detach()
@@ -230,6 +241,13 @@ class _Loop:
                 f"a learning rate below {self.settings.learning_rate} may help"
             )
         return {"epoch": epoch + 1, "training_loss_nats": mean, "learning_rate": rate}
+
+    def _prune_gradually(self, schedule: Gradual, epoch: float) -> None:
+        due = schedule.due(epoch)
+        if due > self.updates:
+            self.updates, masks = due, dict(self.masks)
+            schedule.extend(self.plain, masks, due)
+            self.mask(masks)
 
     def _set_rate(self, epoch: float) -> float:
         rate = self.settings.learning_rate * learning_rate_factor(epoch, self.settings)

@@ -1,0 +1,74 @@
+"""When to prune: gradually, while training goes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from capacity.errors import InputError
+from compression.criteria import Criterion
+from compression.masks import Masks, masked_value, prunable
+from compression.pruning import extend_masks
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Prune single weights while training, a little less each time, up to a final sparsity.
+
+    s(t) = s_final · (1 - (1 - t)³) with t running from 0 at `begin_epoch` to 1 at `end_epoch`, in
+    `updates` steps; what was pruned stays pruned. With scope "layer" every layer follows the schedule,
+    with "global" all of them together do.
+
+    Reference: Zhu and Gupta 2017, "To prune, or not to prune", arXiv:1710.01878.
+    """
+
+    criterion: Criterion
+    final_sparsity: float
+    end_epoch: float
+    begin_epoch: float = 0.0
+    updates: int = 50
+    scope: Literal["layer", "global"] = "global"
+    layers: Sequence[str] | None = None
+
+    def check(self, epochs: int) -> None:
+        """Raise InputError for a schedule that cannot be kept within these epochs."""
+        if not 0 < self.final_sparsity < 1:
+            raise InputError(f"final_sparsity must lie between 0 and 1, found {self.final_sparsity}")
+        if not 0 <= self.begin_epoch < self.end_epoch <= epochs:
+            raise InputError(
+                f"gradual pruning from epoch {self.begin_epoch} to {self.end_epoch} does not lie within "
+                f"the {epochs} epochs of training"
+            )
+        if self.updates < 1:
+            raise InputError(f"updates must be at least 1, found {self.updates}")
+
+    def due(self, epoch: float) -> int:
+        """How many of the updates are due at a (fractional) epoch.
+
+        >>> schedule = Gradual(abs, 0.9, end_epoch=2, updates=4)
+        >>> [schedule.due(epoch) for epoch in (0, 0.5, 1.9, 2, 9)]
+        [0, 1, 3, 4, 4]
+        """
+        share = (epoch - self.begin_epoch) / (self.end_epoch - self.begin_epoch)
+        return int(self.updates * min(1.0, max(0.0, share)) + 1e-9)
+
+    def sparsity(self, update: int) -> float:
+        """The sparsity after this many updates.
+
+        >>> [round(Gradual(abs, 0.8, end_epoch=2, updates=2).sparsity(k), 3) for k in range(3)]
+        [0.0, 0.7, 0.8]
+        """
+        return self.final_sparsity * (1 - (1 - update / self.updates) ** 3)
+
+    def extend(self, model: nn.Module, masks: Masks, update: int) -> None:
+        """Prune what this update asks for; changes `masks`, not the model."""
+        chosen = prunable(model, self.layers)
+        groups = [list(chosen)] if self.scope == "global" else [[name] for name in chosen]
+        for names in groups:
+            keys = [f"{name}.weight" if name else "weight" for name in names]
+            total = sum(masked_value(chosen[name], "weight").numel() for name in names)
+            dead = sum(int((~masks[key]).sum()) for key in keys if key in masks)
+            missing = round(self.sparsity(update) * total) - dead
+            if missing > 0:
+                extend_masks(model, masks, self.criterion, amount=missing, scope="global", layers=names)

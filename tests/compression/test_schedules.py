@@ -1,0 +1,81 @@
+"""Gradual pruning: the cubic, exact sparsities, nothing comes back."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from capacity import InputError
+from compression.batches import TensorBatches
+from compression.criteria import L1, Random
+from compression.masks import density, masks_of, nested
+from compression.pruning import prune
+from compression.schedules import Gradual
+from compression.training import Training, fit
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 30), nn.ReLU(), nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 3))
+
+
+INPUTS = torch.randn(90, 5, generator=torch.Generator().manual_seed(1))
+DATA = TensorBatches(INPUTS, INPUTS.argmax(1) % 3, 10, shuffle=True)
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 30))
+def test_the_cubic_rises_ever_more_slowly_to_the_end(final: float, updates: int) -> None:
+    schedule = Gradual(L1(), final, end_epoch=1, updates=updates)
+    path = [schedule.sparsity(k) for k in range(updates + 1)]
+    steps = [b - a for a, b in pairwise(path)]
+    assert path[0] == 0 and path[-1] == pytest.approx(final)
+    assert all(a >= b - 1e-12 for a, b in pairwise(steps)) and min(steps) > 0
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("criterion", [L1(center="zero"), Random(1), torch.abs])
+def test_the_final_sparsity_is_exact(scope, criterion) -> None:
+    settings = Training(epochs=4, gradual=Gradual(criterion, 0.8, end_epoch=3, updates=7, scope=scope))
+    trained = fit(net(), DATA, settings=settings).model
+    masks = masks_of(trained)
+    assert set(masks) == {"0.weight", "2.weight"}
+    kept = {name: int(mask.sum()) for name, mask in masks.items()}
+    assert sum(kept.values()) == 750 - 600 if scope == "global" else kept == {"0.weight": 30, "2.weight": 120}
+    for name, mask in masks.items():
+        assert bool((trained.get_parameter(name + "_orig")[~mask] == 0).all())
+
+
+def test_what_was_pruned_before_stays_pruned_and_counts() -> None:
+    before = prune(net(), L1(), amount=0.5, scope="global").model
+    settings = Training(epochs=2, gradual=Gradual(L1(), 0.7, end_epoch=2, updates=5))
+    after = fit(before, DATA, settings=settings).model
+    assert nested(masks_of(after), masks_of(before)) and density(masks_of(after)) == pytest.approx(0.3)
+
+
+def test_it_ends_before_training_does_and_the_same_seed_gives_the_same_masks() -> None:
+    settings = Training(epochs=3, gradual=Gradual(L1(), 0.9, begin_epoch=0.5, end_epoch=2))
+    one, two = (fit(net(), DATA, settings=settings).model for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert density(masks_of(one)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"final_sparsity": 1.0}, "final_sparsity"),
+        ({"end_epoch": 9}, "does not lie within the 4 epochs"),
+        ({"begin_epoch": 3, "end_epoch": 2}, "does not lie within"),
+        ({"updates": 0}, "updates"),
+        ({"layers": ["7"]}, "unknown layer"),
+    ],
+)
+def test_bad_input(options: dict, message: str) -> None:
+    schedule = Gradual(**({"criterion": L1(), "final_sparsity": 0.5, "end_epoch": 2} | options))
+    with pytest.raises(InputError, match=message):
+        fit(net(), DATA, settings=Training(epochs=4, gradual=schedule))
+    with pytest.raises(InputError, match="leave it out with gradual"):
+        patient = Training(epochs=4, patience=1, gradual=Gradual(L1(), 0.5, end_epoch=2))
+        fit(net(), DATA, settings=patient, validation=DATA)

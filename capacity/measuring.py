@@ -119,17 +119,24 @@ def _rows(
                 name, layer.kind, parameters, cap, leaving, capacity, layer.storage_bits, sources, text
             )
         )
-    place = {name: position for position, name in enumerate(layers)}
-    folded = [layer for layer, _ in layers.values() if not layer.counted]
-    for layer in folded:
-        owned = live[layer.name].parameters if live is not None else layer.parameters
-        text = "folds into its neighbour"
-        rows.append(
-            LayerCapacity(
-                layer.name, layer.kind, sum(owned.values()), None, 0, 0, layer.storage_bits, (), text
-            )
-        )
-    return sorted(rows, key=lambda row: place[row.name]) if folded else rows
+    return _with_folded(rows, layers, live)
+
+
+def _with_folded(
+    rows: list[LayerCapacity], layers: Layers, live: Mapping[str, Live] | None
+) -> list[LayerCapacity]:
+    """The rows with normalizations put behind the layer that is defined before them."""
+    names, before = [row.name for row in rows], ""
+    for name, (layer, _) in layers.items():
+        if not layer.counted:
+            owned = live[name].parameters if live is not None else layer.parameters
+            text, parameters = "folds into its neighbour", sum(owned.values())
+            row = LayerCapacity(name, layer.kind, parameters, None, 0, 0, layer.storage_bits, (), text)
+            place = names.index(before) + 1 if before in names else 0
+            rows.insert(place, row)
+            names.insert(place, name)
+        before = name
+    return rows
 
 
 def _row_note(layer: Layer, note: Trace, constant: bool) -> str:

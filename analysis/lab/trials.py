@@ -132,7 +132,6 @@ class Trials:
         return trained
 
     def _fit(self, model: nn.Module, seed: int, epochs: int, advance: Advance) -> nn.Module:
-
         config = self.config
         augment = CropAndFlip() if config.augment else None
         batches = self.data.train.batches(config.batch_size, shuffle=True, augment=augment, seed=seed)
@@ -147,7 +146,6 @@ class Trials:
         return fitted.model
 
     def _settings(self, seed: int, epochs: int) -> Training:
-
         config = self.config
         return Training(
             epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,

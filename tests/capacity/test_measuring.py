@@ -115,6 +115,18 @@ def test_a_bottleneck_caps_what_follows_only_under_running() -> None:
     assert measure(stack(4, [9, 1, 9, 9]), (4,), convention="running").capacity_bits == 45 + 9 + 1 + 1
 
 
+def test_rows_stand_in_order_of_execution() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.norm, self.first = nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.last(self.first(x)))
+
+    assert [layer.name for layer in measure(Backwards(), (4,)).layers] == ["first", "last", "norm"]
+
+
 def test_an_unknown_layer_is_named_and_counted() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

@@ -70,7 +70,12 @@ def report_of(config: Config) -> "CapacityReport":
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per layer."""
-    frame = report_of(config).to_frame()
+    return frame_of(report_of(config))
+
+
+def frame_of(report: "CapacityReport") -> "pd.DataFrame":
+    """The report's rows as they are written to results.csv."""
+    frame = report.to_frame()
     frame["sources"] = [" ".join(sources) for sources in frame["sources"]]
     return frame
 
@@ -152,7 +157,7 @@ def start(config: Config) -> None:
         )  # fmt: skip
         print(used)
     folder = open_run("capacity_report", config, name=config.model.replace(":", "."))
-    frame = run(config)
+    frame = frame_of(report)
     folder.save_frame(frame)
     folder.save_text(report.to_latex(label="tab:capacity"), "table.tex")
     title = f"{config.model}: {report.capacity_bits:,} bits, convention “{config.convention}”"

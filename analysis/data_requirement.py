@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from analysis.lab.datasets import DataSet
     from capacity.requirement import Requirement
 
 
@@ -35,15 +36,20 @@ class Config:
     """One repeat only."""
 
 
-def requirements(config: Config) -> "dict[str, Requirement]":
+def data_of(config: Config) -> "DataSet":
+    """The data set."""
+    from analysis.lab.datasets import load
+
+    return load(config.dataset, data=config.data, image_size=config.image_size)
+
+
+def requirements(config: Config, data: "DataSet") -> "dict[str, Requirement]":
     """The need of the training rows as they are, and with their labels shuffled: pure memorization."""
     import numpy as np
     import torch
 
-    from analysis.lab.datasets import load
     from capacity import requirement
 
-    data = load(config.dataset, data=config.data, image_size=config.image_size)
     inputs = torch.cat([data.train.inputs, data.validation.inputs])
     labels = torch.cat([data.train.labels, data.validation.labels]).numpy()
     repeats = 1 if config.smoke else config.repeats
@@ -56,9 +62,14 @@ def requirements(config: Config) -> "dict[str, Requirement]":
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per kind of labels and part of the rows."""
+    return frame_of(requirements(config, data_of(config)))
+
+
+def frame_of(needs: "dict[str, Requirement]") -> "pd.DataFrame":
+    """The progressions of all kinds of labels."""
     import pandas as pd
 
-    parts = [need.to_frame().assign(labels=name) for name, need in requirements(config).items()]
+    parts = [need.to_frame().assign(labels=name) for name, need in needs.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -89,18 +100,17 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 def start(config: Config) -> None:
     """Print and write everything."""
     from analysis.figures import save_figure
-    from analysis.lab.datasets import load
     from analysis.lab.models import create
     from analysis.lab.records import open_run
     from capacity import measure, recommend
 
-    needs = requirements(config)
-    frame = run(config)
+    data = data_of(config)
+    needs = requirements(config, data)
+    frame = frame_of(needs)
     for name, need in needs.items():
         print(f"{name}: {need}\n")
     need = next(iter(needs.values()))
     if config.model != "none":
-        data = load(config.dataset, data=config.data, image_size=config.image_size)
         model = create(config.model, input_size=data.input_size, classes=len(data.classes))
         print(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
     folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])

@@ -102,9 +102,14 @@ def experiments(config: Config) -> "list[Memorization]":
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per network and number of points."""
+    return frame_of(experiments(config))
+
+
+def frame_of(found: "Sequence[Memorization]") -> "pd.DataFrame":
+    """The rows of all experiments."""
     import pandas as pd
 
-    return pd.concat([done.to_frame() for done in experiments(config)], ignore_index=True)
+    return pd.concat([done.to_frame() for done in found], ignore_index=True)
 
 
 def _smoke(config: Config) -> Config:
@@ -163,7 +168,7 @@ def start(config: Config) -> None:
     from analysis.lab.records import open_run
 
     found = experiments(config)
-    frame = run(config)
+    frame = frame_of(found)
     for done in found:
         print(f"{done}\n")
     exact = frame[frame["decided"].notna()]

@@ -3,6 +3,8 @@
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
+from capacity.report import escape_latex
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -51,8 +53,5 @@ def mean_and_interval(mean: float, half_width: float) -> str:
 
 
 def escape(value: object) -> str:
-    """Text that LaTeX prints as it is."""
-    text = str(value)
-    for character in "&%#_{}":
-        text = text.replace(character, "\\" + character)
-    return text.replace("±", r"$\pm$")
+    """Text that LaTeX prints as it is, ± included."""
+    return escape_latex(value).replace("±", r"$\pm$")

@@ -154,3 +154,14 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
 
     interval = binomtest(correct, total).proportion_ci(confidence_level=confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mean_half_width(values: "Sequence[float]", *, confidence: float = 0.95) -> float:
+    """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
+    import numpy as np
+    from scipy.stats import t
+
+    count = len(values)
+    if count < 2:
+        return float("nan")
+    return float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))

@@ -85,12 +85,12 @@ class CapacityReport:
         frame.columns = [column.replace("_bits", " [bit]") for column in frame.columns]
 
         def show(value: object) -> str:
-            return f"{value:,}".replace(",", r"\,") if isinstance(value, int) else _escape(value)
+            return f"{value:,}".replace(",", r"\,") if isinstance(value, int) else escape_latex(value)
 
         style: Styler = frame.style.format(show, na_rep="--").hide(axis="index")
         return str(
             style.to_latex(
-                hrules=True, column_format="llrrrr", caption=caption or _escape(self.title), label=label
+                hrules=True, column_format="llrrrr", caption=caption or escape_latex(self.title), label=label
             )
         )
 
@@ -130,7 +130,8 @@ def render(table: object, *, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
-def _escape(value: object) -> str:
+def escape_latex(value: object) -> str:
+    """Text that LaTeX prints as it is."""
     text = str(value)
     for character in "&%$#_{}":
         text = text.replace(character, "\\" + character)

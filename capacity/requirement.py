@@ -9,7 +9,6 @@ sorted sums is a threshold that has to be stored, so with t changes and d featur
 Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328 (the heuristic for a data set).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, log2
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capacity.errors import InputError
+from capacity.generalization import mean_half_width
 from capacity.report import CapacityReport, render
 from capacity.rules import dense_capacity
 
@@ -221,16 +221,16 @@ def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int
         draws = 1 if size == rows else repeats
         found = [changes(generator.permutation(rows)[:size]) for _ in range(draws)]
         mean = float(np.mean(found))
-        parts.append(Progress(fraction, size, mean, _half_width(found), expected_bits(mean, features)))
+        parts.append(
+            Progress(
+                fraction,
+                size,
+                mean,
+                0.0 if draws == 1 else mean_half_width(found),
+                expected_bits(mean, features),
+            )
+        )
     return tuple(parts)
-
-
-def _half_width(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 @dataclass(frozen=True)

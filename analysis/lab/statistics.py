@@ -2,19 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from capacity.generalization import mean_half_width
+
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def half_width(values: "pd.Series", confidence: float = 0.95) -> float:
-    """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
-    import numpy as np
-    from scipy.stats import t
-
-    count = len(values)
-    if count < 2:
-        return float("nan")
-    return float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
 
 
 def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.DataFrame":
@@ -23,7 +14,7 @@ def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.D
     parts = {}
     for column in columns:
         parts[f"{column}_mean"] = grouped[column].mean()
-        parts[f"{column}_half_width"] = grouped[column].apply(half_width)
+        parts[f"{column}_half_width"] = grouped[column].apply(mean_half_width)
     import pandas as pd
 
     return pd.DataFrame(parts).reset_index()

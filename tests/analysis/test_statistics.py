@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
-from analysis.lab.statistics import half_width, paired_difference, summarize
+from analysis.lab.statistics import paired_difference, summarize
+from capacity.generalization import mean_half_width
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=10))
@@ -15,17 +16,17 @@ def test_half_width_is_scipys(values: list[float]) -> None:
     if np.std(values) < 1e-6:
         return
     interval = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert half_width(pd.Series(values)) == pytest.approx((interval.high - interval.low) / 2, rel=1e-6)
+    assert mean_half_width(pd.Series(values)) == pytest.approx((interval.high - interval.low) / 2, rel=1e-6)
 
 
 def test_one_value_has_no_interval() -> None:
-    assert np.isnan(half_width(pd.Series([1.0])))
+    assert np.isnan(mean_half_width(pd.Series([1.0])))
 
 
 def test_it_is_near_a_bootstrap_for_many_values() -> None:
     values = np.random.default_rng(0).normal(size=200)
     interval = bootstrap((values,), np.mean, rng=np.random.default_rng(1)).confidence_interval
-    assert half_width(pd.Series(values)) == pytest.approx((interval.high - interval.low) / 2, rel=0.1)
+    assert mean_half_width(pd.Series(values)) == pytest.approx((interval.high - interval.low) / 2, rel=0.1)
 
 
 def test_pairs_remove_what_seeds_share() -> None:

@@ -2,21 +2,27 @@
 
 Its packed projections never run as modules, so nothing could be said about them one by one. In the copy
 that is measured each such module is replaced by one with the same numbers in dense layers of their own,
-which makes it count as attention written with nn.Linear does.
+which makes it count as attention written with nn.Linear does. Shrinking does the same, because the packed
+module cannot lose a head without losing a part of the embedding.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Projections(nn.Module):
-    """q, k and v projections, attention per head, output projection; masks do not change what is stored."""
+    """Attention with q, k, v and output projections in dense layers; called as nn.MultiheadAttention is.
+
+    `num_heads` heads of `num_heads · head width` units in all, which need not be the embedding's width.
+    """
+
+    in_proj_bias = None  # keeps nn.TransformerEncoderLayer off its fused path, which reads packed weights
 
     def __init__(self, packed: nn.MultiheadAttention) -> None:
         super().__init__()
         self.num_heads, self.batch_first = packed.num_heads, packed.batch_first
+        self.dropout = packed.dropout
         size = packed.embed_dim
         biases = [None] * 3 if packed.in_proj_bias is None else _parts(packed.in_proj_bias, 3)
         if packed.in_proj_weight is not None:
@@ -28,9 +34,24 @@ class Projections(nn.Module):
             layer.weight = weight
             layer.bias = bias
             self.add_module(name, layer)
-        self.out_proj: nn.Module = packed.out_proj
+        # as a plain dense layer: the original's class is private to the packed module
+        output = nn.Linear(size, size, bias=False, device="meta")
+        output.weight, output.bias = packed.out_proj.weight, packed.out_proj.bias
+        self.out_proj = output
+        self.train(packed.training)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Outputs and, where asked for, the weights of each key; shapes as of nn.MultiheadAttention."""
         single = query.dim() == 2
         given = [tensor[None] if single else tensor for tensor in (query, key, value)]
         if not self.batch_first and not single:
@@ -38,12 +59,30 @@ class Projections(nn.Module):
         layers = (self.get_submodule(name) for name in ("q_proj", "k_proj", "v_proj"))
         projected = [layer(tensor) for layer, tensor in zip(layers, given, strict=True)]
         q, k, v = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in projected)
-        share = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
-        mixed = (share @ v).transpose(1, 2).flatten(2)
-        output = self.out_proj(mixed)
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        mask = self._mask(attn_mask, key_padding_mask, scores)
+        share = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+        mixed = F.dropout(share, self.dropout, self.training) @ v
+        output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not self.batch_first and not single:
             output = output.transpose(0, 1)
-        return (output[0] if single else output), share.mean(1)
+        weights = share.mean(1) if average_attn_weights else share
+        if single:
+            output, weights = output[0], weights[0]
+        return output, weights if need_weights else None
+
+    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, scores: Tensor) -> Tensor | None:
+        """Both masks as what is added to the (B, heads, queries, keys) scores; True forbids."""
+        total = None
+        batch, _, queries, keys = scores.shape
+        everywhere = attn_mask is not None and attn_mask.dim() == 2
+        shape = (1, 1, queries, keys) if everywhere else tuple(scores.shape)
+        for mask, wide in ((attn_mask, shape), (padding, (batch, 1, 1, keys))):
+            if mask is not None:
+                if mask.dtype == torch.bool:
+                    mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(mask, -torch.inf)
+                total = mask.reshape(wide) if total is None else total + mask.reshape(wide)
+        return total
 
 
 def _parts(packed: nn.Parameter, count: int) -> list[nn.Parameter]:

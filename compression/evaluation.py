@@ -92,6 +92,54 @@ def _score(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torc
     )
 
 
+def predictions(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Predicted classes and targets, both (N,) on the CPU, in the order of the data.
+
+    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            pairs = [(model(inputs.to(device)).argmax(1).cpu(), targets.cpu()) for inputs, targets in data]
+    finally:
+        model.train(was_training)
+    if not pairs:
+        raise InputError("there is no data to predict")
+    return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """McNemar's test of two classifiers on the same points: right only before, right only after."""
+
+    lost: int
+    gained: int
+    p_value: float
+
+
+def mcnemar(before: Tensor, after: Tensor) -> PairedTest:
+    """Exact two-sided McNemar test; `before` and `after` are (N,) booleans, True where a point is right.
+
+    Under the null hypothesis each point that only one of the two gets right is equally likely to be
+    either's.
+
+    Reference: McNemar 1947, "Note on the sampling error of the difference between correlated
+    proportions".
+
+    >>> mcnemar(torch.tensor([True] * 9 + [False]), torch.tensor([False] * 9 + [True])).p_value
+    0.021484375
+    """
+    from scipy.stats import binomtest
+
+    if before.shape != after.shape:
+        raise InputError(f"paired predictions differ in length: {len(before)} and {len(after)}")
+    lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
+    p_value = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+    return PairedTest(lost, gained, p_value)
+
+
 def cohen_kappa(confusion: Tensor) -> float:
     """Cohen's kappa = (po - pe) / (1 - pe) of a (classes, classes) table of counts.
 

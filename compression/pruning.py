@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["weight", "neuron"]
 Scope = Literal["layer", "global"]
+Amount = int | float | Mapping[str, int | float]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class PruneResult:
     """A masked copy of the model. Mask only: nothing became smaller or faster until it is shrunk.
 
     `requested` is the amount as given; `achieved` is what was pruned, in the same measure (units per
-    layer, or all of them for scope "global", or a fraction of the units that were alive).
+    layer, or all of them for scope "global", or a fraction of the units that were alive; or that for
+    each layer).
     """
 
     model: nn.Module
     masks: Masks
-    requested: int | float
-    achieved: int | float
+    requested: Amount
+    achieved: Amount
     unit: str
     layers: tuple[PrunedLayer, ...]
 
@@ -73,15 +75,21 @@ class PruneResult:
             table.add_column(column, justify="left" if column == "layer" else "right")
         for layer in self.layers:
             table.add_row(layer.name, f"{layer.before:,}", f"{layer.pruned:,}", f"{layer.after:,}")
-        title = f"requested {self.requested:g}, achieved {self.achieved:g}, density {self.density:.4f}"
+        amounts = f"requested {shown(self.requested)}, achieved {shown(self.achieved)}"
+        title = f"{amounts}, density {self.density:.4f}"
         return f"{title}\n{render(table)}\nmask only: nothing became smaller or faster"
+
+
+def shown(amount: Amount) -> str:
+    """An amount as text; of amounts per layer, how many layers they are for."""
+    return f"per layer ({len(amount)})" if isinstance(amount, Mapping) else f"{amount:g}"
 
 
 def prune(
     model: nn.Module,
     criterion: Criterion,
     *,
-    amount: int | float,
+    amount: Amount,
     unit: Unit = "weight",
     scope: Scope = "layer",
     layers: Sequence[str] | None = None,
@@ -92,7 +100,8 @@ def prune(
     ----------
     criterion: L1(), L2(), Random(), Reservoir() or any callable weight -> scores of the same shape;
         the lowest scores go first, a neuron scores the sum over its weights
-    amount: int, how many; float in (0, 1), which fraction of those not pruned before
+    amount: int, how many; float in (0, 1), which fraction of those not pruned before; or a dict that
+        gives either for each layer
     unit: "weight" (elements of the weight) or "neuron" (a row or output channel, its bias included)
     scope: "layer", the amount holds for each layer; "global", for all of them together, where neurons
         compare by the mean over their weights so that wide layers are not favoured
@@ -119,7 +128,7 @@ def extend_masks(
     masks: Masks,
     criterion: Criterion,
     *,
-    amount: int | float,
+    amount: Amount,
     unit: Unit = "weight",
     scope: Scope = "layer",
     layers: Sequence[str] | None = None,
@@ -129,19 +138,27 @@ def extend_masks(
         raise unknown("unit", unit, ["weight", "neuron"])
     if scope not in ("layer", "global"):
         raise unknown("scope", scope, ["layer", "global"])
-    _check_amount(amount)
-    chosen = prunable(model, layers)
-    if not chosen:
-        raise InputError("the model has no dense or convolutional layer to prune besides its output layer")
-    groups = [list(chosen)] if scope == "global" else [[name] for name in chosen]
+    if isinstance(amount, Mapping):
+        if layers is not None or scope != "layer":
+            raise InputError("amounts per layer name the layers: leave out layers and scope")
+        amounts = dict(zip(prunable(model, list(amount)), amount.values(), strict=True))
+        pairs = [([name], number) for name, number in amounts.items()]
+    else:
+        chosen = list(prunable(model, layers))
+        if not chosen:
+            raise InputError(
+                "the model has no dense or convolutional layer to prune besides its output layer"
+            )
+        pairs = [(chosen, amount)] if scope == "global" else [([name], amount) for name in chosen]
     rows: list[PrunedLayer] = []
-    for names in groups:
-        group = {name: chosen[name] for name in names}
+    for names, number in pairs:
+        _check_amount(number)
+        group = {name: model.get_submodule(name) for name in names}
         if unit == "weight" and not isinstance(criterion, Sampler):
-            rows += _prune_weights(group, criterion, amount, masks)
+            rows += _prune_weights(group, criterion, number, masks)
         else:
             candidates = {name: _Candidates(name, module, masks, unit) for name, module in group.items()}
-            rows += _prune_group(candidates, criterion, amount, masks)
+            rows += _prune_group(candidates, criterion, number, masks)
     return rows
 
 
@@ -284,7 +301,9 @@ def _prune_group(
     ]
 
 
-def _achieved(rows: Sequence[PrunedLayer], amount: int | float, scope: str) -> int | float:
+def _achieved(rows: Sequence[PrunedLayer], amount: Amount, scope: str) -> Amount:
+    if isinstance(amount, Mapping):
+        return {row.name: _achieved([row], amount[row.name], "layer") for row in rows}  # type: ignore[misc]
     pruned, before = sum(row.pruned for row in rows), sum(row.before for row in rows)
     if isinstance(amount, float):
         return pruned / before

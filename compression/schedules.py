@@ -1,4 +1,4 @@
-"""When to prune: gradually, while training goes on."""
+"""When to prune, and from where to retrain: gradually while training goes on; rewinding to early weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import nn
 
+from capacity.cloning import clone
 from capacity.errors import InputError
 from compression.criteria import Criterion
-from compression.masks import Masks, masked_value, prunable
+from compression.masks import Masks, apply_masks, masked_value, masks_of, prunable
 from compression.pruning import extend_masks
 
 
@@ -72,3 +73,17 @@ class Gradual:
             missing = round(self.sparsity(update) * total) - dead
             if missing > 0:
                 extend_masks(model, masks, self.criterion, amount=missing, scope="global", layers=names)
+
+
+def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:
+    """What survived the pruning, at the values it had early in training: a masked copy of `early`.
+
+    Train with `Training(snapshot_epoch=k)`, prune, rewind to `Fitted.snapshot` and train again with
+    `Training(start_epoch=k)`; to rewind the learning rate only, train the pruned network from there.
+
+    Raises InputError if the two differ in architecture.
+
+    Reference: Frankle et al. 2020, "Linear Mode Connectivity and the Lottery Ticket Hypothesis",
+    arXiv:1912.05671, section 5; learning-rate rewinding: Renda et al. 2020, arXiv:2003.02389.
+    """
+    return apply_masks(clone(early), masks_of(pruned), keep_dropped=False)

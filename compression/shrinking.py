@@ -1,33 +1,35 @@
 """shrink(): physically remove neurons and channels, so that memory and time fall too.
 
-Which layers must lose a channel together (shortcuts, concatenations, batch norms, what follows) is found by
-torch-pruning's dependency graph (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
+Which layers must lose a channel together is the business of `compression.coupling`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.inputs import example_input, tensors_in
-from capacity.measuring import measure
 from capacity.report import render
 from compression.checkpoints import write_whole
-from compression.criteria import Criterion, Sampler
+from compression.coupling import attention_heads, group_of, groups_of, locked_layers, pruner_of, units_of
+from compression.criteria import Criterion
+from compression.silencing import remove_silent
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ATTRIBUTES = (
     "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
-    "normalized_shape",
+    "normalized_shape", "num_heads", "hidden_dim", "embed_dim",
 )  # fmt: skip
+REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class ShrunkLayer:
 
 @dataclass(frozen=True)
 class ShrinkResult:
-    """A smaller model. `requested` is a fraction of channels, or None for what masks silenced.
+    """A smaller model. `requested` is a fraction of channels (or one for each layer), or None for what
+    masks silenced.
 
     `largest_difference` is how far its outputs lie from the masked model's on random input, in units of
     the outputs; None where channels were removed that were not silent.
     """
 
     model: nn.Module
-    requested: float | None
+    requested: float | Mapping[str, float] | None
     parameters_before: int
     parameters_after: int
     layers: tuple[ShrunkLayer, ...]
@@ -89,7 +92,7 @@ def shrink(
     model: nn.Module,
     input_size: Any,
     *,
-    amount: float | None = None,
+    amount: float | Mapping[str, float] | None = None,
     criterion: Criterion | None = None,
     keep: Sequence[str] = (),
 ) -> ShrinkResult:
@@ -98,140 +101,103 @@ def shrink(
     Parameters
     ----------
     input_size: as for `capacity.measure`
-    amount: the fraction of the channels of every group of coupled layers to remove; None removes what
-        is silent already, after `prune(..., unit="neuron")`
+    amount: the fraction of the channels of every group of coupled layers to remove, and of the heads of
+        every attention; or a fraction for each layer named, which holds for all layers coupled to it. None
+        removes what is silent already, after `prune(..., unit="neuron")` and `silence_norms`
     criterion: whose lowest scores go first, summed over all coupled layers; by default torch-pruning's
         group magnitude (L2)
     keep: names of layers that keep all their units; the output layers always do
 
-    Raises InputError for an amount outside (0, 1), unknown layers, and a model without silent units.
-    """
-    import torch_pruning
+    Attention in nn.MultiheadAttention is unpacked into dense layers, because it cannot lose a head as it is.
 
-    if amount is not None and not 0 < amount < 1:
-        raise InputError(f"amount must be a fraction between 0 and 1, found {amount!r}")
-    copied = fold_masks(clone(model)).eval()
-    kept = [copied.get_submodule(name) for name in _kept(copied, input_size, keep)]
+    Raises InputError for an amount outside (0, 1), unknown layers, layers that cannot lose units (the
+    output, depthwise convolutions), and a model of which nothing can be removed.
+    """
+    _check(amount)
+    copied = unpack_attention(fold_masks(clone(model)).eval())
+    locked = locked_layers(copied, input_size, keep)
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
     example: Any = kwargs or args
-    before = _units(copied)
+    before = units_of(copied)
     parameters = sum(p.numel() for p in copied.parameters())
     difference = None
     if amount is None:
         random = [torch.randn_like(t) if t.is_floating_point() else t for t in args]
         with torch.no_grad():
             expected = copied(*random, **kwargs)
-        _remove_silent(copied, example, kept)
+        remove_silent(copied, example, [copied.get_submodule(name) for name in locked])
         with torch.no_grad():
             difference = _largest(expected, copied(*random, **kwargs))
     else:
-        importance = _Importance(criterion) if criterion is not None else None
-        pruner = torch_pruning.pruner.BasePruner(
-            copied, example, importance or torch_pruning.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=amount, ignored_layers=kept,
-        )  # fmt: skip
-        pruner.step()
+        _remove(copied, example, amount, criterion, locked)
     copied.zero_grad(set_to_none=True)
-    after = _units(copied)
-    names = [name for name in before if copied.get_submodule(name) not in kept]
-    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in names)
+    after = units_of(copied)
+    if amount is not None and after == before:
+        raise InputError(
+            f"nothing was removed: {amount!r} of no layer makes a whole unit; a larger amount may"
+        )
+    _remember(copied, before, after)
+    _rehearse(copied, args, kwargs)
+    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
     left = sum(p.numel() for p in copied.parameters())
     return ShrinkResult(copied.train(model.training), amount, parameters, left, layers, difference)
 
 
-def _kept(model: nn.Module, input_size: Any, keep: Sequence[str]) -> list[str]:
-    """The named layers and those whose output feeds no other layer."""
-    known = [name for name, _ in model.named_modules() if name]
-    for name in keep:
-        if name not in known:
-            raise unknown("layer to keep", name, known)
-    rows = [
-        row for row in measure(model, input_size).layers if row.output_bits and row.kind != "normalization"
-    ]
-    feeding = {source for row in rows for source in row.sources}
-    return [*keep, *(row.name for row in rows if row.name not in feeding and row.name in known)]
-
-
-def _units(model: nn.Module) -> dict[str, int]:
-    """Units of every dense and convolutional layer."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    found = {}
+def _remember(model: nn.Module, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Bring the widths that modules keep beside their layers up to date, in place."""
     for name, module in model.named_modules():
-        if isinstance(module, kinds):
-            found[name] = int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
-    return found
+        for key in REMEMBERED:
+            width = getattr(module, key, None)
+            for child, _ in module.named_children():
+                full = f"{name}.{child}" if name else child
+                if full in before and before[full] == width:
+                    setattr(module, key, after[full])
 
 
-class _Importance:
-    """A criterion of ours as torch-pruning's importance: scores of a channel, summed over coupled layers."""
-
-    def __init__(self, criterion: Criterion) -> None:
-        self.criterion = criterion
-
-    def __call__(self, group: Any) -> Tensor | None:
-        total: Tensor | None = None
-        for dependency, places in group:
-            layer, function = dependency.layer, dependency.pruning_fn.__name__
-            if not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
-                continue
-            weight = layer.weight.detach()
-            if "out_channels" not in function:
-                weight = weight.transpose(0, 1)
-            if isinstance(self.criterion, Sampler):
-                scores = torch.from_numpy(self.criterion.choose(len(weight), len(weight)).argsort()).float()
-            else:
-                scores = self.criterion(weight).flatten(1).sum(1)
-            if len(scores) <= max(places):  # a grouped or depthwise layer, scored by what it is coupled to
-                continue
-            scores = scores[places]
-            total = scores if total is None or len(total) != len(scores) else total + scores
-        return total
-
-
-def _remove_silent(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> None:
-    """Remove units whose weights and bias are zero in every coupled layer."""
-    import torch_pruning as tp
-
-    graph = tp.DependencyGraph().build_dependency(model, example)
-    removed = 0
-    for name in _units(model):
-        layer = model.get_submodule(name)
-        silent = _silent(layer)
-        if layer in kept or getattr(layer, "groups", 1) > 1 or not silent:
-            continue
-        linear = isinstance(layer, nn.Linear)
-        function = tp.prune_linear_out_channels if linear else tp.prune_conv_out_channels
-        silent = _silent_together(graph.get_pruning_group(layer, function, idxs=silent), silent)
-        if silent:
-            group = graph.get_pruning_group(layer, function, idxs=silent)
-            if graph.check_pruning_group(group):
-                group.prune()
-                removed += len(silent)
-    if not removed:
+def _rehearse(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Run the shrunk model; raises InputError if its forward pass counts on widths it no longer has."""
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(
-            "no unit can be removed: none is silent (all weights and bias zero) in all layers coupled to it; "
-            "prune(..., unit='neuron') first, or give an amount"
-        )
+            f"the shrunk model does not run: its forward pass counts on a width that changed "
+            f"({' '.join(str(error).split())[:200]}); keep=[...] the layers of that width"
+        ) from error
 
 
-def _silent_together(group: Any, silent: list[int]) -> list[int]:
-    """Those of the silent units whose coupled units, in layers beside and normalizations behind, are too."""
-    together = set(range(len(silent)))
-    for dependency, places in group:
-        weight = getattr(dependency.layer, "weight", None)
-        if isinstance(weight, Tensor) and "out_channels" in dependency.pruning_fn.__name__:
-            quiet = set(_silent(dependency.layer))
-            together = {k for k in together if len(places) == len(silent) and places[k] in quiet}
-    return [silent[k] for k in sorted(together)]
+def _check(amount: float | Mapping[str, float] | None) -> None:
+    amounts = amount if isinstance(amount, Mapping) else {"": amount}
+    for name, value in amounts.items():
+        if value is not None and not 0 < value < 1:
+            where = f" for layer {name!r}" if name else ""
+            raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")
 
 
-def _silent(layer: Any) -> list[int]:
-    """Units that emit zero whatever comes in; of a normalization, channels with zero scale and shift."""
-    weight, bias = layer.weight, getattr(layer, "bias", None)
-    quiet = weight.detach().flatten(1).eq(0).all(1) if weight.dim() > 1 else weight.detach().eq(0)
-    if bias is not None:
-        quiet &= bias.detach().eq(0)
-    return [int(place) for place in quiet.nonzero().flatten()]
+def _remove(
+    model: nn.Module,
+    example: Any,
+    amount: float | Mapping[str, float],
+    criterion: Criterion | None,
+    locked: Sequence[str],
+) -> None:
+    """Remove the least important units of every group, or of those named; in place."""
+    ratios: dict[nn.Module, float] = {}
+    if isinstance(amount, Mapping):
+        graph = pruner_of(model, example, 0.0, None, locked, {})
+        groups = groups_of(model, graph, locked)
+        for name, value in amount.items():
+            group = group_of(name, model, groups, locked)
+            for layer in group:
+                if ratios.setdefault(layer, value) != value:
+                    names = [key for key, module in model.named_modules() if module in group]
+                    raise InputError(f"layers {names} lose units together: one amount for all of them")
+    pruner = pruner_of(
+        model, example, 0.0 if isinstance(amount, Mapping) else amount, criterion, locked, ratios
+    )
+    pruner.step()
+    for module, layers in attention_heads(model).items():
+        module.num_heads = pruner.num_heads[layers[0]]
 
 
 def _largest(expected: Any, found: Any) -> float:
@@ -266,6 +232,8 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{Path(path)} is damaged: {error}") from error
+    if tensors.keys() != copied.state_dict().keys():
+        copied = unpack_attention(copied)
     if tensors.keys() != copied.state_dict().keys():
         odd = sorted(tensors.keys() ^ copied.state_dict().keys())[:3]
         raise InputError(f"{Path(path)} holds another architecture: it differs in {odd}")

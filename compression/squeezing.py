@@ -14,11 +14,12 @@ from capacity.errors import InputError
 from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model
 from compression.criteria import Criterion
 from compression.masks import density, masks_of
-from compression.pruning import Scope, Unit, prune
+from compression.pruning import Amount, Scope, Unit, prune, shown
 from compression.training import Fitted
 
 Retrain = Callable[[nn.Module], nn.Module | Fitted]
 Evaluate = Callable[[nn.Module], Any]
+Metrics = Mapping[str, Any]
 
 
 class PruneOptions(TypedDict, total=False):
@@ -39,28 +40,32 @@ class Step:
 
     index: int
     model: nn.Module
-    requested: int | float
-    achieved: int | float
+    requested: Amount
+    achieved: Amount
     density: float
-    metrics: Mapping[str, Any]
+    metrics: Metrics
     resumed: bool
 
     def __str__(self) -> str:
-        shown = ", ".join(
+        measured = ", ".join(
             f"{key} {value:.6g}" for key, value in self.metrics.items() if isinstance(value, int | float)
         )
-        return f"step {self.index}: achieved {self.achieved:g}, density {self.density:.4f}, {shown}"
+        return f"step {self.index}: achieved {shown(self.achieved)}, density {self.density:.4f}, {measured}"
+
+
+Stop = Callable[[Step, Step, Sequence[Metrics]], bool]
 
 
 def squeeze(
     model: nn.Module,
     criterion: Criterion | None,
     *,
-    amount: int | float,
+    amount: Amount,
     iterations: int,
     retrain: Retrain,
     evaluate: Evaluate,
     directory: str | os.PathLike[str] | None = None,
+    stop: Stop | None = None,
     **pruning: Unpack[PruneOptions],
 ) -> Iterator[Step]:
     """Prune by `amount`, retrain, evaluate; `iterations` times, after a step 0 for the model as given.
@@ -72,6 +77,8 @@ def squeeze(
     evaluate: model -> a mapping or dataclass of numbers
     directory: where each whole step is kept; run again with the same arguments, finished steps are read
         from it and the rest computed. None keeps nothing.
+    stop: (step 0, latest step, metrics of all steps so far) -> whether that was the last step; see
+        `compression.stopping` for Knee, Peak and RealLoss
     pruning: `unit`, `scope` and `layers`, as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged
@@ -80,11 +87,12 @@ def squeeze(
     if iterations < 0:
         raise InputError(f"iterations must be at least 0, found {iterations}")
     store = None if directory is None else _Store(Path(directory), model, criterion, amount, pruning)
-    return _steps(model, criterion, amount, iterations, retrain, evaluate, store, pruning)
+    return _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning)
 
 
-def _steps(model, criterion, amount, iterations, retrain, evaluate, store, pruning) -> Iterator[Step]:  # type: ignore[no-untyped-def]
+def _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning) -> Iterator[Step]:  # type: ignore[no-untyped-def]
     current = model
+    first, metrics = None, []
     for index in range(iterations + 1):
         step = store.load(index, model) if store is not None else None
         if step is None:
@@ -92,12 +100,16 @@ def _steps(model, criterion, amount, iterations, retrain, evaluate, store, pruni
             if store is not None:
                 store.save(step)
         current = step.model
+        first = first or step
+        metrics.append(step.metrics)
         yield step
+        if stop is not None and stop(first, step, metrics):
+            return
 
 
 def _compute(current, criterion, amount, index, retrain, evaluate, pruning) -> Step:  # type: ignore[no-untyped-def]
-    requested: int | float = 0
-    achieved: int | float = 0
+    requested: Amount = 0
+    achieved: Amount = 0
     if index == 0:
         current = clone(current)
     else:
@@ -122,7 +134,7 @@ class _Store:
         layers = pruning.get("layers")
         settings = {
             "criterion": repr(criterion),
-            "amount": amount,
+            "amount": dict(amount) if isinstance(amount, Mapping) else amount,
             "unit": pruning.get("unit", "weight"),
             "scope": pruning.get("scope", "layer"),
             "layers": None if layers is None else list(layers),

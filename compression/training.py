@@ -33,10 +33,13 @@ class Training:
     `schedule` "cosine" anneals the learning rate to zero, "constant" keeps it; both rise linearly over
     `warmup_epochs` first. With `patience`, training stops after that many epochs without a better
     validation top-1 error and goes back to the best one. `neuron_dropout` maps a layer to how many of
-    its neurons are silenced in each batch. `gradual` prunes while training goes on.
+    its neurons are silenced in each batch. `gradual` prunes while training goes on. To rewind, keep a
+    snapshot after `snapshot_epoch` epochs, and later train from `start_epoch` to `epochs` again.
     """
 
     epochs: int = 10
+    start_epoch: int = 0
+    snapshot_epoch: int | None = None
     learning_rate: float = 0.05
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9
@@ -52,11 +55,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained copy of the model, and a history with one entry per epoch."""
+    """A trained copy of the model, a history with one entry per epoch, and the snapshot asked for."""
 
     model: nn.Module
     history: tuple[Mapping[str, float], ...]
     stopped_early: bool = False
+    snapshot: nn.Module | None = None
 
     def to_frame(self) -> "pd.DataFrame":
         """A row per epoch: training loss in nats, learning rate, validation top-1 error where measured."""
@@ -110,6 +114,8 @@ def fit(
         loop.mask(masks)
         fitted = loop.run(data, validation, progress)
     apply_masks(fitted.model, loop.masks)
+    if fitted.snapshot is not None:
+        apply_masks(fitted.snapshot, masks)
     return fitted
 
 
@@ -120,6 +126,15 @@ def _cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
 def _check(settings: Training, validation: Batches | None) -> None:
     if settings.epochs < 1:
         raise InputError(f"epochs must be at least 1, found {settings.epochs}")
+    if not 0 <= settings.start_epoch < settings.epochs:
+        raise InputError(
+            f"start_epoch must lie between 0 and {settings.epochs - 1}, found {settings.start_epoch}"
+        )
+    snapshot = settings.snapshot_epoch
+    if snapshot is not None and not settings.start_epoch <= snapshot <= settings.epochs:
+        raise InputError(
+            f"snapshot_epoch must lie between {settings.start_epoch} and {settings.epochs}, found {snapshot}"
+        )
     if not settings.learning_rate > 0:
         raise InputError(f"learning_rate must be positive, found {settings.learning_rate}")
     if settings.patience is not None and validation is None:
@@ -178,6 +193,9 @@ class _Loop:
             parameter = getattr(module, key)
             self.masked[0].append(parameter)
             self.masked[1].append(mask.to(parameter.device, parameter.dtype))
+            for state in self.optimizer.state.get(parameter, {}).values():
+                if isinstance(state, Tensor) and state.shape == mask.shape:
+                    state.mul_(mask)  # no momentum for what is gone
 
     @torch.no_grad()
     def _apply(self) -> None:
@@ -189,18 +207,21 @@ class _Loop:
         settings = self.settings
         history: list[dict[str, float]] = []
         best, best_error, since = None, math.inf, 0
+        snapshot = self._weights() if settings.snapshot_epoch == settings.start_epoch else None
         dropping = settings.neuron_dropout
         dropout = neuron_dropout(self.plain, dropping, seed=settings.seed) if dropping else nullcontext()
         with dropout:
-            for epoch in range(settings.epochs):
+            for epoch in range(settings.start_epoch, settings.epochs):
                 entry = self._epoch(data, epoch)
                 if validation is not None:
                     entry["validation_top1_error"] = evaluate(self.plain, validation).top1_error
                     since += 1
                     if settings.patience is not None and entry["validation_top1_error"] < best_error:
                         best_error, since = entry["validation_top1_error"], 0
-                        best = {key: value.clone() for key, value in self.plain.state_dict().items()}
+                        best = self._weights()
                 history.append(entry)
+                if settings.snapshot_epoch == epoch + 1:
+                    snapshot = self._weights()
                 if progress is not None:
                     progress(epoch + 1, settings.epochs)
                 if settings.patience is not None and since >= settings.patience:
@@ -208,7 +229,15 @@ class _Loop:
         if best is not None:
             self.plain.load_state_dict(best)
         self.optimizer.zero_grad(set_to_none=True)
-        return Fitted(self.plain.eval(), tuple(history), len(history) < settings.epochs)
+        stopped = len(history) < settings.epochs - settings.start_epoch
+        early = None
+        if snapshot is not None:
+            early = clone(self.plain).eval()
+            early.load_state_dict(snapshot)
+        return Fitted(self.plain.eval(), tuple(history), stopped, early)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {key: value.clone() for key, value in self.plain.state_dict().items()}
 
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from analysis.lab.models import create
 from capacity import InputError, dense_capacity, measure
+from compression.coupling import coupled_layers
 from compression.criteria import L1, L2, Random, Reservoir
 from compression.pruning import prune
 from compression.shrinking import load_shrunk, save_shrunk, shrink
+from compression.silencing import silence_norms
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,146 @@ def test_a_fresh_process_loads_the_same_outputs(tmp_path) -> None:
     (tmp_path / "small.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(InputError, match="is damaged"):
         load_shrunk(model, tmp_path / "small.safetensors")
+
+
+def vit() -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    return VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10
+    )
+
+
+BLOCK = "encoder.layers.encoder_layer_0"
+
+
+def test_transformers_lose_heads_hidden_units_and_embedding(tmp_path) -> None:
+    model, x = vit(), torch.randn(2, 3, 32, 32)
+    result = shrink(model, (3, 32, 32), amount=0.25)
+    assert {(layer.before, layer.after) for layer in result.layers} == {(32, 24), (64, 48)}
+    attention = result.model.get_submodule(f"{BLOCK}.self_attention")
+    assert attention.num_heads == 3 and attention.q_proj.out_features == 24  # a whole head of 8
+    save_shrunk(result.model, tmp_path / "vit.safetensors")
+    again = load_shrunk(vit(), tmp_path / "vit.safetensors").eval()
+    assert torch.equal(again(x), result.model.eval()(x))
+
+
+def test_the_head_removed_is_the_weakest_one_and_its_outputs_were_zero() -> None:
+    model, x = vit().eval(), torch.randn(2, 3, 32, 32)
+    packed = model.get_submodule(f"{BLOCK}.self_attention")
+    with torch.no_grad():  # head 2 emits nothing and is read by nobody
+        for start in (0, 32, 64):
+            packed.in_proj_weight[start + 16 : start + 24] = 0
+            packed.in_proj_bias[start + 16 : start + 24] = 0
+        packed.out_proj.weight[:, 16:24] = 0
+        packed.out_proj.weight[:, [0, 8, 24]] = 1
+    expected = model(x)
+    small = shrink(model, (3, 32, 32), amount={f"{BLOCK}.self_attention.q_proj": 0.25})
+    assert small.model.get_submodule(f"{BLOCK}.self_attention").num_heads == 3
+    assert torch.allclose(small.model.eval()(x), expected, atol=1e-5)
+    other = small.model.get_submodule("encoder.layers.encoder_layer_1.self_attention")
+    assert other.num_heads == 4
+
+
+def test_an_attention_written_with_dense_layers_loses_heads_too() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads, self.qkv, self.proj = 4, nn.Linear(16, 48), nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, 4).permute(2, 0, 3, 1, 4)
+            mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+            return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 16), Attention(), nn.Flatten(), nn.Linear(6 * 16, 3))
+    small = shrink(model, (6, 5), amount={"1.qkv": 0.5}).model
+    assert small[1].num_heads == 2 and small[1].qkv.weight.shape == (24, 16)
+    assert small(torch.randn(2, 6, 5)).shape == (2, 3)
+
+
+def test_amounts_per_layer_hold_for_coupled_layers() -> None:
+    model = create("resnet18", classes=10)
+    groups = coupled_layers(model, (3, 32, 32))
+    shared = next(group for group in groups if "stage1_0.second.0" in group)
+    assert set(shared) == {"stem.0", "stage1_0.second.0", "stage1_1.second.0"}
+    assert "classifier" not in {name for group in groups for name in group}
+    after = {
+        layer.name: layer.after
+        for layer in shrink(model, (3, 32, 32), amount={"stem.0": 0.5, "stage2_0.first.0": 0.25}).layers
+    }
+    assert {after[name] for name in shared} == {32} and after["stage2_0.first.0"] == 96
+    assert after["stage3_0.first.0"] == 256
+
+
+def test_batch_norms_are_silenced_behind_masked_channels_and_both_go() -> None:
+    torch.manual_seed(0)
+    model = create("resnet18", classes=10).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.bias)
+            nn.init.uniform_(module.running_mean)
+    masked = prune(model, L1(), amount=0.25, unit="neuron", layers=["stage1_0.first.0", "stem.0"]).model
+    with pytest.raises(InputError, match="silence_norms"):
+        shrink(masked, (3, 32, 32))
+    quiet, x = silence_norms(masked, (3, 32, 32)).eval(), torch.randn(2, 3, 32, 32)
+    norm = quiet.get_submodule("stage1_0.first.1")
+    assert int((norm.bias == 0).sum()) == 16 and int((norm.weight == 0).sum()) == 16
+    small = shrink(quiet, (3, 32, 32))
+    after = {layer.name: layer.after for layer in small.layers}
+    assert after["stage1_0.first.0"] == 48 and after["stem.0"] == 64  # the shortcut keeps the stem's
+    assert torch.allclose(small.model(x), quiet(x), atol=1e-4)
+    trained = silence_norms(create("resnet18", classes=10), (3, 32, 32))
+    assert all(not name.endswith("_mask") for name in trained.state_dict())
+
+
+def test_a_norm_behind_a_shortcut_keeps_what_one_branch_keeps() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 4, 1), nn.Conv2d(1, 4, 1)
+            self.norm, self.last = nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.norm(self.first(x) + self.second(x))))
+
+    masked = prune(Block(), L1(), amount=2, unit="neuron", layers=["first"]).model
+    assert "norm.weight_mask" not in silence_norms(masked, (1, 4, 4)).state_dict()
+    with torch.no_grad():
+        masked.second.weight.copy_(masked.first.weight.abs())
+    both = prune(masked, L1("zero"), amount=2, unit="neuron", layers=["second"]).model
+    assert int(silence_norms(both, (1, 4, 4)).norm.weight_mask.sum()) == 2
+
+
+def test_what_cannot_be_removed_is_named() -> None:
+    mobile = create("torchvision:mobilenet_v2", classes=10)
+    small = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(InputError, match="'2' cannot lose units: they are the model's outputs"):
+        shrink(small, (3,), amount={"2": 0.5})
+    with pytest.raises(InputError, match=r"found 1\.5 for layer '0'"):
+        shrink(small, (3,), amount={"0": 1.5})
+    with pytest.raises(InputError, match="unknown layer to shrink"):
+        shrink(small, (3,), amount={"1": 0.5})
+    with pytest.raises(InputError, match="nothing was removed"):
+        shrink(nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2)), (3,), amount=0.5)
+    with pytest.raises(InputError, match="lose units together: one amount"):
+        shrink(mobile, (3, 32, 32), amount={"features.1.conv.0.0": 0.5, "features.0.0": 0.25})
+
+
+class Fixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).reshape(-1, 8))
+
+
+def test_a_width_written_into_the_forward_pass_is_found() -> None:
+    with pytest.raises(InputError, match=r"counts on a width that changed.*keep="):
+        shrink(Fixed(), (3,), amount=0.5)
 
 
 @pytest.mark.parametrize("amount", [0.0, 1.0, -0.1, 2])

@@ -1,0 +1,158 @@
+"""Which layers must lose a unit together, found by torch-pruning's dependency graph.
+
+Shortcuts, concatenations, batch norms, grouped convolutions, heads of attention and what follows are its
+business (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.attention import unpack_attention
+from capacity.cloning import clone, fold_masks
+from capacity.errors import InputError, unknown
+from capacity.inputs import example_input
+from capacity.measuring import measure
+from compression.criteria import Criterion, Sampler
+
+QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
+
+
+def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
+    """Names of dense and convolutional layers that can only lose units together, in order of execution.
+
+    A layer whose units nobody else shares stands alone; output layers, which lose none, are left out.
+    """
+    copied = unpack_attention(fold_masks(clone(model)).eval())
+    locked = locked_layers(copied, input_size, ())
+    args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
+    pruner = pruner_of(copied, kwargs or args, 0.5, None, locked, {})
+    names = {module: name for name, module in copied.named_modules()}
+    return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
+
+
+def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> list[str]:
+    """The named layers and those whose output feeds no other layer."""
+    known = [name for name, _ in model.named_modules() if name]
+    for name in keep:
+        if name not in known:
+            raise unknown("layer to keep", name, known)
+    rows = [
+        row for row in measure(model, input_size).layers if row.output_bits and row.kind != "normalization"
+    ]
+    feeding = {source for row in rows for source in row.sources}
+    units = units_of(model)
+    return [*keep, *(row.name for row in rows if row.name not in feeding and row.name in units)]
+
+
+def groups_of(model: nn.Module, pruner: Any, locked: Sequence[str]) -> list[list[nn.Module]]:
+    """Layers that lose output units together, for each group of the pruner's graph."""
+    ignored = [model.get_submodule(name) for name in locked]
+    found = []
+    for group in pruner.DG.get_all_groups(ignored_layers=ignored, root_module_types=pruner.root_module_types):
+        layers: list[nn.Module] = []
+        for dependency, _ in group:
+            layer = dependency.target.module
+            if pruner.DG.is_out_channel_pruning_fn(dependency.handler) and isinstance(
+                layer, nn.Linear | nn.modules.conv._ConvNd
+            ):
+                layers += [] if layer in layers else [layer]
+        if layers:
+            found.append(layers)
+    return found
+
+
+def group_of(
+    name: str, model: nn.Module, groups: Sequence[Sequence[nn.Module]], locked: Sequence[str]
+) -> Sequence[nn.Module]:
+    """The layers that lose units together with a named one; raises InputError if it cannot lose any."""
+    units = units_of(model)
+    if name not in units:
+        raise unknown("layer to shrink (dense or convolutional)", name, units)
+    if name in locked:
+        raise InputError(f"layer {name!r} cannot lose units: they are the model's outputs, or it is kept")
+    layer = model.get_submodule(name)
+    for group in groups:
+        if layer in group:
+            return group
+    raise InputError(f"layer {name!r} cannot lose units: torch-pruning finds no group that it belongs to")
+
+
+def attention_heads(model: nn.Module) -> dict[nn.Module, list[nn.Linear]]:
+    """Attention modules (those with `num_heads` and dense projections) and their projections."""
+    found = {}
+    for module in model.modules():
+        for names in QKV:
+            layers = [getattr(module, name, None) for name in names]
+            if isinstance(getattr(module, "num_heads", None), int) and all(
+                isinstance(layer, nn.Linear) for layer in layers
+            ):
+                found[module] = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return found
+
+
+def units_of(model: nn.Module) -> dict[str, int]:
+    """Units of every dense and convolutional layer."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            found[name] = int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
+    return found
+
+
+def pruner_of(
+    model: nn.Module,
+    example: Any,
+    amount: float,
+    criterion: Criterion | None,
+    locked: Sequence[str],
+    ratios: Mapping[nn.Module, float],
+) -> Any:
+    import torch_pruning
+
+    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    heads = attention_heads(model)
+    return torch_pruning.pruner.BasePruner(
+        model,
+        example,
+        importance if criterion is None else _Importance(criterion),
+        pruning_ratio=amount,
+        pruning_ratio_dict=dict(ratios),
+        ignored_layers=[model.get_submodule(name) for name in locked],
+        num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
+        prune_num_heads=True,
+        prune_head_dims=False,
+        head_pruning_ratio=amount,
+        head_pruning_ratio_dict=dict(ratios),
+        in_channel_groups={},  # its defaults are shared by all pruners of a process
+        out_channel_groups={},
+    )
+
+
+class _Importance:
+    """A criterion of ours as torch-pruning's importance: scores of a channel, summed over coupled layers."""
+
+    def __init__(self, criterion: Criterion) -> None:
+        self.criterion = criterion
+
+    def __call__(self, group: Any) -> Tensor | None:
+        total: Tensor | None = None
+        for dependency, places in group:
+            layer, function = dependency.layer, dependency.pruning_fn.__name__
+            if not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+                continue
+            weight = layer.weight.detach()
+            if "out_channels" not in function:
+                weight = weight.transpose(0, 1)
+            if isinstance(self.criterion, Sampler):
+                scores = torch.from_numpy(self.criterion.choose(len(weight), len(weight)).argsort()).float()
+            else:
+                scores = self.criterion(weight).flatten(1).sum(1)
+            if len(scores) <= max(places):  # a grouped or depthwise layer, scored by what it is coupled to
+                continue
+            scores = scores[places]
+            total = scores if total is None or len(total) != len(scores) else total + scores
+        return total

@@ -1,0 +1,110 @@
+"""Units that emit nothing: batch norms made to pass none of them on, and their removal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.cloning import clone, fold_masks
+from capacity.errors import InputError
+from capacity.inputs import example_input
+from compression.coupling import units_of
+from compression.masks import Masks, apply_masks, kept_units, masks_of
+
+
+def silence_norms(model: nn.Module, input_size: Any) -> nn.Module:
+    """A copy whose batch norms pass nothing on for channels that are masked in the layer before them.
+
+    After `prune(..., unit="neuron")` a batch norm still adds its shift to a masked channel, which keeps the
+    channel alive. Here the scale and shift of such channels are masked too; where a norm is fed by several
+    layers (a norm behind a shortcut), a channel is silenced only if all of them mask it. Retrain after it,
+    then `shrink` removes the channels.
+    """
+    copied = clone(model)
+    masks = masks_of(copied)
+    runs = fold_masks(clone(model)).eval()
+    silent: Masks = {}
+    handles = []
+    for name, module in runs.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            mask = masks.get(f"{name}.weight" if name else "weight")
+            alive = None if mask is None else kept_units(mask)
+            handles.append(
+                module.register_forward_hook(_dye(alive, -1 if isinstance(module, nn.Linear) else 1))
+            )
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            handles.append(module.register_forward_pre_hook(_note_silent(name, silent)))
+    args, kwargs = example_input(runs, input_size, device=str(next(runs.parameters()).device))
+    with torch.no_grad():
+        runs(*args, **kwargs)
+    found = {name: mask for name, mask in silent.items() if not bool(mask.all())}
+    return apply_masks(copied, found, keep_dropped=False)
+
+
+def _dye(alive: Tensor | None, dimension: int) -> Any:
+    """A hook that turns a layer's output into NaN where its units are alive and 0 where they are masked."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        dyed = torch.full_like(output, torch.nan)
+        return dyed if alive is None else dyed.index_fill_(dimension, (~alive).nonzero().flatten(), 0.0)
+
+    return hook
+
+
+def _note_silent(name: str, silent: Masks) -> Any:
+    """A hook that masks scale and shift of channels of a batch norm whose input is zero everywhere."""
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        alive = (inputs[0] != 0).transpose(0, 1).flatten(1).any(1)  # NaN is not 0
+        for key in ("weight", "bias"):
+            silent[f"{name}.{key}"] = alive | silent.get(f"{name}.{key}", torch.zeros_like(alive))
+
+    return hook
+
+
+def remove_silent(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> None:
+    """Remove units whose weights and bias are zero in every coupled layer."""
+    import torch_pruning as tp
+
+    graph = tp.DependencyGraph().build_dependency(model, example)
+    removed = 0
+    for name in units_of(model):
+        layer = model.get_submodule(name)
+        silent = _silent(layer)
+        if layer in kept or getattr(layer, "groups", 1) > 1 or not silent:
+            continue
+        linear = isinstance(layer, nn.Linear)
+        function = tp.prune_linear_out_channels if linear else tp.prune_conv_out_channels
+        silent = _silent_together(graph.get_pruning_group(layer, function, idxs=silent), silent)
+        if silent:
+            group = graph.get_pruning_group(layer, function, idxs=silent)
+            if graph.check_pruning_group(group):
+                group.prune()
+                removed += len(silent)
+    if not removed:
+        raise InputError(
+            "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
+            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are batch norms; "
+            "or give an amount"
+        )
+
+
+def _silent_together(group: Any, silent: list[int]) -> list[int]:
+    """Those of the silent units whose coupled units, in layers beside and normalizations behind, are too."""
+    together = set(range(len(silent)))
+    for dependency, places in group:
+        weight = getattr(dependency.layer, "weight", None)
+        if isinstance(weight, Tensor) and "out_channels" in dependency.pruning_fn.__name__:
+            quiet = set(_silent(dependency.layer))
+            together = {k for k in together if len(places) == len(silent) and places[k] in quiet}
+    return [silent[k] for k in sorted(together)]
+
+
+def _silent(layer: Any) -> list[int]:
+    """Units that emit zero whatever comes in; of a normalization, channels with zero scale and shift."""
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    quiet = weight.detach().flatten(1).eq(0).all(1) if weight.dim() > 1 else weight.detach().eq(0)
+    if bias is not None:
+        quiet &= bias.detach().eq(0)
+    return [int(place) for place in quiet.nonzero().flatten()]

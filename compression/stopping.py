@@ -1,0 +1,120 @@
+"""When to stop squeezing: at the knee of the curve, past the peak of rho, or when the loss is real.
+
+Each rule is a callable for `squeeze(..., stop=...)`, and its `keep` says which of the finished steps is the
+one to use.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from capacity.errors import InputError, unknown
+from compression.evaluation import mcnemar, predictions
+from compression.squeezing import Metrics, Step
+
+
+def knee(capacities: Sequence[float], errors: Sequence[float]) -> int:
+    """Index of the point of a curve farthest below the straight line from its first to its last point.
+
+    The curve is that of the error against the logarithm of the capacity, each scaled to [0, 1]; with
+    fewer than three points, or no point below the line, it is the last index.
+
+    Reference: Satopaa et al. 2011, "Finding a 'Kneedle' in a Haystack", section III.
+
+    >>> knee([1000, 500, 250, 125, 62], [0.02, 0.02, 0.02, 0.03, 0.3])
+    3
+    """
+    if len(capacities) != len(errors) or min(capacities, default=1) <= 0:
+        raise InputError(
+            f"a knee needs as many errors as capacities, all positive: found {len(errors)} errors "
+            f"and capacities {list(capacities)}"
+        )
+    x, y = np.log(np.asarray(capacities, float)), np.asarray(errors, float)
+    last = len(x) - 1
+    if last < 2 or x[0] == x[-1] or y[-1] <= y[0]:
+        return last
+    way, rise = (x - x[0]) / (x[-1] - x[0]), (y - y[0]) / (y[-1] - y[0])
+    place = int(np.argmax(way - rise))
+    return place if way[place] - rise[place] > 1e-12 else last
+
+
+@dataclass(frozen=True)
+class Knee:
+    """Stop once the error lies `rise` above that at the knee of the error/capacity curve.
+
+    rise: as a fraction; 0.01 is a point of top-1 error
+    """
+
+    rise: float = 0.01
+    error: str = "top1_error"
+    capacity: str = "capacity_bits"
+
+    def keep(self, metrics: Sequence[Metrics]) -> int:
+        """Index of the step at the knee."""
+        return knee(_column(metrics, self.capacity), _column(metrics, self.error))
+
+    def __call__(self, first: Step, latest: Step, metrics: Sequence[Metrics]) -> bool:
+        errors, place = _column(metrics, self.error), self.keep(metrics)
+        return place < len(errors) - 1 and errors[-1] > errors[place] + self.rise
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Stop when a metric, by default rho = N/C, has not risen for `patience` steps."""
+
+    metric: str = "points_per_bit"
+    patience: int = 1
+
+    def keep(self, metrics: Sequence[Metrics]) -> int:
+        """Index of the step with the highest value."""
+        return int(np.argmax(_column(metrics, self.metric)))
+
+    def __call__(self, first: Step, latest: Step, metrics: Sequence[Metrics]) -> bool:
+        if self.patience < 1:
+            raise InputError(f"patience must be at least 1, found {self.patience}")
+        return len(metrics) - 1 - self.keep(metrics) >= self.patience
+
+
+@dataclass(frozen=True, eq=False)
+class RealLoss:
+    """Stop when McNemar's test says that the latest step gets more points wrong than step 0 did.
+
+    data: batches as for `evaluate`, not shuffled; both models predict all of them. Use validation data:
+        a test split that decides when to stop is no longer independent.
+    alpha: level of the two-sided exact test, for all `looks` together (Bonferroni)
+    """
+
+    data: Iterable[tuple[Tensor, Tensor]]
+    alpha: float = 0.05
+    looks: int = 1
+
+    def keep(self, metrics: Sequence[Metrics]) -> int:
+        """Index of the last step before the one that was stopped at."""
+        return max(0, len(metrics) - 2)
+
+    def __call__(self, first: Step, latest: Step, metrics: Sequence[Metrics]) -> bool:
+        if not 0 < self.alpha < 1 or self.looks < 1:
+            raise InputError(f"alpha must lie in (0, 1) and looks be at least 1: {self.alpha}, {self.looks}")
+        if latest.index == first.index:
+            return False
+        before, targets = predictions(first.model, self.data)
+        after, again = predictions(latest.model, self.data)
+        if not bool((targets == again).all()):
+            raise InputError(
+                "RealLoss compares the same points in the same order: its data must not be shuffled"
+            )
+        test = mcnemar(before == targets, after == targets)
+        return test.lost > test.gained and test.p_value < self.alpha / self.looks
+
+
+def _column(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    for entry in metrics:
+        if name not in entry:
+            raise unknown("metric", name, entry)
+        if not math.isfinite(entry[name]):
+            raise InputError(f"metric {name!r} is {entry[name]}, so no rule can stop by it")
+    return [float(entry[name]) for entry in metrics]

@@ -78,7 +78,9 @@ def latencies(
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75], axis=1)
     threads = torch.get_num_threads()
     return [
-        Latency(float(middle[k]), (float(low[k]), float(high[k])), batch_size, repeats, _device(call[0]), threads)
+        Latency(
+            float(middle[k]), (float(low[k]), float(high[k])), batch_size, repeats, _device(call[0]), threads
+        )
         for k, call in enumerate(calls)
     ]
 
@@ -97,10 +99,12 @@ def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1)
             before = torch.cuda.memory_allocated()
             copied(*args, **kwargs)
             return int(torch.cuda.max_memory_allocated() - before)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as run:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as run:
             copied(*args, **kwargs)
     held = peak = 0
-    for event in run.profiler.kineto_results.events():  # type: ignore[union-attr]
+    for event in run.profiler.kineto_results.events():
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)

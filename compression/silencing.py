@@ -85,8 +85,8 @@ def remove_silent(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> 
     if not removed:
         raise InputError(
             "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
-            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are batch norms; "
-            "or give an amount"
+            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are "
+            "batch norms; or give an amount"
         )
 
 

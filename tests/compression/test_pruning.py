@@ -183,3 +183,18 @@ def test_the_result_as_text_frame_and_latex() -> None:
     result = prune(net(), L1(), amount=4, unit="neuron")
     assert "mask only: nothing became smaller or faster" in str(result)
     assert result.to_frame()["after"].tolist() == [6, 4] and r"\toprule" in result.to_latex()
+
+
+def test_amounts_per_layer() -> None:
+    model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 10), nn.ReLU(), nn.Linear(10, 2))
+    result = prune(model, L1(), amount={"2": 3, "0": 0.5}, unit="neuron")
+    assert {row.name: row.pruned for row in result.layers} == {"2": 3, "0": 5}
+    assert result.requested == {"2": 3, "0": 0.5} and result.achieved == {"2": 3, "0": 0.5}
+    assert "per layer (2)" in str(result)
+    assert prune(model, L1(), amount={"4": 1}, unit="neuron").layers[0].after == 1  # outputs only if named
+    with pytest.raises(InputError, match="leave out layers and scope"):
+        prune(model, L1(), amount={"0": 1}, scope="global")
+    with pytest.raises(InputError, match="unknown layer"):
+        prune(model, L1(), amount={"1": 1})
+    with pytest.raises(InputError, match="amount must be"):
+        prune(model, L1(), amount={"0": 1.5})

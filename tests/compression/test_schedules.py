@@ -13,7 +13,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1, Random
 from compression.masks import density, masks_of, nested
 from compression.pruning import prune
-from compression.schedules import Gradual
+from compression.schedules import Gradual, rewind
 from compression.training import Training, fit
 
 
@@ -79,3 +79,53 @@ def test_bad_input(options: dict, message: str) -> None:
     with pytest.raises(InputError, match="leave it out with gradual"):
         patient = Training(epochs=4, patience=1, gradual=Gradual(L1(), 0.5, end_epoch=2))
         fit(net(), DATA, settings=patient, validation=DATA)
+
+
+def test_rewinding_goes_back_to_early_values_and_trains_the_rest_of_the_schedule() -> None:
+    whole = fit(net(), DATA, settings=Training(epochs=6, snapshot_epoch=2))
+    early = fit(net(), DATA, settings=Training(epochs=6, snapshot_epoch=0)).snapshot
+    assert all(torch.equal(a, b) for a, b in zip(early.parameters(), net().parameters(), strict=True))
+    pruned = prune(whole.model, L1("zero"), amount=0.5, scope="global").model
+    back = rewind(pruned, whole.snapshot)
+    for name, mask in masks_of(pruned).items():
+        kept = back.get_parameter(name + "_orig")
+        assert torch.equal(kept[mask], whole.snapshot.get_parameter(name)[mask]) and not kept[~mask].any()
+        assert torch.equal(masks_of(back)[name], mask)
+    again = fit(back, DATA, settings=Training(epochs=6, start_epoch=2))
+    assert [entry["epoch"] for entry in again.history] == [3, 4, 5, 6] and not again.stopped_early
+    rates = [entry["learning_rate"] for entry in whole.history[2:]]
+    assert [entry["learning_rate"] for entry in again.history] == rates
+    assert nested(masks_of(again.model), masks_of(pruned))
+
+
+def test_rounds_of_rewinding_are_nested_and_need_the_same_architecture() -> None:
+    settings = Training(epochs=4, snapshot_epoch=1)
+    trained = fit(net(), DATA, settings=settings)
+    early, current, before = trained.snapshot, trained.model, {}
+    for _ in range(3):
+        current = prune(current, L1("zero"), amount=0.3, scope="global").model
+        current = fit(rewind(current, early), DATA, settings=Training(epochs=4, start_epoch=1)).model
+        assert nested(masks_of(current), before)
+        before = masks_of(current)
+    assert density(before) == pytest.approx(0.7**3, abs=0.01)
+    with pytest.raises(InputError, match="shape"):
+        rewind(
+            current,
+            nn.Sequential(nn.Linear(5, 31), nn.ReLU(), nn.Linear(31, 20), nn.ReLU(), nn.Linear(20, 3)),
+        )
+
+
+def test_a_snapshot_keeps_masks_and_leaves_training_as_it_was() -> None:
+    masked = prune(net(), L1(), amount=0.5).model
+    with_snapshot = fit(masked, DATA, settings=Training(epochs=3, snapshot_epoch=1))
+    without = fit(masked, DATA, settings=Training(epochs=3))
+    pairs = zip(with_snapshot.model.parameters(), without.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert nested(masks_of(with_snapshot.snapshot), masks_of(masked))
+    assert with_snapshot.snapshot.state_dict().keys() == masked.state_dict().keys()
+
+
+@pytest.mark.parametrize("options", [{"start_epoch": 4}, {"start_epoch": -1}, {"snapshot_epoch": 5}])
+def test_epochs_outside_the_schedule_are_refused(options: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        fit(net(), DATA, settings=Training(epochs=4, **options))

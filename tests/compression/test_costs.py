@@ -1,0 +1,60 @@
+"""FLOPs by hand, latency and peak memory measured."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from analysis.lab.models import create
+from capacity import InputError
+from compression.costs import flops, latencies, latency, peak_memory_bytes
+from compression.criteria import L1
+from compression.pruning import prune
+from compression.shrinking import shrink
+
+
+def test_flops_by_hand_and_masks_change_nothing() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 5))
+    by_hand = 2 * (8 * 16 * 27 + 8 * 16 * 5)
+    assert flops(model, (3, 4, 4)) == by_hand
+    assert flops(prune(model, L1(), amount=4, unit="neuron").model, (3, 4, 4)) == by_hand
+    assert flops(shrink(model, (3, 4, 4), amount=0.5).model, (3, 4, 4)) == by_hand // 2
+
+
+class Slow(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return x
+
+
+def test_latency_is_wall_clock_time_of_a_batch() -> None:
+    found = latency(Slow(), (3,), batch_size=4, repeats=3)
+    assert 20 <= found.interquartile_ms[0] <= found.median_ms <= found.interquartile_ms[1]
+    assert found.per_sample_ms == found.median_ms / 4 and found.threads == torch.get_num_threads()
+    assert "a batch of 4" in str(found)
+    quick, slow = latencies([nn.Identity(), Slow()], (3,), repeats=3)
+    assert quick.median_ms < slow.median_ms
+
+
+def test_the_peak_is_that_of_the_activations() -> None:
+    one = nn.Sequential(nn.Linear(1000, 2000), nn.Linear(2000, 1000), nn.Linear(1000, 10))
+    mib = 2**20
+    peak = peak_memory_bytes(one, (1000,), batch_size=256)
+    assert 256 * 3000 * 4 <= peak < 256 * 3000 * 4 + 3 * mib
+    small = shrink(one, (1000,), amount=0.5).model
+    assert peak_memory_bytes(small, (1000,), batch_size=256) < 0.6 * peak
+
+
+def test_a_shrunk_network_needs_less_of_everything() -> None:
+    model = create("vgg16bn", classes=100).eval()
+    small = shrink(model, (3, 32, 32), amount=0.5).model
+    assert flops(small, (3, 32, 32)) < 0.3 * flops(model, (3, 32, 32))
+    assert peak_memory_bytes(small, (3, 32, 32), batch_size=8) < peak_memory_bytes(
+        model, (3, 32, 32), batch_size=8
+    )
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match="repeats and batch_size"):
+        latency(nn.Linear(2, 2), (2,), repeats=0)

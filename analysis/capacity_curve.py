@@ -62,6 +62,8 @@ class Config:
     """Neurons of the first squeezed layer that each training batch silences at random."""
     augment: bool = False
     """Random crops and flips of the training pictures."""
+    shift: int = 0
+    """Random shifts of the training pictures by up to so many pixels; for digits, which must not flip."""
     convention: Literal["previous", "running", "uncapped"] = "previous"
     """How a layer's capacity is capped by what feeds it."""
     pretrained: bool = False
@@ -104,7 +106,7 @@ def run(config: Config) -> "pd.DataFrame":
     epochs = config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
     rows: list[dict[str, Any]] = []
     with progress(config.seeds * epochs, "epochs") as advance:
-        experiment.prepare(folder, advance)
+        experiment.bench.prepare(folder, advance)
         for seed in range(config.seeds):
             rows += experiment.trial(seed, folder, advance)
     folder.save_frame(pd.DataFrame(rows))
@@ -151,6 +153,7 @@ def table(frame: "pd.DataFrame") -> str:
     """The summary as text."""
     from rich.table import Table
 
+    from analysis.tables import with_interval
     from capacity.report import render
 
     shown = Table()
@@ -169,26 +172,18 @@ def table(frame: "pd.DataFrame") -> str:
     for row in summary(frame).to_dict("records"):
         shown.add_row(
             row["criterion"], str(row["step"]),
-            _with_interval(row, "capacity_bits", ",.0f"), _with_interval(row, "correct", ",.1f"),
-            _with_interval(row, "top1_error", ".2f", 100), _with_interval(row, "points_per_bit", ".3g"),
-            _with_interval(row, "bits_per_bit", ".3g"), _with_interval(row, "kappa", ".4f"),
-            _with_interval(row, "top1_error_difference", "+.2f", 100),
+            with_interval(row, "capacity_bits", ",.0f"), with_interval(row, "correct", ",.1f"),
+            with_interval(row, "top1_error", ".2f", 100), with_interval(row, "points_per_bit", ".3g"),
+            with_interval(row, "bits_per_bit", ".3g"), with_interval(row, "kappa", ".4f"),
+            with_interval(row, "top1_error_difference", "+.2f", 100),
         )  # fmt: skip
     return render(shown, width=150)
 
 
-def _with_interval(row: dict[str, Any], name: str, style: str, factor: float = 1) -> str:
-    mean, half = row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor
-    if mean != mean:
-        return ""
-    if half != half:
-        return f"{mean:{style}}"
-    exact = half < 1e-9 * abs(mean)  # the same in every seed
-    return f"{mean:{style}} ± " + ("0" if exact else f"{half:{style.lstrip('+')}}")
-
-
 def headline(frame: "pd.DataFrame") -> list[str]:
     """What the run says, in a sentence per criterion."""
+    from analysis.tables import with_interval
+
     means = summary(frame).set_index(["criterion", "step"])
     total, classes = int(frame["total"].iloc[0]), int(frame["classes"].iloc[0])
     lines = [
@@ -200,7 +195,7 @@ def headline(frame: "pd.DataFrame") -> list[str]:
         if name == "control" or last == 0:
             continue
         first, end = means.loc[(name, 0)], means.loc[(name, last)]
-        gap = _with_interval(end.to_dict(), "top1_error_difference", "+.2f", 100)
+        gap = with_interval(end.to_dict(), "top1_error_difference", "+.2f", 100)
         left = end["capacity_bits_mean"] / first["capacity_bits_mean"]
         gain = end["points_per_bit_mean"] / first["points_per_bit_mean"]
         lines.append(

@@ -4,6 +4,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -161,6 +162,33 @@ def pruning(config: Config) -> Iterator[Job]:
     yield Job("global L1 mask of VGG16 at 60 %", "torch global_unstructured", "at least 20", ours, theirs)
 
 
+def shrinking(config: Config) -> Iterator[Job]:
+    """Forward passes of networks that lost 20 % of their channels, beside the whole ones."""
+    import torch
+
+    from analysis.lab.models import create
+    from compression.costs import peak_memory_bytes
+    from compression.shrinking import shrink
+
+    size, batch = (3, 32, 32), 2 if config.smoke else 32
+    for name in ("resnet18",) if config.smoke else ("googlenet", "vgg16bn", "resnet18"):
+        whole = create(name, input_size=size, classes=100).eval()
+        small = shrink(whole, size, amount=0.2).model.eval()
+        peaks = [peak_memory_bytes(model, size, batch_size=batch) / 2**20 for model in (small, whole)]
+        print(
+            f"{name} shrunk by 20 %, batch {batch}: peak memory of a pass {peaks[0]:.1f} MiB instead of "
+            f"{peaks[1]:.1f} MiB ({peaks[0] / peaks[1]:.2f})"
+        )
+        x = torch.randn(batch, *size)
+
+        def run(model: Any, x: Any = x) -> None:
+            with torch.inference_mode():
+                model(x)
+
+        ours, theirs = partial(run, small), partial(run, whole)
+        yield Job(f"forward pass of {name} shrunk by 20 %", "the whole network", "above 1", ours, theirs)
+
+
 def peak_mib(work: Callable[[], Any]) -> float:
     """How far the process's resident memory rises above where it was, sampled every 2 ms."""
     import gc
@@ -190,7 +218,7 @@ def peak_mib(work: Callable[[], Any]) -> float:
     return peak - before
 
 
-JOBS = (reports, needs, training, pruning)
+JOBS = (reports, needs, training, pruning, shrinking)
 
 
 def seconds(work: Callable[[], Any] | None) -> float:

@@ -52,6 +52,17 @@ def mean_and_interval(mean: float, half_width: float) -> str:
     return rf"${mean:,.{decimals}f} \pm {half_width:,.{decimals}f}$".replace(",", r"\,")
 
 
+def with_interval(row: dict[str, Any], name: str, style: str, factor: float = 1) -> str:
+    """NAME_mean ± NAME_half_width of a summary's row as plain text; empty for NaN."""
+    mean, half = row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor
+    if mean != mean:
+        return ""
+    if half != half:
+        return f"{mean:{style}}"
+    exact = half < 1e-9 * abs(mean)  # the same in every seed
+    return f"{mean:{style}} ± " + ("0" if exact else f"{half:{style.lstrip('+')}}")
+
+
 def escape(value: object) -> str:
     """Text that LaTeX prints as it is, ± included."""
     return escape_latex(value).replace("±", r"$\pm$")

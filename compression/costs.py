@@ -1,5 +1,6 @@
 """What a forward pass costs: floating-point operations counted, latency and peak memory measured."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

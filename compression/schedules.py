@@ -84,6 +84,6 @@ def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:
     Raises InputError if the two differ in architecture.
 
     Reference: Frankle et al. 2020, "Linear Mode Connectivity and the Lottery Ticket Hypothesis",
-    arXiv:1912.05671, section 5; learning-rate rewinding: Renda et al. 2020, arXiv:2003.02389.
+    arXiv:1912.05671; learning-rate rewinding: Renda et al. 2020, arXiv:2003.02389.
     """
     return apply_masks(clone(early), masks_of(pruned), keep_dropped=False)

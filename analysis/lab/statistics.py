@@ -1,5 +1,6 @@
 """Means and intervals over seeds, paired where the same seeds were used."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from capacity.generalization import mean_half_width
@@ -20,11 +21,17 @@ def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.D
     return pd.DataFrame(parts).reset_index()
 
 
-def paired_difference(frame: "pd.DataFrame", column: str, *, against: str) -> "pd.DataFrame":
-    """Mean difference of each criterion to `against` over the same seeds and steps, with its interval."""
-    keys = ["seed", "step"]
+def paired_difference(
+    frame: "pd.DataFrame",
+    column: str,
+    *,
+    against: str,
+    keys: Sequence[str] = ("seed", "step"),
+    by: Sequence[str] = ("criterion", "step"),
+) -> "pd.DataFrame":
+    """Mean difference to the criterion `against` over rows that agree in `keys`, with its interval."""
     reference = frame[frame["criterion"] == against][[*keys, column]]
     others = frame[frame["criterion"] != against]
-    both = others.merge(reference, on=keys, suffixes=("", "_reference"))
+    both = others.merge(reference, on=list(keys), suffixes=("", "_reference"))
     both[f"{column}_difference"] = both[column] - both[f"{column}_reference"]
-    return summarize(both, ["criterion", "step"], [f"{column}_difference"])
+    return summarize(both, list(by), [f"{column}_difference"])

@@ -1,0 +1,165 @@
+"""The bench that experiments share: data, a network per seed, how to train it and how to score it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from analysis.lab.datasets import DataSet, load
+from analysis.lab.features import cached_features, split_frozen
+from analysis.lab.models import create
+from analysis.lab.progress import Advance
+from analysis.lab.records import RunFolder
+from capacity import InputError, generalization, label_entropy, measure
+from compression.batches import Augment, CropAndFlip
+from compression.checkpoints import load_model, save_model
+from compression.criteria import L1, L2, Random, Reservoir
+from compression.masks import prunable
+from compression.training import Fitted, Training, evaluate, fit
+
+
+class Settings(Protocol):
+    """What a command's Config must hold for its experiments to run here."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def augment(self) -> bool: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def convention(self) -> Any: ...
+    @property
+    def pretrained(self) -> bool: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+class Bench:
+    """Data, networks, training and scoring of one experiment."""
+
+    def __init__(self, config: Settings, *, cache_features: bool = False) -> None:
+        self.config = config
+        data = load(config.dataset, data=config.data, image_size=config.image_size)
+        if config.limit is not None:
+            data = data.map(lambda split: split.take(slice(0, config.limit)))
+        self.data: DataSet = data
+        self.label_bits = label_entropy(data.test.labels)
+        self.picture_size = data.input_size
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = self._create(0)  # the frozen part is the same in every trial
+        measure(network, data.input_size)  # refuses a network that cannot take this data
+        self.frozen: nn.Module | None = None
+        if cache_features:
+            self.frozen, network = split_frozen(network)
+        self.layers = list(prunable(network, config.layers or None))
+        if not self.layers:
+            raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
+        self.example = network
+
+    def _create(self, seed: int) -> nn.Module:
+        config = self.config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return create(
+                config.model,
+                input_size=self.picture_size,
+                classes=len(self.data.classes),
+                pretrained=config.pretrained,
+            )
+
+    def prepare(self, folder: RunFolder, advance: Advance) -> None:
+        """Replace pictures by cached features where the network's frozen part is to run only once."""
+        if self.frozen is not None:
+            advance(doing="features of the frozen part")
+            self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
+        else:
+            self.data = self.data.map(lambda split: split.to(self.device))
+
+    def network(self, seed: int) -> nn.Module:
+        """A fresh network of this seed; where features are cached, its head."""
+        network = self._create(seed)
+        if self.frozen is not None:
+            _, network = split_frozen(network)
+        return network.to(self.device)
+
+    def trained(self, seed: int, path: Path, settings: Training, advance: Advance) -> nn.Module:
+        """The network of this seed, trained; from disk where that was done."""
+        network = self.network(seed)
+        if path.exists():
+            advance(settings.epochs)
+            return load_model(network, path).eval()
+        trained = self.fit(network, settings, advance).model
+        save_model(trained, path)
+        return trained
+
+    def fit(
+        self,
+        model: nn.Module,
+        settings: Training,
+        advance: Advance,
+        objective: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+    ) -> Fitted:
+        """Train on the training split in the order that the settings' seed gives; advance by epochs."""
+        config = self.config
+        batches = self.data.train.batches(
+            config.batch_size, shuffle=True, augment=augmentation(config), seed=settings.seed
+        )
+        fitted = fit(
+            model,
+            batches,
+            settings=settings,
+            validation=self.data.validation.batches(1000) if settings.patience is not None else None,
+            objective=objective,
+            progress=lambda epoch, epochs: advance(1),
+        )
+        advance(settings.epochs - settings.start_epoch - len(fitted.history))
+        return fitted
+
+    def score(self, model: nn.Module) -> dict[str, Any]:
+        """Everything measured of a model; the test split is touched here, once."""
+        validation = evaluate(model, self.data.validation.batches(1000))
+        test = evaluate(model, self.data.test.batches(1000))
+        report = measure(
+            model, self.data.input_size, convention=self.config.convention, scope="trainable", effective=True
+        )
+        used = generalization(
+            report, correct=test.correct, total=test.total, label_bits=self.label_bits, classes=test.classes
+        )
+        return test.to_dict() | {
+            "validation_top1_error": validation.top1_error,
+            "capacity_bits": report.capacity_bits,
+            "live_parameters": report.parameters,
+            "total_parameters": report.total_parameters,
+            "points_per_bit": used.ratio,
+            "bits_per_bit": used.bits_per_bit,
+            "convention": report.convention,
+        }
+
+
+def augmentation(config: Settings) -> Augment | None:
+    """Random crops and flips, or random shifts by so many pixels, or none."""
+    if config.augment:
+        return CropAndFlip()
+    return CropAndFlip(padding=config.shift, flip=False) if config.shift else None
+
+
+def criterion_of(name: str, center: Any, seed: int) -> Any:
+    """A criterion by its name on the command line; None for the control."""
+    made = {
+        "l1": L1(center), "l2": L2(center),
+        "reservoir": Reservoir(seed), "random": Random(seed), "control": None,
+    }  # fmt: skip
+    return made[name]

@@ -1,0 +1,197 @@
+"""Trials of a pruning experiment: a network per seed, pruned by each criterion to each amount, and scored."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from analysis.lab.bench import Bench, criterion_of
+from analysis.lab.progress import Advance
+from analysis.lab.records import RunFolder
+from capacity import InputError
+from capacity.cloning import clone, fold_masks
+from compression.checkpoints import load_json, load_model, save_json, save_model
+from compression.costs import latencies
+from compression.masks import density, masks_of, prunable
+from compression.pruning import prune
+from compression.schedules import Gradual, rewind
+from compression.shrinking import shrink
+from compression.silencing import silence_norms
+from compression.training import Training
+
+if TYPE_CHECKING:
+    from analysis.pruning_curve import Config
+
+
+class Cuts:
+    """What all trials share: the bench, and the schedule of pruning and training."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.bench = Bench(config)
+        if config.unit == "weight" and not config.layers:  # outputs may lose weights, not units
+            last = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")][-1]
+            self.layers = [*self.bench.layers, last]
+        else:
+            self.layers = self.bench.layers
+        prunable(self.bench.example, self.layers)
+        for amount in config.amounts:  # an impossible amount is refused before the first training
+            self._cut(self.bench.example, "random", amount, 0)
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        cells = len(self.config.criterion) * len(self.config.amounts)
+        return (
+            sum(self._settings(0, name).epochs for name in self._references()) + cells * self._cell_epochs()
+        )
+
+    def _cell_epochs(self) -> int:
+        config = self.config
+        if config.schedule == "gradual":
+            return config.epochs
+        return config.epochs - config.snapshot_epoch if config.schedule == "rewind" else config.retrain_epochs
+
+    def _references(self) -> tuple[str, ...]:
+        config = self.config
+        return ("dense", "control") if config.retrain_epochs and config.schedule == "one-shot" else ("dense",)
+
+    def _settings(self, seed: int, what: str) -> Training:
+        """How to train the dense network, the control, or a pruned network."""
+        config = self.config
+        whole = what == "dense" or config.schedule in ("gradual", "rewind")
+        epochs = config.epochs if whole else config.retrain_epochs
+        snapshot = config.snapshot_epoch if what == "dense" and config.schedule == "rewind" else None
+        start = config.snapshot_epoch if what != "dense" and config.schedule == "rewind" else 0
+        return Training(
+            epochs=epochs, start_epoch=start, snapshot_epoch=snapshot, learning_rate=config.learning_rate,
+            optimizer=config.optimizer, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed,
+        )  # fmt: skip
+
+    def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
+        """A row for the dense network, the control, and each criterion and amount."""
+        config, home = self.config, folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: dense")
+        base, row = self._reference(seed, home, advance)
+        yield row
+        if "control" in self._references():
+            advance(doing=f"seed {seed}: control")
+            settings = self._settings(seed, "control")
+            train = partial(self._fit, base, settings, advance)
+            _, row = self._kept(home / "control", base, settings.epochs, advance, train)
+            yield row | {"seed": seed, "criterion": "control", "amount": 0.0}
+        early = home / "snapshot.safetensors"
+        for name in config.criterion:
+            current = base
+            for amount in config.amounts:
+                advance(doing=f"seed {seed}: {name}, {amount:.4g}")
+                compute = partial(self._pruned, current, early, name, amount, seed, advance)
+                path = home / name / f"{amount:.6f}"
+                found, row = self._kept(path, base, self._cell_epochs(), advance, compute)
+                yield row | {"seed": seed, "criterion": name, "amount": amount}
+                if config.schedule in ("iterative", "rewind"):
+                    current = found
+
+    def _fit(self, model: nn.Module, settings: Training, advance: Advance) -> nn.Module:
+        return self.bench.fit(model, settings, advance).model
+
+    def _reference(self, seed: int, home: Path, advance: Advance) -> tuple[nn.Module, dict[str, Any]]:
+        """The dense network of this seed and its row; keeps the snapshot to rewind to beside it."""
+        fresh, settings = self.bench.network(seed), self._settings(seed, "dense")
+
+        def compute() -> nn.Module:
+            fitted = self.bench.fit(fresh, settings, advance)
+            if fitted.snapshot is not None:
+                save_model(fitted.snapshot, home / "snapshot.safetensors")
+            return fitted.model
+
+        base, row = self._kept(home / "dense", fresh, settings.epochs, advance, compute)
+        return base, row | {"seed": seed, "criterion": "dense", "amount": 0.0}
+
+    def _pruned(
+        self, current: nn.Module, early: Path, name: str, amount: float, seed: int, advance: Advance
+    ) -> nn.Module:
+        config, settings = self.config, self._settings(seed, name)
+        if config.schedule == "gradual":
+            schedule = Gradual(
+                criterion_of(name, config.center, seed), amount, begin_epoch=min(1.0, 0.1 * config.epochs),
+                end_epoch=config.gradual_until * config.epochs, updates=8 * config.epochs,
+                scope=config.scope, layers=self.layers,
+            )  # fmt: skip
+            return self.bench.fit(
+                self.bench.network(seed), replace(settings, gradual=schedule), advance
+            ).model
+        cut = self._cut(current, name, amount, seed)
+        if config.schedule == "rewind":
+            cut = rewind(cut, load_model(self.bench.network(seed), early))
+            return self._fit(cut, settings, advance)
+        return self._fit(cut, settings, advance) if config.retrain_epochs else cut
+
+    def _cut(self, current: nn.Module, name: str, amount: float, seed: int) -> nn.Module:
+        """Prune until this fraction of all units is gone; what was pruned before counts."""
+        config = self.config
+        masks = masks_of(current)
+        before = 1 - density(masks) if masks else 0.0
+        if config.unit == "neuron" and masks:
+            rows = [
+                mask.flatten(1).any(1)
+                for key, mask in masks.items()
+                if key.endswith("weight") and mask.dim() > 1
+            ]
+            before = 1 - sum(int(row.sum()) for row in rows) / sum(row.numel() for row in rows)
+        share = (amount - before) / (1 - before)
+        if share <= 1e-9:
+            raise InputError(
+                f"amounts must be ascending: {before:.4f} is pruned already, and {amount} was asked for"
+            )
+        cut = prune(
+            current, criterion_of(name, config.center, seed), amount=share, unit=config.unit,
+            scope=config.scope, layers=self.layers,
+        ).model  # fmt: skip
+        return silence_norms(cut, self.bench.data.input_size) if config.unit == "neuron" else cut
+
+    def _kept(
+        self, path: Path, like: nn.Module, epochs: int, advance: Advance, compute: Callable[[], nn.Module]
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """A model and what was measured of it; from disk where that was done."""
+        weights, facts = path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
+        if facts.exists():
+            advance(epochs)
+            return load_model(clone(like), weights).eval(), load_json(facts)
+        model = compute()
+        row = self.bench.score(model) | self._deployed(model, like)
+        save_model(model, weights)
+        save_json(facts, row)
+        return model, row
+
+    def _deployed(self, model: nn.Module, dense: nn.Module) -> dict[str, Any]:
+        """What it takes to run: bytes of the file and latency beside the dense network's, both measured."""
+        size = self.bench.data.input_size
+        masks = masks_of(model)
+        removed = False
+        deployed = fold_masks(clone(model))
+        if masks and self.config.unit == "neuron":
+            with suppress(InputError):  # nothing is silent in all coupled layers: the mask is all there is
+                deployed, removed = shrink(model, size).model, True
+        times = latencies([deployed, dense], size, batch_size=32, repeats=20)
+        parameters = sum(p.numel() for p in model.parameters())
+        return {
+            "density": density(masks),
+            "mask_only": bool(masks) and not removed,
+            "file_bytes": file_bytes(deployed),
+            "dense_file_bytes": file_bytes(fold_masks(clone(dense))),
+            "theoretical_bytes": round(4 * (parameters - sum(int((~mask).sum()) for mask in masks.values()))),
+            "latency_ms": times[0].median_ms,
+            "dense_latency_ms": times[1].median_ms,
+        }
+
+
+def file_bytes(model: nn.Module) -> int:
+    """Bytes of the model's state dict as a safetensors file."""
+    from safetensors.torch import save
+
+    return len(save({key: value.contiguous().clone() for key, value in model.state_dict().items()}))

@@ -1,6 +1,5 @@
 """What a forward pass costs: floating-point operations counted, latency and peak memory measured."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
-from capacity.inputs import example_input, map_tensors
+from capacity.inputs import example_input, map_tensors, tensors_in
 
 
 def flops(model: nn.Module, input_size: Any) -> int:
@@ -87,29 +88,44 @@ def latencies(
 
 
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:
-    """Most memory that a forward pass holds at once besides the weights and the input, as the allocator saw.
+    """Most bytes that a forward pass holds at once in tensors besides the weights and the input.
 
-    Activations and the kernels' scratch memory, summed from the profiler's record of every allocation on
-    the CPU, or from CUDA's own counter.
+    On the CPU measured after each operation of a real pass, without what a kernel allocates and frees
+    within; on a GPU by CUDA's own counter, which sees that too.
     """
     copied, args, kwargs = _call(model, input_size, batch_size)
-    with torch.inference_mode():
-        copied(*args, **kwargs)  # what is allocated only once is not a pass's
+    with torch.no_grad():
         if _device(copied).startswith("cuda"):
+            copied(*args, **kwargs)  # what is allocated only once is not a pass's
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             copied(*args, **kwargs)
             return int(torch.cuda.max_memory_allocated() - before)
-        with torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-        ) as run:
+        given = [*copied.parameters(), *copied.buffers(), *tensors_in(args), *tensors_in(kwargs)]
+        meter = _Meter(given)
+        with meter:
             copied(*args, **kwargs)
-    held = peak = 0
-    for event in run.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
+    return meter.peak_bytes
+
+
+class _Meter(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive after each operation, those given at first left out."""
+
+    def __init__(self, given: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.given = {tensor.untyped_storage()._cdata for tensor in given}
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.peak_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.alive = {key: pair for key, pair in self.alive.items() if not pair[0].expired()}
+        for tensor in tensors_in(result):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self.given:
+                self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.peak_bytes = max(self.peak_bytes, sum(size for _, size in self.alive.values()))
+        return result
 
 
 def _call(model: nn.Module, input_size: Any, batch_size: int) -> tuple[nn.Module, Any, Any]:
@@ -117,7 +133,7 @@ def _call(model: nn.Module, input_size: Any, batch_size: int) -> tuple[nn.Module
     device = next((str(p.device) for p in copied.parameters()), "cpu")
     args, kwargs = example_input(copied, input_size, device=device)
 
-    def repeated(tensor: torch.Tensor) -> torch.Tensor:
+    def repeated(tensor: Tensor) -> Tensor:
         return tensor.repeat_interleave(batch_size, 0) if tensor.dim() else tensor
 
     return copied, map_tensors(args, repeated), map_tensors(kwargs, repeated)

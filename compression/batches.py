@@ -54,16 +54,26 @@ class TensorBatches:
         return -(-len(self.targets) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        count = len(self.targets)
-        order = torch.randperm(count, generator=generator) if self.shuffle else None
-        for start in range(0, count, self.batch_size):
-            stop = min(count, start + self.batch_size)
-            rows = slice(start, stop) if order is None else order[start:stop]
+        generator = self._generator()
+        for rows in self._rows(generator):
             batch = self._take(rows)
             if self.augment is not None:
                 batch = self.augment(batch, generator)
             yield batch, self.targets[rows]
+
+    def rows(self) -> Iterator[slice | Tensor]:
+        """Which rows each batch of the next pass holds."""
+        return self._rows(self._generator())
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+
+    def _rows(self, generator: torch.Generator) -> Iterator[slice | Tensor]:
+        count = len(self.targets)
+        order = torch.randperm(count, generator=generator) if self.shuffle else None
+        for start in range(0, count, self.batch_size):
+            stop = min(count, start + self.batch_size)
+            yield slice(start, stop) if order is None else order[start:stop]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order and augmentation of the next pass."""

@@ -1,7 +1,7 @@
-"""The CIFAR variants of GoogLeNet, VGG16 with batch normalization, and ResNet-18, for 32x32 pictures."""
+"""The CIFAR variants of GoogLeNet, VGG16 with batch normalization, and ResNets, for 32x32 pictures."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -87,15 +87,24 @@ class Residual(nn.Module):
         return torch.relu(self.second(self.first(x)) + self.shortcut(x))
 
 
-def resnet18(size: Size, classes: int, pretrained: bool) -> nn.Module:
-    """ResNet-18 with a 3x3 stem and no first pooling: 11,220,132 parameters with 100 classes."""
-    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_unit(size[0], 64, 3, bias=False))
-    channels = 64
-    for stage, width in enumerate((64, 128, 256, 512), 1):
-        for block in range(2):
-            stride = 2 if block == 0 and stage > 1 else 1
-            parts[f"stage{stage}_{block}"] = Residual(channels, width, stride)
-            channels = width
-    parts |= OrderedDict(average=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
-    parts["classifier"] = nn.Linear(channels, classes)
-    return nn.Sequential(parts)
+def resnet(stem: int, widths: Sequence[int], blocks: int) -> Callable[[Size, int, bool], nn.Module]:
+    """A residual network with a 3x3 stem and no first pooling; every stage but the first halves."""
+
+    def build(size: Size, classes: int, pretrained: bool) -> nn.Module:
+        parts: OrderedDict[str, nn.Module] = OrderedDict(stem=_unit(size[0], stem, 3, bias=False))
+        channels = stem
+        for stage, width in enumerate(widths, 1):
+            for block in range(blocks):
+                stride = 2 if block == 0 and stage > 1 else 1
+                parts[f"stage{stage}_{block}"] = Residual(channels, width, stride)
+                channels = width
+        parts |= OrderedDict(average=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
+        parts["classifier"] = nn.Linear(channels, classes)
+        return nn.Sequential(parts)
+
+    return build
+
+
+resnet18 = resnet(64, (64, 128, 256, 512), 2)  # 11,220,132 parameters with 100 classes
+resnet20, resnet56 = resnet(16, (16, 32, 64), 3), resnet(16, (16, 32, 64), 9)  # He et al. 2016, section 4.2
+resnet8x4, resnet32x4 = resnet(32, (64, 128, 256), 1), resnet(32, (64, 128, 256), 5)  # Tian et al. 2020

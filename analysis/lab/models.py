@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.lab.cifar import googlenet, resnet18, vgg16bn
+from analysis.lab import cifar, students
 from capacity.errors import InputError, unknown
 
 Size = Sequence[int]
@@ -63,7 +63,7 @@ def lenet300(size: Size, classes: int, pretrained: bool) -> nn.Module:
 
 def lenet5(size: Size, classes: int, pretrained: bool) -> nn.Module:
     """LeNet-5 as in Caffe: 431,080 parameters on (1, 28, 28) with 10 classes."""
-    channels, height, width = _picture(size, "lenet5", 14)
+    channels, height, width = students.picture(size, "lenet5", 14)
 
     def halved(side: int) -> int:
         return -(-(side - 4) // 2)
@@ -90,7 +90,7 @@ def vgg16(size: Size, classes: int, pretrained: bool) -> nn.Module:
 
     Pictures that are not (3, 224, 224) are resized on the way in.
     """
-    _picture(size, "vgg16", 1)
+    students.picture(size, "vgg16", 1)
     base = _torchvision("vgg16", 1000, pretrained)
     features = base.features.requires_grad_(False)
     assert isinstance(features, nn.Module) and isinstance(base.avgpool, nn.Module)
@@ -107,18 +107,19 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "lenet300": lenet300,
     "lenet5": lenet5,
     "vgg16": vgg16,
-    "vgg16bn": vgg16bn,
-    "googlenet": googlenet,
-    "resnet18": resnet18,
+    "vgg16bn": cifar.vgg16bn,
+    "googlenet": cifar.googlenet,
+    "resnet18": cifar.resnet18,
+    "resnet20": cifar.resnet20,
+    "resnet56": cifar.resnet56,
+    "resnet8x4": cifar.resnet8x4,
+    "resnet32x4": cifar.resnet32x4,
+    **{name: students.student(name) for name in students.FEATURES},
+    "cnn_teacher": students.cnn(256, 512),
+    "cnn_student": students.cnn(16, 32),
+    "six_layer": students.six_layer,
+    "cnn5": students.cnn5,
 }
-
-
-def _picture(size: Size, name: str, least: int) -> tuple[int, int, int]:
-    if len(size) != 3 or min(size[1:]) < least:
-        raise InputError(
-            f"{name} needs pictures (channels, height, width) of at least {least} pixels, found {size}"
-        )
-    return size[0], size[1], size[2]
 
 
 def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:

@@ -28,6 +28,29 @@ def test_golden_parameter_counts() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("student_v1", 5_613_668), ("student_v2", 7_910_244), ("student_v3", 12_303_460),
+        ("student_v4", 25_307_492), ("student_v5", 24_650_596), ("student_v6", 9_271_268),
+        ("student_v7", 11_579_428), ("resnet20", 278_324), ("resnet56", 861_620),
+        ("resnet8x4", 1_233_540), ("resnet32x4", 7_433_860),
+    ],
+)  # fmt: skip
+def test_students_have_the_published_number_of_parameters(name: str, count: int) -> None:
+    with torch.device("meta"):
+        assert parameters(create(name, input_size=(3, 32, 32), classes=100)) == count
+
+
+def test_report_e_s_student_owns_layers_that_it_never_uses() -> None:
+    model = create("cnn5", input_size=(3, 224, 224), classes=10)
+    assert parameters(model) == 1_359_754
+    stored = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    assert round(stored / 2**20, 2) == 5.19
+    report = measure(model, (3, 224, 224), effective=True)
+    assert not any(layer.name.startswith("unused") and layer.capacity_bits for layer in report.layers)
+
+
 def test_report_a_s_network() -> None:
     with torch.device("meta"):
         model = create("vgg16", input_size=(3, 224, 224), classes=10)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CRITERIA = ("l1", "l2", "reservoir", "random")
 LABELS = {"l1": "L1", "l2": "L2", "reservoir": "reservoir sampling", "random": "random choice"}
+LABELS |= {f"{name} + teacher": f"{label}, dense teacher" for name, label in LABELS.items()}
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Config:
     """Epochs of training of the dense network, and of gradual pruning."""
     retrain_epochs: int = 10
     """Epochs of training after pruning (one-shot, iterative); 0 shows the bare damage."""
+    teacher: bool = False
+    """Also retrain each under the dense network as its teacher, beside plain retraining."""
+    temperature: float = 4.0
+    """Of the teacher's soft targets."""
+    alpha: float = 0.9
+    """Weight of the teacher's soft targets; the rest is cross-entropy with the labels."""
     snapshot_epoch: int = 1
     """Epoch to rewind to."""
     gradual_until: float = 0.7
@@ -80,8 +87,11 @@ class Config:
     """Run folder; by default runs/pruning_curve-DATASET-MODEL-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass through everything: few samples, two amounts, one seed, one epoch."""
-    preset: Literal["default", "lenet5", "lenet300", "report-b", "report-c", "report-e"] = "default"
-    """lenet5, lenet300: sparsity records on MNIST; report-b, -c, -e: those reports' pruning at full size."""
+    preset: Literal["default", "lenet5", "lenet300", "lenet5-teacher", "report-b", "report-c", "report-e"] = (
+        "default"
+    )
+    """lenet5, lenet300: sparsity records on MNIST; lenet5-teacher: retraining at 1 % density under the dense
+    teacher and without; report-b, -c, -e: those reports' pruning at full size."""
 
 
 PRESETS = {
@@ -93,6 +103,10 @@ PRESETS = {
     "lenet300": Config(
         preset="lenet300", dataset="mnist", model="lenet300", criterion=("l1",), amounts=(0.95, 0.985),
         schedule="gradual", epochs=60, learning_rate=0.1, weight_decay=1e-4, shift=1,
+    ),
+    "lenet5-teacher": Config(
+        preset="lenet5-teacher", dataset="mnist", model="lenet5", criterion=("l1",), amounts=(0.99,),
+        epochs=10, retrain_epochs=8, teacher=True,
     ),
     "report-b": Config(
         preset="report-b", dataset="cifar100", model="vgg16bn", amounts=(0.1, 0.2, 0.4, 0.6, 0.8),
@@ -141,9 +155,14 @@ def folder_of(config: Config) -> "RunFolder":
 
 
 def _check(config: Config) -> None:
+    from compression.distillation import DistillationLoss
+
     for name in ("seeds", "epochs", "batch_size", "image_size"):
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    if config.teacher and config.schedule in ("one-shot", "iterative") and not config.retrain_epochs:
+        raise InputError("a teacher needs retraining: --retrain-epochs of at least 1")
+    DistillationLoss(config.temperature, config.alpha)  # refuses what cannot be
     if config.retrain_epochs < 0 or config.shift < 0 or config.tolerance < 0:
         raise InputError("retrain_epochs, shift and tolerance must not be negative")
     amounts = config.amounts
@@ -225,6 +244,26 @@ def equal_accuracy(frame: "pd.DataFrame", tolerance: float) -> "pd.DataFrame":
     return largest.reindex(names).rename("amount").rename_axis("criterion").reset_index()
 
 
+def under_teacher(frame: "pd.DataFrame") -> list[str]:
+    """What the dense teacher was worth, paired over seeds, at each amount."""
+    from analysis.lab.statistics import paired_difference
+
+    lines = []
+    for name in [
+        name for name in frame["criterion"].unique() if f"{name} + teacher" in set(frame["criterion"])
+    ]:
+        pair = frame[frame["criterion"].isin([name, f"{name} + teacher"])]
+        keys, by = ["seed", "amount"], ["criterion", "amount"]
+        for row in paired_difference(pair, "top1_error", against=name, keys=keys, by=by).to_dict("records"):
+            gap, half = row["top1_error_difference_mean"], row["top1_error_difference_half_width"]
+            beyond = "beyond" if abs(gap) > half else "within"
+            lines.append(
+                f"{name} at {100 * row['amount']:.4g} % pruned, retrained under the dense teacher: "
+                f"{100 * gap:+.2f} ± {100 * half:.2f} points against plain retraining, {beyond} the interval"
+            )
+    return lines
+
+
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.published import published
@@ -242,6 +281,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         points = f"{100 * config.tolerance:g} points of {reference(frame)}"
         found = "no amount" if row["amount"] != row["amount"] else f"up to {100 * row['amount']:.4g} % pruned"
         lines.append(f"{row['criterion']}: {found} within {points}")
+    lines += under_teacher(frame)
     means = summary(frame).set_index(["criterion", "amount"])
     for point in published(config.model, config.dataset).to_dict("records"):
         if (point["criterion"], point["amount"]) in means.index and point["unit"] == config.unit:
@@ -271,7 +311,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
         rows = means[means["criterion"] == name]
         rows = rows.assign(kept=1 - rows["amount"], percent_mean=100 * rows["top1_error_mean"],
                            percent_half_width=100 * rows["top1_error_half_width"])  # fmt: skip
-        style = {"color": colour[name], "marker": MARKERS[place], "label": LABELS[name]}
+        style = {"color": colour[name], "marker": MARKERS[place % len(MARKERS)], "label": LABELS[name]}
         interval_line(left, rows, "kept", "percent", **style)
         interval_line(right, rows, "kept", "file_ratio", **style | {"label": f"{LABELS[name]}: file"})
         interval_line(

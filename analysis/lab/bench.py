@@ -1,11 +1,11 @@
 """The bench that experiments share: data, a network per seed, how to train it and how to score it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analysis.lab.datasets import DataSet, load
 from analysis.lab.features import cached_features, split_frozen
@@ -13,11 +13,12 @@ from analysis.lab.models import create
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity import InputError, generalization, label_entropy, measure
+from capacity.cloning import clone
 from compression.batches import Augment, CropAndFlip
-from compression.checkpoints import load_model, save_model
+from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, L2, Random, Reservoir
 from compression.masks import prunable
-from compression.training import Fitted, Training, evaluate, fit
+from compression.training import Fitted, Objective, Training, evaluate, fit
 
 
 class Settings(Protocol):
@@ -29,8 +30,6 @@ class Settings(Protocol):
     def data(self) -> str: ...
     @property
     def model(self) -> str: ...
-    @property
-    def layers(self) -> tuple[str, ...]: ...
     @property
     def batch_size(self) -> int: ...
     @property
@@ -50,7 +49,7 @@ class Settings(Protocol):
 class Bench:
     """Data, networks, training and scoring of one experiment."""
 
-    def __init__(self, config: Settings, *, cache_features: bool = False) -> None:
+    def __init__(self, config: Settings, *, layers: Sequence[str] = (), cache_features: bool = False) -> None:
         self.config = config
         data = load(config.dataset, data=config.data, image_size=config.image_size)
         if config.limit is not None:
@@ -64,7 +63,7 @@ class Bench:
         self.frozen: nn.Module | None = None
         if cache_features:
             self.frozen, network = split_frozen(network)
-        self.layers = list(prunable(network, config.layers or None))
+        self.layers = list(prunable(network, layers or None))
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
         self.example = network
@@ -110,7 +109,7 @@ class Bench:
         model: nn.Module,
         settings: Training,
         advance: Advance,
-        objective: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+        objective: Objective | None = None,
     ) -> Fitted:
         """Train on the training split in the order that the settings' seed gives; advance by epochs."""
         config = self.config
@@ -147,6 +146,28 @@ class Bench:
             "bits_per_bit": used.bits_per_bit,
             "convention": report.convention,
         }
+
+
+def done(path: Path) -> bool:
+    """Whether `kept` has a model and its measurements under this name."""
+    return path.with_name(path.name + ".json").exists()
+
+
+def kept(
+    path: Path,
+    like: nn.Module,
+    compute: Callable[[], nn.Module],
+    measured: Callable[[nn.Module], dict[str, Any]],
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A model and what was measured of it, computed once: PATH.safetensors, then PATH.json when whole."""
+    weights, facts = path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
+    if facts.exists():
+        return load_model(clone(like), weights).eval(), load_json(facts)
+    model = compute()
+    row = measured(model)
+    save_model(model, weights)
+    save_json(facts, row)
+    return model, row
 
 
 def augmentation(config: Settings) -> Augment | None:

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from analysis.lab.bench import Bench, criterion_of
+from analysis.lab.bench import Bench, criterion_of, done, kept
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity import InputError
 from capacity.cloning import clone, fold_masks
-from compression.checkpoints import load_json, load_model, save_json, save_model
+from compression.checkpoints import load_model, save_model
 from compression.costs import latencies
+from compression.distillation import DistillationLoss, objective
 from compression.masks import density, masks_of, prunable
 from compression.pruning import prune
 from compression.schedules import Gradual, rewind
 from compression.shrinking import shrink
 from compression.silencing import silence_norms
-from compression.training import Training
+from compression.training import Objective, Training
 
 if TYPE_CHECKING:
     from analysis.pruning_curve import Config
@@ -32,7 +33,7 @@ class Cuts:
 
     def __init__(self, config: "Config") -> None:
         self.config = config
-        self.bench = Bench(config)
+        self.bench = Bench(config, layers=config.layers)
         if config.unit == "weight" and not config.layers:  # outputs may lose weights, not units
             last = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")][-1]
             self.layers = [*self.bench.layers, last]
@@ -48,6 +49,14 @@ class Cuts:
         return (
             sum(self._settings(0, name).epochs for name in self._references()) + cells * self._cell_epochs()
         )
+
+    def _ways(self) -> list[tuple[str, bool]]:
+        """Criteria, each with plain retraining and, where asked for, under the dense teacher."""
+        return [
+            (name, taught)
+            for name in self.config.criterion
+            for taught in (False, True)[: 1 + self.config.teacher]
+        ]
 
     def _cell_epochs(self) -> int:
         config = self.config
@@ -85,19 +94,22 @@ class Cuts:
             _, row = self._kept(home / "control", base, settings.epochs, advance, train)
             yield row | {"seed": seed, "criterion": "control", "amount": 0.0}
         early = home / "snapshot.safetensors"
-        for name in config.criterion:
-            current = base
+        for name, taught in self._ways():
+            current, way = base, name + " + teacher" * taught
+            loss = objective(base, DistillationLoss(config.temperature, config.alpha)) if taught else None
             for amount in config.amounts:
-                advance(doing=f"seed {seed}: {name}, {amount:.4g}")
-                compute = partial(self._pruned, current, early, name, amount, seed, advance)
-                path = home / name / f"{amount:.6f}"
+                advance(doing=f"seed {seed}: {way}, {amount:.4g}")
+                compute = partial(self._pruned, current, early, name, amount, seed, advance, loss)
+                path = home / way.replace(" ", "") / f"{amount:.6f}"
                 found, row = self._kept(path, base, self._cell_epochs(), advance, compute)
-                yield row | {"seed": seed, "criterion": name, "amount": amount}
+                yield row | {"seed": seed, "criterion": way, "amount": amount}
                 if config.schedule in ("iterative", "rewind"):
                     current = found
 
-    def _fit(self, model: nn.Module, settings: Training, advance: Advance) -> nn.Module:
-        return self.bench.fit(model, settings, advance).model
+    def _fit(
+        self, model: nn.Module, settings: Training, advance: Advance, loss: Objective | None = None
+    ) -> nn.Module:
+        return self.bench.fit(model, settings, advance, loss).model
 
     def _reference(self, seed: int, home: Path, advance: Advance) -> tuple[nn.Module, dict[str, Any]]:
         """The dense network of this seed and its row; keeps the snapshot to rewind to beside it."""
@@ -113,7 +125,14 @@ class Cuts:
         return base, row | {"seed": seed, "criterion": "dense", "amount": 0.0}
 
     def _pruned(
-        self, current: nn.Module, early: Path, name: str, amount: float, seed: int, advance: Advance
+        self,
+        current: nn.Module,
+        early: Path,
+        name: str,
+        amount: float,
+        seed: int,
+        advance: Advance,
+        loss: Objective | None,
     ) -> nn.Module:
         config, settings = self.config, self._settings(seed, name)
         if config.schedule == "gradual":
@@ -128,8 +147,8 @@ class Cuts:
         cut = self._cut(current, name, amount, seed)
         if config.schedule == "rewind":
             cut = rewind(cut, load_model(self.bench.network(seed), early))
-            return self._fit(cut, settings, advance)
-        return self._fit(cut, settings, advance) if config.retrain_epochs else cut
+            return self._fit(cut, settings, advance, loss)
+        return self._fit(cut, settings, advance, loss) if config.retrain_epochs else cut
 
     def _cut(self, current: nn.Module, name: str, amount: float, seed: int) -> nn.Module:
         """Prune until this fraction of all units is gone; what was pruned before counts."""
@@ -157,16 +176,9 @@ class Cuts:
     def _kept(
         self, path: Path, like: nn.Module, epochs: int, advance: Advance, compute: Callable[[], nn.Module]
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """A model and what was measured of it; from disk where that was done."""
-        weights, facts = path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
-        if facts.exists():
+        if done(path):
             advance(epochs)
-            return load_model(clone(like), weights).eval(), load_json(facts)
-        model = compute()
-        row = self.bench.score(model) | self._deployed(model, like)
-        save_model(model, weights)
-        save_json(facts, row)
-        return model, row
+        return kept(path, like, compute, lambda model: self.bench.score(model) | self._deployed(model, like))
 
     def _deployed(self, model: nn.Module, dense: nn.Module) -> dict[str, Any]:
         """What it takes to run: bytes of the file and latency beside the dense network's, both measured."""

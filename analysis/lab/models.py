@@ -56,6 +56,11 @@ def mlp(size: Size, classes: int, pretrained: bool) -> nn.Module:
     return nn.Sequential(nn.Flatten(), *_stack(_elements(size), [256, 256, 64, classes]))
 
 
+def mlp_student(size: Size, classes: int, pretrained: bool) -> nn.Module:
+    """A small student: one hidden layer of 24 units."""
+    return nn.Sequential(nn.Flatten(), *_stack(_elements(size), [24, classes]))
+
+
 def lenet300(size: Size, classes: int, pretrained: bool) -> nn.Module:
     """LeNet-300-100 (LeCun et al. 1998)."""
     return nn.Sequential(nn.Flatten(), *_stack(_elements(size), [300, 100, classes]))
@@ -104,6 +109,7 @@ def vgg16(size: Size, classes: int, pretrained: bool) -> nn.Module:
 
 MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "mlp": mlp,
+    "mlp_student": mlp_student,
     "lenet300": lenet300,
     "lenet5": lenet5,
     "vgg16": vgg16,

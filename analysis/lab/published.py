@@ -1,5 +1,6 @@
 """What others published, to stand beside what is measured here; amounts and errors as fractions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,37 @@ PRUNING = (
     Point("sparse momentum", "lenet300", "mnist", "l1", 0.95, 0.0153),
     Point("variational dropout", "lenet300", "mnist", "l1", 0.985, 0.019),
 )
+
+
+@dataclass(frozen=True)
+class Student:
+    """One published result of distillation; variant "alone" is the same student without its teacher."""
+
+    source: str
+    student: str
+    dataset: str
+    variant: str
+    top1_error: float
+
+
+DISTILLATION = (
+    *(
+        Student("report B", f"student_v{number}", "cifar100", "report-b", error)
+        for number, error in enumerate((0.4159, 0.3743, 0.3828, 0.5191, 0.5352, 0.3763, 0.4150), 1)
+    ),
+    Student("report D", "cnn_teacher", "mnist", "teacher", 0.0222),
+    Student("report D", "cnn_student", "mnist", "distilled", 0.0250),
+    Student("report D", "cnn_teacher", "cifar10", "teacher", 0.3028),
+    Student("report D", "cnn_student", "cifar10", "distilled", 0.4145),
+    Student("report E", "resnet18", "cifar10", "teacher", 0.0576),
+    Student("report E", "cnn5", "cifar10", "alone", 0.33925),
+    Student("report E", "cnn5", "cifar10", "freezing", 0.323),
+)
+
+
+def published_students(students: Sequence[str], dataset: str) -> list[Student]:
+    """The published results of these networks on a data set."""
+    return [point for point in DISTILLATION if point.student in students and point.dataset == dataset]
 
 
 def published(model: str, dataset: str) -> "pd.DataFrame":

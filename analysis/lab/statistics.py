@@ -28,10 +28,11 @@ def paired_difference(
     against: str,
     keys: Sequence[str] = ("seed", "step"),
     by: Sequence[str] = ("criterion", "step"),
+    column_name: str = "criterion",
 ) -> "pd.DataFrame":
-    """Mean difference to the criterion `against` over rows that agree in `keys`, with its interval."""
-    reference = frame[frame["criterion"] == against][[*keys, column]]
-    others = frame[frame["criterion"] != against]
+    """Mean difference to rows where `column_name` is `against`, over rows that agree in `keys`."""
+    reference = frame[frame[column_name] == against][[*keys, column]]
+    others = frame[frame[column_name] != against]
     both = others.merge(reference, on=list(keys), suffixes=("", "_reference"))
     both[f"{column}_difference"] = both[column] - both[f"{column}_reference"]
     return summarize(both, list(by), [f"{column}_difference"])

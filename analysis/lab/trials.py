@@ -20,7 +20,7 @@ class Trials:
 
     def __init__(self, config: "Config") -> None:
         self.config = config
-        self.bench = Bench(config, cache_features=config.cache_features)
+        self.bench = Bench(config, layers=config.layers, cache_features=config.cache_features)
         self.dropout = {self.bench.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
         self._rehearse()
 

@@ -64,6 +64,7 @@ def test_killed_and_resumed_it_gives_the_same_results(undisturbed: Path, tmp_pat
     [
         ["--schedule", "iterative", "--criterion", "l2", "reservoir"],
         ["--schedule", "rewind"],
+        ["--teacher", "--criterion", "l1"],
         ["--schedule", "gradual", "--epochs", "2"],
         ["--unit", "neuron", "--scope", "layer", "--shift", "1"],
         [
@@ -90,6 +91,7 @@ def test_smoke_with_every_schedule_and_unit(options: list[str], tmp_path: Path, 
         assert (pruned["file_bytes"] < pruned["dense_file_bytes"]).all() and "mask only" not in shown
         assert not pruned["mask_only"].any()
     else:
+        assert ("retrained under the dense teacher" in shown) == ("--teacher" in options)
         assert "mask only" in shown and pruned["density"].tolist() == pytest.approx(
             (1 - pruned["amount"]).tolist(), abs=1e-4
         )
@@ -146,6 +148,8 @@ def test_the_reports_pruning_is_recorded_and_has_presets() -> None:
         (["--seeds", "0"], "seeds must be at least 1"),
         (["--retrain-epochs", "-1"], "must not be negative"),
         (["--schedule", "gradual", "--unit", "neuron"], "use --unit weight"),
+        (["--teacher", "--retrain-epochs", "0"], "a teacher needs retraining"),
+        (["--alpha", "2"], "alpha must lie"),
         (["--schedule", "rewind", "--snapshot-epoch", "30"], "snapshot_epoch must lie"),
         (["--schedule", "gradual", "--gradual-until", "0"], "gradual_until"),
         (["--amounts", "0.9999999"], "at least one must stay"),

@@ -1,0 +1,187 @@
+"""Trials of a distillation experiment: a teacher per seed, and students trained in each variant."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from analysis.lab.bench import Bench, augmentation, done, kept
+from analysis.lab.models import create
+from analysis.lab.progress import Advance
+from analysis.lab.records import RunFolder
+from capacity import InputError, measure
+from capacity.cloning import clone
+from compression.distillation import DistillationLoss, distill
+from compression.training import Training, fit
+
+if TYPE_CHECKING:
+    from analysis.distillation_table import Config
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a student is trained: its loss (None is cross-entropy alone), and what differs besides."""
+
+    label: str
+    loss: DistillationLoss | None
+    mixup: bool = False
+    unlabelled: bool = False
+    dropout_on: bool = False
+
+
+def variants(config: "Config") -> dict[str, Variant]:
+    """All variants by name; the three faults of report B one by one, then together."""
+    warm, weight = config.temperature, config.alpha
+    return {
+        "alone": Variant("alone, no teacher", None),
+        "distilled": Variant(f"distilled, T = {warm:g}", DistillationLoss(warm, weight)),
+        "standardized": Variant("standardized logits", DistillationLoss(2.0, weight, "standardized")),
+        "decoupled": Variant("decoupled", DistillationLoss(warm, 0.5, "decoupled", beta=2.0)),
+        "matching": Variant(
+            "function matching, no labels", DistillationLoss(1.0, 1.0), mixup=True, unlabelled=True
+        ),
+        "class-mean": Variant("fault 1: mean over classes", DistillationLoss(warm, weight, "class-mean")),
+        "dropout-on": Variant(
+            "fault 2: dropout on in tests", DistillationLoss(warm, weight), dropout_on=True
+        ),
+        "cold": Variant("fault 3: T = 1", DistillationLoss(1.0, weight)),
+        "report-b": Variant(
+            "report B: all three faults", DistillationLoss(1.0, weight, "class-mean"), dropout_on=True
+        ),
+        "freezing": Variant("report E: T = 0.01", DistillationLoss(0.01, weight)),
+    }
+
+
+class Lessons:
+    """What all trials share: the bench of the teacher, the students and the few labels they may see."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.bench = Bench(config)
+        known = variants(config)
+        self.variants = {name: known[name] for name in config.variants}
+        count = len(self.bench.data.train)
+        if config.labels is not None and not 1 <= config.labels <= count:
+            raise InputError(
+                f"labels must lie between 1 and {count}, the training pictures; found {config.labels}"
+            )
+        for name in config.student:  # a network that cannot take this data is refused before any training
+            measure(self._student(name, 0), self.bench.data.input_size)
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        config = self.config
+        return config.teacher_epochs + len(config.student) * len(config.variants) * config.epochs
+
+    def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
+        """A row for the teacher, and for each student and variant."""
+        config, home = self.config, folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: teacher")
+        fresh = self.bench.network(seed)
+        settings = self._settings(seed, config.teacher_epochs)
+        advance(config.teacher_epochs if done(home / "teacher") else 0)
+        train = partial(self._teacher, fresh, settings, advance)
+        teacher, row = kept(home / "teacher", fresh, train, self._scored(None, seed))
+        yield row | {"seed": seed, "network": config.model, "variant": "teacher"}
+        for network in config.student:
+            for name, variant in self.variants.items():
+                advance(doing=f"seed {seed}: {network}, {name}")
+                path = home / network / name
+                student = self._student(network, seed)
+                advance(config.epochs if done(path) else 0)
+                train = partial(self._taught, student, teacher, variant, seed, home, advance)
+                _, row = kept(path, student, train, self._scored(variant, seed))
+                yield row | {"seed": seed, "network": network, "variant": name}
+
+    def _student(self, name: str, seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + 1_000)
+            data = self.bench.data
+            student = create(name, input_size=data.input_size, classes=len(data.classes))
+        return with_dropout(student, self.config.student_dropout).to(self.bench.device)
+
+    def _settings(self, seed: int, epochs: int) -> Training:
+        config = self.config
+        return Training(
+            epochs=epochs, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed,
+        )  # fmt: skip
+
+    def _teacher(self, fresh: nn.Module, settings: Training, advance: Advance) -> nn.Module:
+        return self.bench.fit(fresh, settings, advance).model
+
+    def _taught(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        variant: Variant,
+        seed: int,
+        home: Path,
+        advance: Advance,
+    ) -> nn.Module:
+        """A student trained with few labels, or, where it needs none, on all pictures for as many steps."""
+        config, epochs = self.config, self.config.epochs
+        train = self.bench.data.train
+        if config.labels is not None and not variant.unlabelled:
+            train = train.take(slice(0, config.labels))
+        elif config.labels is not None:
+            epochs = max(1, round(epochs * config.labels / len(train)))
+        augment = augmentation(config)
+        batches = train.batches(config.batch_size, shuffle=True, augment=augment, seed=seed)
+        settings = self._settings(seed, epochs)
+        step = config.epochs / epochs
+
+        def progress(epoch: int, epochs: int) -> None:
+            advance(step)
+
+        if variant.loss is None:
+            return fit(student, batches, settings=settings, progress=progress).model
+        cache = None if variant.mixup or augment is not None else home / "teacher-outputs.npy"
+        return distill(
+            student, teacher, batches, loss=variant.loss, settings=settings, mixup=variant.mixup,
+            cache=cache, progress=progress,
+        ).model  # fmt: skip
+
+    def _scored(self, variant: Variant | None, seed: int) -> Callable[[nn.Module], dict[str, Any]]:
+        def score(model: nn.Module) -> dict[str, Any]:
+            if variant is None or not variant.dropout_on:
+                return self.bench.score(model)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                return self.bench.score(dropout_left_on(model))
+
+        return score
+
+
+def with_dropout(model: nn.Module, share: float) -> nn.Module:
+    """The model with dropout behind every rectifier that is a module; in place; returns it."""
+    if share:
+        for name, module in list(model.named_modules()):
+            if isinstance(module, nn.ReLU):
+                model.set_submodule(name, nn.Sequential(module, nn.Dropout(share)))
+    return model
+
+
+class DropoutLeftOn(nn.Module):
+    """Dropout that does not stop in evaluation mode: a fault, kept to show what it costs."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.share, training=True)
+
+
+def dropout_left_on(model: nn.Module) -> nn.Module:
+    """A copy whose dropout does not stop in evaluation mode."""
+    copied = clone(model)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, nn.Dropout):
+            copied.set_submodule(name, DropoutLeftOn(module.p))
+    return copied

@@ -26,8 +26,8 @@ class Config:
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     model: str = "mlp"
-    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18, torchvision:NAME or
-    package.module:factory."""
+    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18 and the others that README names,
+    torchvision:NAME or package.module:factory."""
     criterion: tuple[Literal["l1", "l2", "reservoir", "random"], ...] = ("l1",)
     """What to squeeze by; several are drawn together."""
     center: Literal["mean", "zero"] = "mean"

@@ -19,8 +19,8 @@ class Config:
     """Measure a network by name; with --correct and --total also how well each layer's bits are used."""
 
     model: str = "mlp"
-    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18, torchvision:NAME or
-    package.module:factory."""
+    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18 and the others that README names,
+    torchvision:NAME or package.module:factory."""
     input_size: tuple[int, ...] = (1, 8, 8)
     """Shape of one sample, such as 3 224 224."""
     classes: int = 10

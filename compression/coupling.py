@@ -4,6 +4,7 @@ Shortcuts, concatenations, batch norms, grouped convolutions, heads of attention
 business (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,8 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
 
-def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> list[str]:
-    """The named layers and those whose output feeds no other layer."""
+def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+    """Layers that keep all their units, and why: named ones, outputs, and what shared weights hold fast."""
     known = [name for name, _ in model.named_modules() if name]
     for name in keep:
         if name not in known:
@@ -44,10 +45,55 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> lis
     ]
     feeding = {source for row in rows for source in row.sources}
     units = units_of(model)
-    return [*keep, *(row.name for row in rows if row.name not in feeding and row.name in units)]
+    outputs = [row.name for row in rows if row.name not in feeding and row.name in units]
+    locked = dict.fromkeys(outputs, "its units are the model's outputs") | dict.fromkeys(
+        keep, "it is to be kept"
+    )
+    args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
+    shared = _shared(model, args, kwargs)
+    if not shared:
+        return locked
+    graph = pruner_of(model, kwargs or args, 0.0, None, locked, {}).DG
+    names = {module: name for name, module in model.named_modules()}
+    for group in graph.get_all_groups(root_module_types=[nn.modules.conv._ConvNd, nn.Linear]):
+        touched = [shared[d.target.module] for d, _ in group if d.target.module in shared]
+        for dependency, _ in group if touched else ():
+            name = names.get(dependency.target.module, "")
+            if name in units and graph.is_out_channel_pruning_fn(dependency.handler):
+                locked.setdefault(name, touched[0])
+    return locked
 
 
-def groups_of(model: nn.Module, pruner: Any, locked: Sequence[str]) -> list[list[nn.Module]]:
+def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
+    """Modules whose parameters belong to another one too, or that a pass runs more than once; and which."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append(name)
+    ties = [names for names in owners.values() if len(names) > 1]
+    found = {
+        model.get_submodule(name): f"the weight of {names[0]!r} is tied to that of {names[1]!r}"
+        for names in ties
+        for name in names
+    }
+    calls: Counter[str] = Counter()
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+        for name, module in model.named_modules()
+        if name in units_of(model)
+    ]
+    with torch.no_grad():
+        model(*args, **kwargs)
+    for handle in handles:
+        handle.remove()
+    again = {
+        name: f"{name!r} is used {count} times in one pass" for name, count in calls.items() if count > 1
+    }
+    return found | {model.get_submodule(name): why for name, why in again.items()}
+
+
+def groups_of(model: nn.Module, pruner: Any, locked: Mapping[str, str]) -> list[list[nn.Module]]:
     """Layers that lose output units together, for each group of the pruner's graph."""
     ignored = [model.get_submodule(name) for name in locked]
     found = []
@@ -65,14 +111,14 @@ def groups_of(model: nn.Module, pruner: Any, locked: Sequence[str]) -> list[list
 
 
 def group_of(
-    name: str, model: nn.Module, groups: Sequence[Sequence[nn.Module]], locked: Sequence[str]
+    name: str, model: nn.Module, groups: Sequence[Sequence[nn.Module]], locked: Mapping[str, str]
 ) -> Sequence[nn.Module]:
     """The layers that lose units together with a named one; raises InputError if it cannot lose any."""
     units = units_of(model)
     if name not in units:
         raise unknown("layer to shrink (dense or convolutional)", name, units)
     if name in locked:
-        raise InputError(f"layer {name!r} cannot lose units: they are the model's outputs, or it is kept")
+        raise InputError(f"layer {name!r} cannot lose units: {locked[name]}")
     layer = model.get_submodule(name)
     for group in groups:
         if layer in group:
@@ -108,7 +154,7 @@ def pruner_of(
     example: Any,
     amount: float,
     criterion: Criterion | None,
-    locked: Sequence[str],
+    locked: Mapping[str, str],
     ratios: Mapping[nn.Module, float],
 ) -> Any:
     import torch_pruning

@@ -132,9 +132,16 @@ def shrink(
         _remove(copied, example, amount, criterion, locked)
     copied.zero_grad(set_to_none=True)
     after = units_of(copied)
+    for name, value in amount.items() if isinstance(amount, Mapping) else ():
+        if after[name] == before[name]:
+            raise InputError(
+                f"layer {name!r} of {before[name]} units lost none to an amount of {value}: it is coupled to "
+                f"a grouped convolution, which would lose whole groups, or has too few units"
+            )
     if amount is not None and after == before:
         raise InputError(
-            f"nothing was removed: {amount!r} of no layer makes a whole unit; a larger amount may"
+            f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
+            f"theirs ({'; '.join(f'{name!r}: {why}' for name, why in list(locked.items())[:3])})"
         )
     _remember(copied, before, after)
     _rehearse(copied, args, kwargs)
@@ -179,7 +186,7 @@ def _remove(
     example: Any,
     amount: float | Mapping[str, float],
     criterion: Criterion | None,
-    locked: Sequence[str],
+    locked: Mapping[str, str],
 ) -> None:
     """Remove the least important units of every group, or of those named; in place."""
     ratios: dict[nn.Module, float] = {}

@@ -260,7 +260,7 @@ def test_a_norm_behind_a_shortcut_keeps_what_one_branch_keeps() -> None:
 def test_what_cannot_be_removed_is_named() -> None:
     mobile = create("torchvision:mobilenet_v2", classes=10)
     small = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(InputError, match="'2' cannot lose units: they are the model's outputs"):
+    with pytest.raises(InputError, match="'2' cannot lose units: its units are the model's outputs"):
         shrink(small, (3,), amount={"2": 0.5})
     with pytest.raises(InputError, match=r"found 1\.5 for layer '0'"):
         shrink(small, (3,), amount={"0": 1.5})
@@ -270,6 +270,46 @@ def test_what_cannot_be_removed_is_named() -> None:
         shrink(nn.Sequential(nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2)), (3,), amount=0.5)
     with pytest.raises(InputError, match="lose units together: one amount"):
         shrink(mobile, (3, 32, 32), amount={"features.1.conv.0.0": 0.5, "features.0.0": 0.25})
+
+
+class Shared(nn.Module):
+    """A language model in small: the embedding is tied to the output, and the middle layer runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.inner, self.out = nn.Embedding(20, 8), nn.Linear(8, 16), nn.Linear(16, 8)
+        self.twice, self.head = nn.Linear(8, 8), nn.Linear(8, 20, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tokens(x)
+        x = x + self.out(torch.relu(self.inner(x)))
+        return self.head(self.twice(torch.relu(self.twice(x))))
+
+
+def test_tied_and_reused_layers_hold_what_is_coupled_to_them() -> None:
+    model, tokens = Shared(), torch.arange(6).view(2, 3)
+    small = shrink(model, tokens, amount=0.5)
+    assert {layer.name: (layer.before, layer.after) for layer in small.layers} == {"inner": (16, 8)}
+    assert small.model.head.weight is small.model.tokens.weight
+    with pytest.raises(InputError, match=r"'out' cannot lose units: 'twice' is used 2 times in one pass"):
+        shrink(model, tokens, amount={"out": 0.5})
+    with pytest.raises(InputError, match=r"'twice' cannot lose units: .*(used 2 times|is tied to)"):
+        shrink(model, tokens, amount={"twice": 0.5})
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+def test_grouped_convolutions_lose_what_their_groups_allow(groups: int) -> None:
+    torch.manual_seed(0)
+    grouped = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=groups),
+        nn.Conv2d(8, 3, 1), nn.Flatten(), nn.Linear(48, 2),
+    )  # fmt: skip
+    small = shrink(grouped, (3, 8, 8), amount=0.5).model
+    assert small[0].out_channels == small[2].in_channels == 4 and small[2].out_channels == 4
+    assert small[2].groups in (groups, groups // 2) and small(torch.randn(2, 3, 8, 8)).shape == (2, 2)
+    with pytest.raises(InputError, match=r"of 1 units lost none to an amount of 0\.5"):
+        shrink(nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2)), (2,), amount={"0": 0.5})
 
 
 class Fixed(nn.Module):

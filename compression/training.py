@@ -234,7 +234,8 @@ class _Loop:
         if snapshot is not None:
             early = clone(self.plain).eval()
             early.load_state_dict(snapshot)
-        return Fitted(self.plain.eval(), tuple(history), stopped, early)
+        self.plain.eval()  # whose own return value an exported graph leaves out
+        return Fitted(self.plain, tuple(history), stopped, early)
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in self.plain.state_dict().items()}

@@ -1,0 +1,143 @@
+"""Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from capacity.cloning import clone, fold_masks
+from capacity.errors import InputError
+from capacity.inputs import example_input
+from compression.checkpoints import write_whole
+from compression.quantization import QuantizeResult, convert, prepare
+
+SCALARS = (  # by name: torchao registers them when it is first imported
+    "quantized_decomposed.quantize_per_tensor.default",
+    "quantized_decomposed.dequantize_per_tensor.default",
+)
+
+
+def save_quantized(result: QuantizeResult, path: str | Path) -> int:
+    """Write a quantized graph's tensors and ranges as one safetensors file; returns its bytes.
+
+    4-bit weights are packed two to a byte. The architecture is not in the file.
+    """
+    from safetensors.torch import save_file
+
+    bits = {layer.weight_bits for layer in result.layers if not layer.reason}
+    four = bits == {4}
+    tensors = {
+        key: pack(value) if four and value.dtype == torch.int8 else value.contiguous().clone()
+        for key, value in result.model.state_dict().items()
+    }
+    facts = {
+        "scheme": result.scheme,
+        "weight_bits": 4 if four else 8,
+        "keep": [layer.name for layer in result.layers if layer.reason == "as asked"],
+        "ranges": [list(node.args[1:3]) for node in _scalar_nodes(result.model)],
+    }
+    write_whole(path, lambda beside: save_file(tensors, beside, metadata={"quantized": json.dumps(facts)}))
+    return Path(path).stat().st_size
+
+
+def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn.Module:
+    """The quantized graph in a file, rebuilt from `model` (fresh from its factory) and filled.
+
+    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["quantized"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        scheme, bits, keep = str(facts["scheme"]), int(facts["weight_bits"]), list(map(str, facts["keep"]))
+        ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
+    plain = fold_masks(clone(model)).cpu().eval()
+    args, _ = example_input(plain, input_size, device="cpu")
+    graph = prepare(plain, args, scheme, bits, keep)
+    with torch.no_grad():
+        graph(*args)
+    graph = convert(graph)
+    nodes, own = _scalar_nodes(graph), graph.state_dict()
+    fits = tensors.keys() == own.keys() and len(nodes) == len(ranges)
+    if fits and bits == 4:
+        tensors = {
+            key: unpack(value, own[key].shape) if own[key].dtype == torch.int8 else value
+            for key, value in tensors.items()
+        }
+    if not fits or any(tensors[key].shape != own[key].shape for key in own):
+        raise InputError(f"{path} holds another architecture than the model given")
+    for node, (scale, zero) in zip(nodes, ranges, strict=True):
+        node.args = (node.args[0], scale, zero, *node.args[3:])
+    graph.recompile()
+    for key, value in tensors.items():
+        owner, _, name = key.rpartition(".")
+        module = graph.get_submodule(owner)
+        if name in module._parameters:
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+        else:
+            module._buffers[name] = value
+    return graph
+
+
+def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
+    """Write a float or quantized network as ONNX, integers as QuantizeLinear pairs; returns its bytes.
+
+    The batch dimension stays free. Raises InputError without the extra [onnx].
+    """
+    import contextlib
+    import io
+    import warnings
+
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError("export to ONNX needs: pip install deepcapacity[onnx]") from error
+    args, _ = example_input(graph, input_size, device="cpu")
+    twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
+    batch = torch.export.Dim("batch", min=1, max=65_536)
+    graph.eval()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph, twice, dynamo=True, dynamic_shapes=tuple({0: batch} for _ in twice), verbose=False
+        )
+    assert program is not None
+    write_whole(path, lambda beside: program.save(str(beside)))
+    return Path(path).stat().st_size
+
+
+def _scalar_nodes(graph: nn.Module) -> list[fx.Node]:
+    """Nodes that hold a scale and a zero point as numbers."""
+    assert isinstance(graph, fx.GraphModule)
+    return [node for node in graph.graph.nodes if str(node.target) in SCALARS]
+
+
+def pack(values: Tensor) -> Tensor:
+    """4-bit signed integers, two to a byte, the first in the low half.
+
+    >>> pack(torch.tensor([-8, 7, 3], dtype=torch.int8)).tolist()
+    [120, 3]
+    """
+    flat = values.flatten().to(torch.int16) & 15
+    if flat.numel() % 2:
+        flat = torch.cat([flat, flat.new_zeros(1)])
+    return (flat[0::2] | (flat[1::2] << 4)).to(torch.uint8)
+
+
+def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
+    """What `pack` packed, as int8 of this shape; raises InputError if the number of bytes is not its.
+
+    >>> unpack(torch.tensor([120, 3], dtype=torch.uint8), torch.Size([3])).tolist()
+    [-8, 7, 3]
+    """
+    if packed.dtype != torch.uint8 or packed.numel() != -(-shape.numel() // 2):
+        raise InputError(f"4-bit weights of shape {tuple(shape)} do not lie in {packed.numel()} elements")
+    wide = packed.to(torch.int16)
+    halves = torch.stack([wide & 15, wide >> 4], dim=1).flatten()[: shape.numel()]
+    return torch.where(halves > 7, halves - 16, halves).to(torch.int8).view(shape)

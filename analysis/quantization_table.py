@@ -1,0 +1,262 @@
+"""What integers cost and save: error, bytes, ONNX, and latency beside the float network, scheme by scheme."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from analysis.lab.commands import execute
+from capacity.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from analysis.lab.records import RunFolder
+
+Name = Literal["dynamic", "static", "weight-only-8", "weight-only-4", "aware-8", "aware-4", "uncalibrated"]
+ALL: tuple[Name, ...] = (
+    "dynamic", "static", "weight-only-8", "weight-only-4", "aware-8", "aware-4", "uncalibrated",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a network, quantize it in each scheme, and measure error, bytes and latency."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    data: str = "data"
+    """Folder where torchvision's data sets lie, or are downloaded to."""
+    model: str = "mlp"
+    """mlp, lenet300, lenet5, resnet20, vgg16bn and the others that README names, torchvision:NAME or
+    package.module:factory."""
+    schemes: tuple[Name, ...] = ALL
+    """dynamic, static, weight-only-8 and -4 bits, aware-8 and -4 (trained with rounding), and uncalibrated:
+    static without calibration data, which `quantize` refuses, to show what it costs."""
+    calibration: int = 1_000
+    """Training samples that calibrate the ranges of activations."""
+    compile: bool = True
+    """Time integer kernels compiled by Inductor; without, or without a C++ compiler, the plain graph."""
+    onnx: bool = True
+    """Export each network to ONNX and run it in ONNX Runtime too, where the extra [onnx] is installed."""
+    repeats: int = 30
+    """Timed passes of each network; the median counts."""
+    seeds: int = 3
+    """How many trials, each with its own initial weights and order of the data."""
+    epochs: int = 30
+    """Epochs of training."""
+    retrain_epochs: int = 5
+    """Epochs of quantization-aware training, at a tenth of the learning rate."""
+    batch_size: int = 128
+    """Samples in a batch."""
+    learning_rate: float = 0.05
+    """Highest learning rate; it warms up over the first epoch and anneals to zero."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    augment: bool = False
+    """Random crops and flips of the training pictures."""
+    shift: int = 0
+    """Random shifts of the training pictures by up to so many pixels; for digits, which must not flip."""
+    convention: Literal["previous", "running", "uncapped"] = "previous"
+    """How a layer's capacity is capped by what feeds it."""
+    pretrained: bool = False
+    """Start from ImageNet weights where the network has them."""
+    image_size: int = 224
+    """Side in pixels to which pictures of differing sizes are brought."""
+    limit: int | None = None
+    """Use only this many training and test samples."""
+    output: str = ""
+    """Run folder; by default runs/quantization_table-DATASET-MODEL-HASH, resumed if it exists."""
+    smoke: bool = False
+    """A quick pass through everything: few samples, one seed, one epoch, nothing compiled."""
+    preset: Literal["default", "lenet5", "report-b", "report-c", "report-e"] = "default"
+    """lenet5: on MNIST; report-b, -c, -e: those reports' networks at full size."""
+
+
+PRESETS = {
+    "default": Config(),
+    "lenet5": Config(preset="lenet5", dataset="mnist", model="lenet5", epochs=8, retrain_epochs=2, shift=1),
+    "report-b": Config(
+        preset="report-b", dataset="cifar100", model="vgg16bn", epochs=200, retrain_epochs=10, augment=True
+    ),
+    "report-c": Config(
+        preset="report-c", dataset="cifar100", model="googlenet", epochs=200, retrain_epochs=10, augment=True
+    ),
+    "report-e": Config(
+        preset="report-e", dataset="cifar10", model="resnet18", epochs=100, retrain_epochs=10, augment=True
+    ),
+}
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per seed for the float network and for each scheme; resumes from the run folder."""
+    import pandas as pd
+
+    from analysis.lab.progress import progress
+    from analysis.lab.roundings import Roundings
+
+    _check(config)
+    config = _smoke(config) if config.smoke else config
+    experiment = Roundings(config)
+    folder = folder_of(config)
+    rows: list[dict[str, Any]] = []
+    with progress(config.seeds * experiment.epochs(), "epochs") as advance:
+        for seed in range(config.seeds):
+            rows += experiment.trial(seed, folder, advance)
+    frame = pd.DataFrame(rows)
+    folder.save_frame(frame)
+    return frame
+
+
+def folder_of(config: Config) -> "RunFolder":
+    """The run folder of these settings."""
+    from analysis.lab.records import open_run
+
+    config = _smoke(config) if config.smoke else config
+    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
+    return open_run("quantization_table", config, name=f"{data}-{model}")
+
+
+def _check(config: Config) -> None:
+    for name in ("seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    if not config.schemes:
+        raise unknown("scheme", "", ALL)
+
+
+def _smoke(config: Config) -> Config:
+    small = min(config.limit or 256, 256)
+    return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=2, compile=False)
+
+
+def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Mean and 95 % interval over seeds of each scheme, and the paired difference to the float network."""
+    from analysis.lab.statistics import paired_difference, summarize
+
+    measured = (
+        "top1_error",
+        "agreement_with_float",
+        "state_bytes",
+        "file_bytes",
+        "onnx_bytes",
+        "onnx_agreement",
+    )
+    times = [name for name in frame.columns if "latency" in name or "speedup" in name]
+    columns = [name for name in (*measured, *times) if name in frame.columns]
+    means = summarize(frame, ["scheme"], columns)
+    against = paired_difference(
+        frame, "top1_error", against="float", keys=["seed"], by=["scheme"], column_name="scheme"
+    )
+    return means.merge(against, on="scheme", how="left")
+
+
+def table(frame: "pd.DataFrame") -> str:
+    """The summary as text."""
+    from rich.table import Table
+
+    from analysis.tables import with_interval
+    from capacity.report import render
+
+    shown = Table()
+    columns = {
+        "top-1 error [%]": ("top1_error", ".2f", 100),
+        "- float [points]": ("top1_error_difference", "+.2f", 100),
+        "same as float [%]": ("agreement_with_float", ".2f", 100),
+        "bytes": ("state_bytes", ",.0f", 1),
+        "file [bytes]": ("file_bytes", ",.0f", 1),
+        "ONNX [bytes]": ("onnx_bytes", ",.0f", 1),
+        "ONNX Runtime agrees [%]": ("onnx_agreement", ".2f", 100),
+        "speed-up, batch 1": ("speedup_1", ".2f", 1),
+        "batch 32": ("speedup_32", ".2f", 1),
+        "ONNX, batch 1": ("onnx_speedup_1", ".2f", 1),
+        "ONNX, batch 32": ("onnx_speedup_32", ".2f", 1),
+    }
+    shown.add_column("scheme")
+    means = summary(frame)
+    kept = {head: cell for head, cell in columns.items() if f"{cell[0]}_mean" in means.columns}
+    for head in kept:
+        shown.add_column(head, justify="right")
+    for row in means.to_dict("records"):
+        cells = [with_interval(row, name, style, factor) for name, style, factor in kept.values()]
+        shown.add_row(row["scheme"], *cells)
+    return render(shown, width=200)
+
+
+def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
+    """What the run says, in a few sentences."""
+    import torch
+
+    seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
+    how = frame.groupby("scheme", sort=False)["execution"].first()
+    lines = [
+        f"{config.model} on {config.dataset}, {total:,} test points, {seeds} seeds; speed-up over float "
+        f"eager in the same process, {torch.get_num_threads()} CPU threads; "
+        f"first seed's timing; ± is a 95 % interval of the mean over seeds",
+        "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
+    ]
+    means = summary(frame).set_index("scheme")
+    for name, row in means.iterrows():
+        if name != "float" and row["speedup_1_mean"] < 1 and row["speedup_32_mean"] < 1:
+            lines.append(f"{name}: smaller, but slower than float here")
+    return lines
+
+
+def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
+    """Error and speed-up of each scheme against the bytes of its file, mean and interval over seeds."""
+    from analysis.figures import MARKERS, PAGE_INCHES, colours, new_figure, short_number
+
+    means = summary(frame)
+    colour = colours([name for name in means["scheme"] if name != "float"]) | {"float": (0.45, 0.45, 0.45)}
+    figure, (left, right) = new_figure(PAGE_INCHES, 3.0, ncols=2)
+    handles = []
+    for place, row in enumerate(means.to_dict("records")):
+        style = {
+            "color": colour[row["scheme"]],
+            "marker": (*MARKERS, "X", "p")[place % 8],
+            "linestyle": "none",
+        }
+        for axes, name, factor in ((left, "top1_error", 100), (right, "speedup_32", 1)):
+            half = row[f"{name}_half_width"]
+            handle = axes.errorbar(
+                row["file_bytes_mean"], factor * row[f"{name}_mean"], capsize=2, elinewidth=0.8, markersize=5,
+                yerr=None if half != half else factor * half, **style,
+            )  # fmt: skip
+        handles.append(handle)
+    errors = 100 * means["top1_error_mean"]
+    if errors.max() > 5 * max(errors.min(), 1e-9):
+        left.set_yscale("log")
+        left.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    left.set(ylabel="top-1 error [%]")
+    right.axhline(1, color="0.45", linestyle="--")
+    right.set(ylabel="speed-up over float eager, batch 32", ylim=(0, None))
+    for axes in (left, right):
+        axes.set_xlabel("file [bytes]")
+        axes.set_xlim(0, None)
+        axes.xaxis.set_major_formatter(short_number)
+    figure.legend(handles, list(means["scheme"]), loc="outside upper center", ncols=4)
+    return figure
+
+
+def start(config: Config) -> None:
+    """Run, print the table, write the figure and the table beside the results."""
+    from analysis.figures import save_figure
+    from analysis.tables import to_booktabs
+
+    frame = run(config)
+    folder = folder_of(config)
+    lines = headline(frame, config)
+    print(table(frame))
+    print("\n".join(lines))
+    folder.save_frame(summary(frame), "summary.csv")
+    folder.save_text(to_booktabs(summary(frame), caption=lines[0]), "table.tex")
+    figure = save_figure(plot(frame, config), folder.path, "quantization_table")
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, PRESETS, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

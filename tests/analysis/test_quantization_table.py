@@ -1,0 +1,84 @@
+"""Integers scheme by scheme through the real entry point: sizes, ONNX, resuming, bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.quantization_table import PRESETS, Config, headline, main, plot, summary, table
+
+SMALL = ["--smoke", "--schemes", "dynamic", "static", "weight-only-4", "uncalibrated"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "run"
+    call = [sys.executable, "-m", "analysis.quantization_table", *SMALL, "--output", str(path)]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and "smaller, but slower than float here" in done.stdout
+    return path
+
+
+def test_the_run_folder(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} >= {"results.csv", "table.tex", "quantization_table.pdf"}
+    frame = pd.read_csv(folder / "results.csv").set_index("scheme")
+    assert list(frame.index) == ["float", "dynamic", "static", "weight-only-4", "uncalibrated"]
+    for name in frame.index:
+        written = "trained" if name == "float" else name
+        assert frame.loc[name, "file_bytes"] == (folder / "seed-0" / f"{written}.safetensors").stat().st_size
+    assert frame.loc["static", "state_bytes"] < 0.3 * frame.loc["float", "state_bytes"]
+    assert frame.loc["weight-only-4", "state_bytes"] < 0.6 * frame.loc["static", "state_bytes"]
+    onnx = folder / "seed-0" / "static.onnx"
+    assert frame.loc["static", "onnx_bytes"] == onnx.stat().st_size
+    assert frame.loc["static", "onnx_agreement"] >= 0.99 and pd.isna(frame.loc["dynamic", "onnx_bytes"])
+    assert frame.loc["uncalibrated", "agreement_with_float"] < frame.loc["static", "agreement_with_float"]
+    assert (frame["latency_1_ms"] > 0).all()
+
+
+def test_finished_schemes_are_not_computed_again(folder: Path, capsys) -> None:
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("seed-0/*.json")}
+    (folder / "seed-0" / "uncalibrated.json").unlink()
+    before = pd.read_csv(folder / "results.csv")
+    main([*SMALL, "--output", str(folder)])
+    after = pd.read_csv(folder / "results.csv")
+    pd.testing.assert_series_equal(before["top1_error"], after["top1_error"])
+    kept = {path: moment for path, moment in written.items() if path.stem != "uncalibrated"}
+    assert all(path.stat().st_mtime_ns == moment for path, moment in kept.items()) and len(kept) == 4
+    assert "uncalibrated" in capsys.readouterr().out
+
+
+def test_the_table_compares_with_float() -> None:
+    rows = [
+        {"seed": seed, "scheme": scheme, "top1_error": error + 0.001 * seed, "agreement_with_float": 0.99,
+         "state_bytes": 10, "file_bytes": 12, "speedup_1": speed, "speedup_32": speed, "latency_1_ms": 1.0,
+         "total": 360, "execution": "eager"}
+        for seed in range(3)
+        for scheme, error, speed in (("float", 0.02, 1.0), ("static", 0.023, 4.0))
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    means = summary(frame).set_index("scheme")
+    assert means.loc["static", "top1_error_difference_mean"] == pytest.approx(0.003)
+    assert "+0.30" in table(frame)
+    assert not any("slower" in line for line in headline(frame, Config()))
+    assert len(plot(frame, Config()).axes) == 2
+    assert all(PRESETS[name].preset == name for name in PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calibration", "0"], "calibration must be at least 1"),
+        (["--model", "lenet30"], "did you mean 'lenet300'"),
+        (["--repeats", "0"], "repeats must be at least 1"),
+        (["--dataset", "imagefolder:/nowhere"], "is not a folder"),
+    ],
+)
+def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as ending:
+        main([*arguments, "--output", str(tmp_path / "run")])
+    error = capsys.readouterr().err
+    assert ending.value.code == 2 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -46,9 +46,8 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dic
     feeding = {source for row in rows for source in row.sources}
     units = units_of(model)
     outputs = [row.name for row in rows if row.name not in feeding and row.name in units]
-    locked = dict.fromkeys(outputs, "its units are the model's outputs") | dict.fromkeys(
-        keep, "it is to be kept"
-    )
+    locked = dict.fromkeys(outputs, "its units are the model's outputs")
+    locked |= dict.fromkeys(keep, "it is to be kept")
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
     shared = _shared(model, args, kwargs)
     if not shared:
@@ -79,9 +78,8 @@ def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
     }
     calls: Counter[str] = Counter()
     handles = [
-        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
-        for name, module in model.named_modules()
-        if name in units_of(model)
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.update([name]))
+        for name in units_of(model)
     ]
     with torch.no_grad():
         model(*args, **kwargs)

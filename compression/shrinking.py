@@ -217,12 +217,16 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_file
 
     sizes = {
-        name: {key: getattr(module, key) for key in ATTRIBUTES if hasattr(module, key)}
+        name: {key: getattr(module, key) for key in ATTRIBUTES if _is_size(getattr(module, key, None))}
         for name, module in model.named_modules()
     }
     tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
     facts = {"sizes": json.dumps({name: found for name, found in sizes.items() if found})}
     write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
 
 
 def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
@@ -249,12 +253,14 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
         for key, value in found.items():
             if key in ATTRIBUTES and name in modules and isinstance(value, int | list):
                 setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
+    ties: dict[int, nn.Parameter] = {}
     for key, tensor in tensors.items():
         where, _, own = key.rpartition(".")
         module = modules[where]
-        if own in module._parameters:
-            learns = module._parameters[own].requires_grad
-            module._parameters[own] = nn.Parameter(tensor, requires_grad=learns)
+        old = module._parameters.get(own)
+        if old is not None:  # tied parameters stay one
+            fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
+            module._parameters[own] = ties.setdefault(id(old), fresh)
         else:
             module._buffers[own] = tensor
     return copied

@@ -287,11 +287,14 @@ class Shared(nn.Module):
         return self.head(self.twice(torch.relu(self.twice(x))))
 
 
-def test_tied_and_reused_layers_hold_what_is_coupled_to_them() -> None:
+def test_tied_and_reused_layers_hold_what_is_coupled_to_them(tmp_path) -> None:
     model, tokens = Shared(), torch.arange(6).view(2, 3)
     small = shrink(model, tokens, amount=0.5)
     assert {layer.name: (layer.before, layer.after) for layer in small.layers} == {"inner": (16, 8)}
     assert small.model.head.weight is small.model.tokens.weight
+    save_shrunk(small.model, tmp_path / "small.safetensors")
+    again = load_shrunk(Shared(), tmp_path / "small.safetensors")
+    assert again.head.weight is again.tokens.weight and torch.equal(again(tokens), small.model(tokens))
     with pytest.raises(InputError, match=r"'out' cannot lose units: 'twice' is used 2 times in one pass"):
         shrink(model, tokens, amount={"out": 0.5})
     with pytest.raises(InputError, match=r"'twice' cannot lose units: .*(used 2 times|is tied to)"):

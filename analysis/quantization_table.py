@@ -203,38 +203,35 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
-    """Error and speed-up of each scheme against the bytes of its file, mean and interval over seeds."""
-    from analysis.figures import MARKERS, PAGE_INCHES, colours, new_figure, short_number
+    """Error, bytes of the file and speed-up of each scheme, a row each; mean and interval over seeds."""
+    from matplotlib.ticker import MaxNLocator
 
-    means = summary(frame)
-    colour = colours([name for name in means["scheme"] if name != "float"]) | {"float": (0.45, 0.45, 0.45)}
-    figure, (left, right) = new_figure(PAGE_INCHES, 3.0, ncols=2)
-    handles = []
-    for place, row in enumerate(means.to_dict("records")):
-        style = {
-            "color": colour[row["scheme"]],
-            "marker": (*MARKERS, "X", "p")[place % 8],
-            "linestyle": "none",
-        }
-        for axes, name, factor in ((left, "top1_error", 100), (right, "speedup_32", 1)):
-            half = row[f"{name}_half_width"]
-            handle = axes.errorbar(
-                row["file_bytes_mean"], factor * row[f"{name}_mean"], capsize=2, elinewidth=0.8, markersize=5,
-                yerr=None if half != half else factor * half, **style,
-            )  # fmt: skip
-        handles.append(handle)
+    from analysis.figures import PAGE_INCHES, colours, new_figure, short_number
+
+    means = summary(frame).iloc[::-1].reset_index(drop=True)
+    figure, (left, middle, right) = new_figure(PAGE_INCHES, 0.8 + 0.22 * len(means), ncols=3, sharey=True)
+    one, two, three = colours(["torch", "onnx", "file"]).values()
+    rows = range(len(means))
+    half = 100 * means["top1_error_half_width"].fillna(0)
+    left.errorbar(
+        100 * means["top1_error_mean"], rows, xerr=half, fmt="o", color=one, capsize=2, elinewidth=0.9
+    )
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 5 * max(errors.min(), 1e-9):
-        left.set_yscale("log")
-        left.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
-    left.set(ylabel="top-1 error [%]")
-    right.axhline(1, color="0.45", linestyle="--")
-    right.set(ylabel="speed-up over float eager, batch 32", ylim=(0, None))
-    for axes in (left, right):
-        axes.set_xlabel("file [bytes]")
-        axes.set_xlim(0, None)
-        axes.xaxis.set_major_formatter(short_number)
-    figure.legend(handles, list(means["scheme"]), loc="outside upper center", ncols=4)
+        left.set_xscale("log")
+        left.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+    middle.barh(rows, means["file_bytes_mean"], color=three, height=0.6)
+    middle.xaxis.set_major_formatter(short_number)
+    middle.xaxis.set_major_locator(MaxNLocator(4))
+    right.plot(means["speedup_32_mean"], rows, "o", color=one, label="torch")
+    if "onnx_speedup_32_mean" in means:
+        right.plot(means["onnx_speedup_32_mean"], rows, "s", color=two, label="ONNX Runtime", markersize=3)
+    right.axvline(1, color="0.45", linestyle="--")
+    right.legend(loc="best")
+    left.set(xlabel="top-1 error [%]")
+    middle.set(xlabel="file [bytes]")
+    right.set(xlabel="speed-up over float eager, batch 32", xlim=(0, None))
+    left.set_yticks(rows, means["scheme"])
     return figure
 
 

@@ -63,7 +63,7 @@ def test_the_table_compares_with_float() -> None:
     assert means.loc["static", "top1_error_difference_mean"] == pytest.approx(0.003)
     assert "+0.30" in table(frame)
     assert not any("slower" in line for line in headline(frame, Config()))
-    assert len(plot(frame, Config()).axes) == 2
+    assert len(plot(frame, Config()).axes) == 3
     assert all(PRESETS[name].preset == name for name in PRESETS)
 
 

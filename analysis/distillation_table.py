@@ -87,7 +87,7 @@ PRESETS = {
             "alone", "distilled", "standardized", "decoupled", "matching", "class-mean", "dropout-on", "cold",
             "report-b",
         ),
-        teacher_epochs=8, epochs=100,
+        seeds=3, teacher_epochs=8, epochs=100,
     ),
     "report-b": Config(
         preset="report-b", dataset="cifar100", model="vgg16bn",

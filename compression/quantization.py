@@ -277,10 +277,11 @@ def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
     return total
 
 
-def compiled(graph: nn.Module, example: Tensor) -> Callable[..., Any]:
-    """The quantized graph as integer kernels, by Inductor with frozen weights; compiled on `example`.
+def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
+    """The quantized graph as integer kernels, by Inductor with frozen weights, for inputs like `example`.
 
-    Raises InputError where no C++ compiler is found, with what works instead.
+    Raises InputError where it cannot be compiled (no C++ compiler), with what works instead, and, when
+    called, for inputs of another shape.
     """
     from torch._inductor import config
 
@@ -294,9 +295,13 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[..., Any]:
             f"the quantized graph cannot be compiled here ({reason}); run it as it is, or export it to ONNX"
         ) from error
 
-    def call(*inputs: Tensor) -> Any:
-        with config.patch(freezing=True), torch.no_grad():
-            return ready(*inputs)
+    def call(inputs: Tensor) -> Any:
+        if inputs.shape != example.shape:
+            raise InputError(
+                f"compiled for inputs of shape {tuple(example.shape)}, found {tuple(inputs.shape)}"
+            )
+        with torch.no_grad():
+            return ready(inputs)
 
     return call
 

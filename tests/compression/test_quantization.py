@@ -181,6 +181,8 @@ def test_compiled_integer_kernels_predict_the_same(results: dict) -> None:
     x = TEST.inputs[:64]
     fast = compiled(graph, x)
     assert torch.equal(fast(x).argmax(1), graph(x).argmax(1))
+    with pytest.raises(InputError, match=r"for inputs of shape \(64, 1, 8, 8\), found \(3, 1, 8, 8\)"):
+        fast(x[:3])
 
 
 def test_dynamic_ranges_have_no_onnx_form(results: dict, tmp_path) -> None:

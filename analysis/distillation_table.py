@@ -227,7 +227,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
                 f"{word} than {against}, {verdict}"
             )
     ours = means.set_index(["network", "variant"])["top1_error_mean"]
-    for point in published_students([config.model, *config.student], config.dataset):
+    whole = config.labels is None  # published students saw all labels
+    for point in published_students([config.model, *config.student], config.dataset) if whole else ():
         if (point.student, point.variant) in ours.index:
             error = ours[(point.student, point.variant)]
             lines.append(
@@ -259,7 +260,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
             100 * row["top1_error_mean"], place, xerr=None if half != half else 100 * half, fmt="o",
             color=colour[row["network"]], capsize=2, elinewidth=0.9,
         )  # fmt: skip
-    for point in published_students(config.student, config.dataset):
+    for point in published_students(config.student, config.dataset) if config.labels is None else ():
         match = students[(students["network"] == point.student) & (students["variant"] == point.variant)]
         for place in match.index:
             axes.plot(

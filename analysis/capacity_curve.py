@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from analysis.lab.commands import execute
+from analysis.lab.commands import at_least_one, execute
 from capacity.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -94,38 +94,24 @@ PRESETS = {
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per seed, criterion (and the control) and step; resumes from the run folder."""
-    import pandas as pd
-
-    from analysis.lab.progress import progress
+    from analysis.lab.publishing import all_trials
     from analysis.lab.trials import Trials
 
     _check(config)
     config = _smoke(config) if config.smoke else config
     experiment = Trials(config)
-    folder = folder_of(config)
-    epochs = config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
-    rows: list[dict[str, Any]] = []
-    with progress(config.seeds * epochs, "epochs") as advance:
-        experiment.bench.prepare(folder, advance)
-        for seed in range(config.seeds):
-            rows += experiment.trial(seed, folder, advance)
-    folder.save_frame(pd.DataFrame(rows))
-    return pd.DataFrame(rows)
+    return all_trials(experiment, folder_of(config), config.seeds)
 
 
 def folder_of(config: Config) -> "RunFolder":
     """The run folder of these settings."""
-    from analysis.lab.records import open_run
+    from analysis.lab.records import trial_folder
 
-    config = _smoke(config) if config.smoke else config
-    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
-    return open_run("capacity_curve", config, name=f"{data}-{model}")
+    return trial_folder("capacity_curve", _smoke(config) if config.smoke else config)
 
 
 def _check(config: Config) -> None:
-    for name in ("seeds", "epochs", "retrain_epochs", "batch_size", "image_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    at_least_one(config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size")
     if config.iterations < 0 or config.neuron_dropout < 0:
         raise InputError("iterations and neuron_dropout must not be negative")
     if not config.criterion:
@@ -243,18 +229,13 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 
 def start(config: Config) -> None:
     """Run, print the table, write the figure and the table beside the results."""
-    from analysis.figures import save_figure
-    from analysis.tables import to_booktabs
+    from analysis.lab.publishing import publish
 
     frame = run(config)
-    folder = folder_of(config)
-    print(table(frame))
-    print("\n".join(headline(frame)))
-    means = summary(frame)
-    folder.save_frame(means, "summary.csv")
-    folder.save_text(to_booktabs(means, caption=headline(frame)[0]), "table.tex")
-    figure = save_figure(plot(frame), folder.path, "capacity_curve")
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+    publish(
+        folder_of(config), "capacity_curve", means=summary(frame), table=table(frame),
+        lines=headline(frame), figure=plot(frame),
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from analysis.lab.commands import execute
+from analysis.lab.commands import at_least_one, execute
 from capacity.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -110,40 +110,24 @@ PRESETS = {
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per seed for the teacher, and for each student and variant; resumes from the run folder."""
-    import pandas as pd
-
     from analysis.lab.lessons import Lessons
-    from analysis.lab.progress import progress
+    from analysis.lab.publishing import all_trials
 
     _check(config)
     config = _smoke(config) if config.smoke else config
     experiment = Lessons(config)
-    folder = folder_of(config)
-    rows: list[dict[str, Any]] = []
-    with progress(config.seeds * experiment.epochs(), "epochs") as advance:
-        experiment.bench.prepare(folder, advance)
-        for seed in range(config.seeds):
-            rows += experiment.trial(seed, folder, advance)
-    frame = pd.DataFrame(rows)
-    first = ["seed", "network", "variant"]
-    frame = frame[first + [column for column in frame.columns if column not in first]]
-    folder.save_frame(frame)
-    return frame
+    return all_trials(experiment, folder_of(config), config.seeds)
 
 
 def folder_of(config: Config) -> "RunFolder":
     """The run folder of these settings."""
-    from analysis.lab.records import open_run
+    from analysis.lab.records import trial_folder
 
-    config = _smoke(config) if config.smoke else config
-    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
-    return open_run("distillation_table", config, name=f"{data}-{model}")
+    return trial_folder("distillation_table", _smoke(config) if config.smoke else config)
 
 
 def _check(config: Config) -> None:
-    for name in ("seeds", "epochs", "teacher_epochs", "batch_size", "image_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    at_least_one(config, "seeds", "epochs", "teacher_epochs", "batch_size", "image_size")
     if not 0 <= config.student_dropout < 1:
         raise InputError(f"student_dropout must lie in [0, 1), found {config.student_dropout}")
     if not config.student:
@@ -289,18 +273,13 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
 
 def start(config: Config) -> None:
     """Run, print the table, write the figure and the table beside the results."""
-    from analysis.figures import save_figure
-    from analysis.tables import to_booktabs
+    from analysis.lab.publishing import publish
 
     frame = run(config)
-    folder = folder_of(config)
-    lines = headline(frame, config)
-    print(table(frame))
-    print("\n".join(lines))
-    folder.save_frame(summary(frame), "summary.csv")
-    folder.save_text(to_booktabs(summary(frame), caption=lines[0]), "table.tex")
-    figure = save_figure(plot(frame, config), folder.path, "distillation_table")
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+    publish(
+        folder_of(config), "distillation_table", means=summary(frame), table=table(frame),
+        lines=headline(frame, config), figure=plot(frame, config),
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from analysis.lab.commands import execute
+from analysis.capacity_curve import CRITERIA
+from analysis.capacity_curve import LABELS as CRITERION_LABELS
+from analysis.lab.commands import at_least_one, execute
 from capacity.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -14,9 +16,9 @@ if TYPE_CHECKING:
 
     from analysis.lab.records import RunFolder
 
-CRITERIA = ("l1", "l2", "reservoir", "random")
-LABELS = {"l1": "L1", "l2": "L2", "reservoir": "reservoir sampling", "random": "random choice"}
-LABELS |= {f"{name} + teacher": f"{label}, dense teacher" for name, label in LABELS.items()}
+LABELS = CRITERION_LABELS | {
+    f"{name} + teacher": f"{label}, dense teacher" for name, label in CRITERION_LABELS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ PRESETS = {
     ),
     "lenet5-teacher": Config(
         preset="lenet5-teacher", dataset="mnist", model="lenet5", criterion=("l1",), amounts=(0.99,),
-        epochs=10, retrain_epochs=8, teacher=True,
+        epochs=10, retrain_epochs=3, teacher=True, seeds=5,
     ),
     "report-b": Config(
         preset="report-b", dataset="cifar100", model="vgg16bn", amounts=(0.1, 0.2, 0.4, 0.6, 0.8),
@@ -124,42 +126,26 @@ PRESETS = {
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per seed, criterion and amount, and for the dense network; resumes from the run folder."""
-    import pandas as pd
-
     from analysis.lab.cuts import Cuts
-    from analysis.lab.progress import progress
+    from analysis.lab.publishing import all_trials
 
     _check(config)
     config = _smoke(config) if config.smoke else config
     experiment = Cuts(config)
-    folder = folder_of(config)
-    rows: list[dict[str, Any]] = []
-    with progress(config.seeds * experiment.epochs(), "epochs") as advance:
-        experiment.bench.prepare(folder, advance)
-        for seed in range(config.seeds):
-            rows += experiment.trial(seed, folder, advance)
-    frame = pd.DataFrame(rows)
-    first = ["seed", "criterion", "amount"]
-    frame = frame[first + [column for column in frame.columns if column not in first]]
-    folder.save_frame(frame)
-    return frame
+    return all_trials(experiment, folder_of(config), config.seeds)
 
 
 def folder_of(config: Config) -> "RunFolder":
     """The run folder of these settings."""
-    from analysis.lab.records import open_run
+    from analysis.lab.records import trial_folder
 
-    config = _smoke(config) if config.smoke else config
-    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
-    return open_run("pruning_curve", config, name=f"{data}-{model}")
+    return trial_folder("pruning_curve", _smoke(config) if config.smoke else config)
 
 
 def _check(config: Config) -> None:
     from compression.distillation import DistillationLoss
 
-    for name in ("seeds", "epochs", "batch_size", "image_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    at_least_one(config, "seeds", "epochs", "batch_size", "image_size")
     if config.teacher and config.schedule in ("one-shot", "iterative") and not config.retrain_epochs:
         raise InputError("a teacher needs retraining: --retrain-epochs of at least 1")
     DistillationLoss(config.temperature, config.alpha)  # refuses what cannot be
@@ -361,18 +347,13 @@ def _kept_axis(axes: "Axes", kept: "pd.Series", unit: str) -> None:
 
 def start(config: Config) -> None:
     """Run, print the table, write the figure and the table beside the results."""
-    from analysis.figures import save_figure
-    from analysis.tables import to_booktabs
+    from analysis.lab.publishing import publish
 
     frame = run(config)
-    folder = folder_of(config)
-    lines = headline(frame, config)
-    print(table(frame))
-    print("\n".join(lines))
-    folder.save_frame(summary(frame), "summary.csv")
-    folder.save_text(to_booktabs(summary(frame), caption=lines[0]), "table.tex")
-    figure = save_figure(plot(frame, config), folder.path, "pruning_curve")
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+    publish(
+        folder_of(config), "pruning_curve", means=summary(frame), table=table(frame),
+        lines=headline(frame, config), figure=plot(frame, config),
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from analysis.lab.commands import execute
-from capacity.errors import InputError, unknown
+from analysis.lab.commands import at_least_one, execute
+from capacity.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,37 +90,26 @@ PRESETS = {
 
 def run(config: Config) -> "pd.DataFrame":
     """A row per seed for the float network and for each scheme; resumes from the run folder."""
-    import pandas as pd
-
-    from analysis.lab.progress import progress
+    from analysis.lab.publishing import all_trials
     from analysis.lab.roundings import Roundings
 
     _check(config)
     config = _smoke(config) if config.smoke else config
     experiment = Roundings(config)
-    folder = folder_of(config)
-    rows: list[dict[str, Any]] = []
-    with progress(config.seeds * experiment.epochs(), "epochs") as advance:
-        for seed in range(config.seeds):
-            rows += experiment.trial(seed, folder, advance)
-    frame = pd.DataFrame(rows)
-    folder.save_frame(frame)
-    return frame
+    return all_trials(experiment, folder_of(config), config.seeds)
 
 
 def folder_of(config: Config) -> "RunFolder":
     """The run folder of these settings."""
-    from analysis.lab.records import open_run
+    from analysis.lab.records import trial_folder
 
-    config = _smoke(config) if config.smoke else config
-    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
-    return open_run("quantization_table", config, name=f"{data}-{model}")
+    return trial_folder("quantization_table", _smoke(config) if config.smoke else config)
 
 
 def _check(config: Config) -> None:
-    for name in ("seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+    at_least_one(
+        config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats"
+    )
     if not config.schemes:
         raise unknown("scheme", "", ALL)
 
@@ -237,18 +226,13 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
 
 def start(config: Config) -> None:
     """Run, print the table, write the figure and the table beside the results."""
-    from analysis.figures import save_figure
-    from analysis.tables import to_booktabs
+    from analysis.lab.publishing import publish
 
     frame = run(config)
-    folder = folder_of(config)
-    lines = headline(frame, config)
-    print(table(frame))
-    print("\n".join(lines))
-    folder.save_frame(summary(frame), "summary.csv")
-    folder.save_text(to_booktabs(summary(frame), caption=lines[0]), "table.tex")
-    figure = save_figure(plot(frame, config), folder.path, "quantization_table")
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+    publish(
+        folder_of(config), "quantization_table", means=summary(frame), table=table(frame),
+        lines=headline(frame, config), figure=plot(frame, config),
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

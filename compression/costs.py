@@ -154,12 +154,17 @@ def _device(model: nn.Module) -> str:
     return next((str(p.device) for p in model.parameters()), "cpu")
 
 
+def wall_ms(call: Callable[[], Any]) -> float:
+    """Wall-clock milliseconds of one call."""
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
 def _timed(model: nn.Module, args: Any, kwargs: Any) -> float:
     """Milliseconds of one forward pass."""
     if not _device(model).startswith("cuda"):
-        start = time.perf_counter()
-        model(*args, **kwargs)
-        return 1e3 * (time.perf_counter() - start)
+        return wall_ms(partial(model, *args, **kwargs))
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     first.record()
     model(*args, **kwargs)

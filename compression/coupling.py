@@ -22,7 +22,7 @@ QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q"
 
 
 def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
-    """Names of dense and convolutional layers that can only lose units together, in order of execution.
+    """Names of dense and convolutional layers that can only lose units together, as the graph finds them.
 
     A layer whose units nobody else shares stands alone; output layers, which lose none, are left out.
     """

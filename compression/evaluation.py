@@ -1,6 +1,7 @@
 """evaluate(): top-1 and top-5 error, Cohen's kappa and loss of a classifier."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -49,12 +50,18 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> Evaluat
     Raises InputError for no data, for labels outside the model's classes, and for outputs that are not
     logits.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with _evaluating(model) as device:
+        return _score(model, data, device)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[torch.device]:
+    """Evaluation mode without gradients, on the device that the model lies on; the mode comes back."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():  # not inference mode, which masked weights would not outlive
-            return _score(model, data, device)
+            yield next((p.device for p in model.parameters()), torch.device("cpu"))
     finally:
         model.train(was_training)
 
@@ -97,14 +104,8 @@ def predictions(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tupl
 
     The model is run in evaluation mode, on the device it lies on, and left in the mode it was in.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            pairs = [(model(inputs.to(device)).argmax(1).cpu(), targets.cpu()) for inputs, targets in data]
-    finally:
-        model.train(was_training)
+    with _evaluating(model) as device:
+        pairs = [(model(inputs.to(device)).argmax(1).cpu(), targets.cpu()) for inputs, targets in data]
     if not pairs:
         raise InputError("there is no data to predict")
     return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])

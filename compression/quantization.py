@@ -307,7 +307,7 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
 
 
 def signal_to_noise_db(
-    model: nn.Module, *, input_size: Any, data: Iterable[tuple[Tensor, Tensor]], weight_bits: int = 8
+    model: nn.Module, *, data: Iterable[tuple[Tensor, Tensor]], weight_bits: int = 8
 ) -> Mapping[str, float]:
     """Signal-to-quantization-noise ratio of each layer's output in dB, with its weight alone rounded.
 
@@ -315,14 +315,10 @@ def signal_to_noise_db(
     """
     plain = fold_masks(clone(model)).cpu().eval()
     power: dict[str, list[float]] = {}
-    handles = []
     for name, module in plain.named_modules():
         if isinstance(module, LAYERS):
-            hook = _noise_hook(name, rounded(module.weight, weight_bits), power)
-            handles.append(module.register_forward_hook(hook))
+            module.register_forward_hook(_noise_hook(name, rounded(module.weight, weight_bits), power))
     predictions(plain, data)
-    for handle in handles:
-        handle.remove()
     return {
         name: float("inf") if noise == 0 else float(10 * torch.log10(torch.tensor(signal / noise)))
         for name, (signal, noise) in power.items()

@@ -25,16 +25,13 @@ def silence_norms(model: nn.Module, input_size: Any) -> nn.Module:
     masks = masks_of(copied)
     runs = fold_masks(clone(model)).eval()
     silent: Masks = {}
-    handles = []
     for name, module in runs.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             mask = masks.get(f"{name}.weight" if name else "weight")
             alive = None if mask is None else kept_units(mask)
-            handles.append(
-                module.register_forward_hook(_dye(alive, -1 if isinstance(module, nn.Linear) else 1))
-            )
+            module.register_forward_hook(_dye(alive, -1 if isinstance(module, nn.Linear) else 1))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
-            handles.append(module.register_forward_pre_hook(_note_silent(name, silent)))
+            module.register_forward_pre_hook(_note_silent(name, silent))
     args, kwargs = example_input(runs, input_size, device=str(next(runs.parameters()).device))
     with torch.no_grad():
         runs(*args, **kwargs)

@@ -95,6 +95,8 @@ def fit(
     """
     settings = settings or Training()
     _check(settings, validation)
+    if settings.gradual is not None and not isinstance(data, Sized):
+        raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
     from accelerate import Accelerator
 
     copied = clone(model).train()

@@ -42,6 +42,13 @@ def execute(
         _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
 
 
+def at_least_one(config: Any, *names: str) -> None:
+    """Raise InputError for the first of these settings that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+
+
 def _stop(message: str, code: int) -> None:
     print(" ".join(message.split()), file=sys.stderr)
     raise SystemExit(code)

@@ -34,6 +34,7 @@ class Cuts:
     def __init__(self, config: "Config") -> None:
         self.config = config
         self.bench = Bench(config, layers=config.layers)
+        self.prepare = self.bench.prepare
         if config.unit == "weight" and not config.layers:  # outputs may lose weights, not units
             last = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")][-1]
             self.layers = [*self.bench.layers, last]
@@ -45,18 +46,13 @@ class Cuts:
 
     def epochs(self) -> int:
         """Epochs of one seed's trial, for the progress bar."""
-        cells = len(self.config.criterion) * len(self.config.amounts)
-        return (
-            sum(self._settings(0, name).epochs for name in self._references()) + cells * self._cell_epochs()
-        )
+        cells = len(self._ways()) * len(self.config.amounts) * self._cell_epochs()
+        return cells + sum(self._settings(0, name).epochs for name in self._references())
 
     def _ways(self) -> list[tuple[str, bool]]:
         """Criteria, each with plain retraining and, where asked for, under the dense teacher."""
-        return [
-            (name, taught)
-            for name in self.config.criterion
-            for taught in (False, True)[: 1 + self.config.teacher]
-        ]
+        taught = (False, True) if self.config.teacher else (False,)
+        return [(name, under) for name in self.config.criterion for under in taught]
 
     def _cell_epochs(self) -> int:
         config = self.config
@@ -92,7 +88,7 @@ class Cuts:
             settings = self._settings(seed, "control")
             train = partial(self._fit, base, settings, advance)
             _, row = self._kept(home / "control", base, settings.epochs, advance, train)
-            yield row | {"seed": seed, "criterion": "control", "amount": 0.0}
+            yield {"seed": seed, "criterion": "control", "amount": 0.0} | row
         early = home / "snapshot.safetensors"
         for name, taught in self._ways():
             current, way = base, name + " + teacher" * taught
@@ -102,7 +98,7 @@ class Cuts:
                 compute = partial(self._pruned, current, early, name, amount, seed, advance, loss)
                 path = home / way.replace(" ", "") / f"{amount:.6f}"
                 found, row = self._kept(path, base, self._cell_epochs(), advance, compute)
-                yield row | {"seed": seed, "criterion": way, "amount": amount}
+                yield {"seed": seed, "criterion": way, "amount": amount} | row
                 if config.schedule in ("iterative", "rewind"):
                     current = found
 
@@ -122,7 +118,7 @@ class Cuts:
             return fitted.model
 
         base, row = self._kept(home / "dense", fresh, settings.epochs, advance, compute)
-        return base, row | {"seed": seed, "criterion": "dense", "amount": 0.0}
+        return base, {"seed": seed, "criterion": "dense", "amount": 0.0} | row
 
     def _pruned(
         self,
@@ -141,9 +137,7 @@ class Cuts:
                 end_epoch=config.gradual_until * config.epochs, updates=8 * config.epochs,
                 scope=config.scope, layers=self.layers,
             )  # fmt: skip
-            return self.bench.fit(
-                self.bench.network(seed), replace(settings, gradual=schedule), advance
-            ).model
+            return self._fit(self.bench.network(seed), replace(settings, gradual=schedule), advance, loss)
         cut = self._cut(current, name, amount, seed)
         if config.schedule == "rewind":
             cut = rewind(cut, load_model(self.bench.network(seed), early))

@@ -63,6 +63,7 @@ class Lessons:
     def __init__(self, config: "Config") -> None:
         self.config = config
         self.bench = Bench(config)
+        self.prepare = self.bench.prepare
         known = variants(config)
         self.variants = {name: known[name] for name in config.variants}
         count = len(self.bench.data.train)
@@ -87,7 +88,7 @@ class Lessons:
         advance(config.teacher_epochs if done(home / "teacher") else 0)
         train = partial(self._teacher, fresh, settings, advance)
         teacher, row = kept(home / "teacher", fresh, train, self._scored(None, seed))
-        yield row | {"seed": seed, "network": config.model, "variant": "teacher"}
+        yield {"seed": seed, "network": config.model, "variant": "teacher"} | row
         for network in config.student:
             for name, variant in self.variants.items():
                 advance(doing=f"seed {seed}: {network}, {name}")
@@ -96,7 +97,7 @@ class Lessons:
                 advance(config.epochs if done(path) else 0)
                 train = partial(self._taught, student, teacher, variant, seed, home, advance)
                 _, row = kept(path, student, train, self._scored(variant, seed))
-                yield row | {"seed": seed, "network": network, "variant": name}
+                yield {"seed": seed, "network": network, "variant": name} | row
 
     def _student(self, name: str, seed: int) -> nn.Module:
         with torch.random.fork_rng():

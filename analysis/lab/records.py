@@ -71,6 +71,12 @@ def open_run(command: str, config: Any, *, name: str) -> RunFolder:
     return RunFolder(path)
 
 
+def trial_folder(command: str, config: Any) -> RunFolder:
+    """The run folder of a command that trains a network on a data set: runs/COMMAND-DATASET-MODEL-HASH."""
+    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
+    return open_run(command, config, name=f"{data}-{model}")
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine, device and commit that produced a run."""
     import torch

@@ -1,7 +1,7 @@
 """Trials of a quantization experiment: a network per seed, quantized in each scheme, measured and timed."""
 
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity import InputError
 from compression.checkpoints import load_json, save_json
-from compression.costs import time_calls
+from compression.costs import time_calls, wall_ms
 from compression.evaluation import evaluate, predictions
 from compression.quantization import QuantizeResult, compiled, quantize
 from compression.quantized_files import SCALARS, export_onnx, save_quantized
@@ -41,6 +41,9 @@ class Roundings:
         """Epochs of one seed's trial, for the progress bar."""
         trained = sum(name.startswith("aware") for name in self.config.schemes)
         return self.config.epochs + trained * self.config.retrain_epochs
+
+    def prepare(self, folder: RunFolder, advance: Advance) -> None:
+        """Nothing: integers are computed on the CPU, where the data lies."""
 
     def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
         """A row for the float network, and one for each scheme."""
@@ -152,13 +155,8 @@ class Roundings:
         return row
 
     def _times(self, calls: list[Callable[[], Any]], batch: int) -> list[float]:
-        def timed(call: Callable[[], Any]) -> float:
-            start = time.perf_counter()
-            call()
-            return 1e3 * (time.perf_counter() - start)
-
         found = time_calls(
-            [lambda call=call: timed(call) for call in calls], devices=["cpu"] * len(calls), batch_size=batch,
+            [partial(wall_ms, call) for call in calls], devices=["cpu"] * len(calls), batch_size=batch,
             repeats=self.config.repeats,
         )  # fmt: skip
         return [latency.median_ms for latency in found]

@@ -22,7 +22,13 @@ class Trials:
         self.config = config
         self.bench = Bench(config, layers=config.layers, cache_features=config.cache_features)
         self.dropout = {self.bench.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
+        self.prepare = self.bench.prepare
         self._rehearse()
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        config = self.config
+        return config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
 
     def _rehearse(self) -> None:
         """All squeezes in a row, so that an impossible amount is refused before the first training."""

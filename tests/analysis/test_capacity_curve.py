@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from idx_files import write_idx
+from running import ends_in_one_line, run_command
 
 from analysis.capacity_curve import PRESETS, Config, headline, plot, run, summary, table
 from capacity import dense_capacity
@@ -19,15 +20,10 @@ from capacity import dense_capacity
 SMALL = ["--seeds", "1", "--epochs", "6", "--retrain-epochs", "6", "--criterion", "l1", "reservoir"]
 
 
-def command(*arguments: str, **options) -> subprocess.CompletedProcess:
-    call = [sys.executable, "-m", "analysis.capacity_curve", *arguments]
-    return subprocess.run(call, capture_output=True, text=True, **options)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = command(*SMALL, "--output", str(folder))
+    done = run_command("capacity_curve", *SMALL, "--output", str(folder))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder
@@ -65,7 +61,7 @@ def killed_at_random_moments(undisturbed: Path, folder: Path, kills: int) -> Non
         for path, written in step_files.items():
             assert path.stat().st_mtime_ns == written, f"{path} was computed again"
         step_files = {path: path.stat().st_mtime_ns for path in folder.rglob("step-*.json")}
-    assert command(*SMALL, "--output", str(folder)).returncode == 0
+    assert run_command("capacity_curve", *SMALL, "--output", str(folder)).returncode == 0
     assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
     assert (folder / "capacity_curve.pdf").read_bytes() == (undisturbed / "capacity_curve.pdf").read_bytes()
 
@@ -80,7 +76,7 @@ def test_killed_twenty_times(undisturbed: Path, tmp_path: Path) -> None:
 
 
 def test_other_settings_in_the_same_folder_are_refused(undisturbed: Path) -> None:
-    done = command(*SMALL, "--amount", "0.2", "--output", str(undisturbed))
+    done = run_command("capacity_curve", *SMALL, "--amount", "0.2", "--output", str(undisturbed))
     assert done.returncode == 2 and "holds another run" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -105,11 +101,7 @@ def test_other_settings_in_the_same_folder_are_refused(undisturbed: Path) -> Non
 def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
     from analysis.capacity_curve import main
 
-    with pytest.raises(SystemExit) as ending:
-        main([*arguments, "--output", str(tmp_path / "run")])
-    error = capsys.readouterr().err
-    assert ending.value.code == 2 and message in error and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)
 
 
 def test_a_full_disk_loses_no_finished_step(undisturbed: Path, tmp_path: Path) -> None:
@@ -119,22 +111,22 @@ def test_a_full_disk_loses_no_finished_step(undisturbed: Path, tmp_path: Path) -
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
-    done = command(*SMALL, "--output", str(folder), preexec_fn=small_disk)
+    done = run_command("capacity_curve", *SMALL, "--output", str(folder), preexec_fn=small_disk)
     assert (
         done.returncode == 2 and done.stderr.count("\n") == 1 and "run the same command again" in done.stderr
     )
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
-    assert command(*SMALL, "--output", str(folder)).returncode == 0
+    assert run_command("capacity_curve", *SMALL, "--output", str(folder)).returncode == 0
     assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
 
 
 def test_a_folder_that_cannot_be_written() -> None:
-    done = command("--smoke", "--output", "/proc/run")
+    done = run_command("capacity_curve", "--smoke", "--output", "/proc/run")
     assert done.returncode == 2 and done.stderr.startswith("error:") and done.stderr.count("\n") == 1
 
 
 def test_smoke_with_every_option(tmp_path: Path) -> None:
-    done = command(
+    done = run_command("capacity_curve", 
         "--smoke", "--criterion", "l1", "l2", "reservoir", "random", "--unit", "weight", "--scope", "global",
         "--patience", "2", "--augment", "--neuron-dropout", "20", "--optimizer", "adamw", "--center", "zero",
         "--learning-rate", "0.001", "--convention", "running", "--output", str(tmp_path / "run"),
@@ -154,7 +146,11 @@ def test_frozen_features_are_computed_once(tmp_path: Path) -> None:
         "    return model\n"
     )
     call = ["--smoke", "--model", "frozen_net:make", "--cache-features", "--output", str(tmp_path / "run")]
-    done = command(*call, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
+    done = run_command(
+        "capacity_curve",
+        *call,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    )
     assert done.returncode == 0, done.stderr
     bits = pd.read_csv(tmp_path / "run" / "results.csv")["capacity_bits"].tolist()
     assert bits[:2] == [dense_capacity(144, [30, 10]), dense_capacity(144, [21, 10])]
@@ -164,7 +160,7 @@ def test_frozen_features_are_computed_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_report_a_at_full_size_with_few_pictures(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw")
-    done = command(
+    done = run_command("capacity_curve", 
         "--preset", "paper", "--smoke", "--limit", "8", "--no-pretrained", "--iterations", "1",
         "--batch-size", "4",
         "--data", str(tmp_path), "--output", str(tmp_path / "run"),

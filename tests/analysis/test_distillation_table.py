@@ -1,15 +1,11 @@
 """Students under a teacher through the real entry point: every variant, the faults, kills, bad input."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from running import ends_in_one_line, kill_when, run_command
 from torch import nn
 
 from analysis.distillation_table import PRESETS, Config, headline, main, summary, table
@@ -21,15 +17,10 @@ SMALL = [
 ]  # fmt: skip
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    call = [sys.executable, "-m", "analysis.distillation_table", *arguments]
-    return subprocess.run(call, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = command(*SMALL, "--output", str(folder))
+    done = run_command("distillation_table", *SMALL, "--output", str(folder))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder
@@ -46,13 +37,14 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = [sys.executable, "-m", "analysis.distillation_table", *SMALL, "--output", str(folder)]
-    with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        while not (folder / "seed-0" / "mlp_student" / "alone.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert command(*SMALL, "--output", str(folder)).returncode == 0
+    kill_when(
+        "distillation_table",
+        *SMALL,
+        "--output",
+        str(folder),
+        exists=folder / "seed-0" / "mlp_student" / "alone.json",
+    )
+    assert run_command("distillation_table", *SMALL, "--output", str(folder)).returncode == 0
     assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
 
 
@@ -119,8 +111,4 @@ def test_dropout_left_on_is_random_where_evaluation_should_not_be() -> None:
     ],
 )
 def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main([*arguments, "--output", str(tmp_path / "run")])
-    error = capsys.readouterr().err
-    assert ending.value.code == 2 and message in error and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)

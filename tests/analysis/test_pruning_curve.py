@@ -1,14 +1,10 @@
 """Accuracy against amount through the real entry point: schedules, kills, published points, bad input."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import ends_in_one_line, kill_when, run_command
 
 from analysis.lab.published import published
 from analysis.pruning_curve import PRESETS, Config, equal_accuracy, headline, main, plot, summary
@@ -17,15 +13,10 @@ SMALL = ["--seeds", "1", "--epochs", "4", "--retrain-epochs", "3", "--amounts", 
 MEASURED = ["latency_ms", "dense_latency_ms"]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    call = [sys.executable, "-m", "analysis.pruning_curve", *arguments]
-    return subprocess.run(call, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = command(*SMALL, "--output", str(folder))
+    done = run_command("pruning_curve", *SMALL, "--output", str(folder))
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "mask only" in done.stdout
     return folder
@@ -46,14 +37,11 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_results(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = [sys.executable, "-m", "analysis.pruning_curve", *SMALL, "--output", str(folder)]
-    with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        while not (folder / "seed-0" / "l1" / "0.500000.json").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_when(
+        "pruning_curve", *SMALL, "--output", str(folder), exists=folder / "seed-0" / "l1" / "0.500000.json"
+    )
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
-    assert command(*SMALL, "--output", str(folder)).returncode == 0
+    assert run_command("pruning_curve", *SMALL, "--output", str(folder)).returncode == 0
     assert all(path.stat().st_mtime_ns == moment for path, moment in written.items())
     one, two = (pd.read_csv(path / "results.csv").drop(columns=MEASURED) for path in (undisturbed, folder))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
@@ -95,6 +83,14 @@ def test_smoke_with_every_schedule_and_unit(options: list[str], tmp_path: Path, 
         assert "mask only" in shown and pruned["density"].tolist() == pytest.approx(
             (1 - pruned["amount"]).tolist(), abs=1e-4
         )
+
+
+def test_a_teacher_teaches_in_every_schedule(tmp_path: Path) -> None:
+    for schedule in ("one-shot", "iterative", "rewind", "gradual"):
+        folder = tmp_path / schedule
+        main(["--smoke", "--criterion", "l1", "--teacher", "--schedule", schedule, "--output", str(folder)])
+        frame = pd.read_csv(folder / "results.csv").set_index(["criterion", "amount"])["cross_entropy_nats"]
+        assert (frame["l1"] != frame["l1 + teacher"]).all(), schedule
 
 
 def made_up() -> pd.DataFrame:
@@ -156,8 +152,4 @@ def test_the_reports_pruning_is_recorded_and_has_presets() -> None:
     ],
 )
 def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main([*arguments, "--output", str(tmp_path / "run")])
-    error = capsys.readouterr().err
-    assert ending.value.code == 2 and message in error and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)

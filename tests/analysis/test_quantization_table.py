@@ -1,11 +1,10 @@
 """Integers scheme by scheme through the real entry point: sizes, ONNX, resuming, bad input."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import ends_in_one_line, run_command
 
 from analysis.quantization_table import PRESETS, Config, headline, main, plot, summary, table
 
@@ -15,8 +14,7 @@ SMALL = ["--smoke", "--schemes", "dynamic", "static", "weight-only-4", "uncalibr
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
-    call = [sys.executable, "-m", "analysis.quantization_table", *SMALL, "--output", str(path)]
-    done = subprocess.run(call, capture_output=True, text=True)
+    done = run_command("quantization_table", *SMALL, "--output", str(path))
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "smaller, but slower than float here" in done.stdout
     return path
@@ -77,8 +75,4 @@ def test_the_table_compares_with_float() -> None:
     ],
 )
 def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main([*arguments, "--output", str(tmp_path / "run")])
-    error = capsys.readouterr().err
-    assert ending.value.code == 2 and message in error and error.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)

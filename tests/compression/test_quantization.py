@@ -205,8 +205,8 @@ def test_onnx_runtime_agrees(trained: nn.Module, results: dict, scheme: str, tmp
 
 
 def test_signal_to_noise_falls_by_six_decibels_a_bit(trained: nn.Module) -> None:
-    eight = signal_to_noise_db(trained, input_size=SIZE, data=TEST)
-    four = signal_to_noise_db(trained, input_size=SIZE, data=TEST, weight_bits=4)
+    eight = signal_to_noise_db(trained, data=TEST)
+    four = signal_to_noise_db(trained, data=TEST, weight_bits=4)
     assert set(eight) == {"0", "4", "7", "10"}
     for name in eight:
         assert eight[name] - four[name] == pytest.approx(24.1, abs=4)

@@ -81,6 +81,15 @@ def test_bad_input(options: dict, message: str) -> None:
         fit(net(), DATA, settings=patient, validation=DATA)
 
 
+def test_data_without_a_length_cannot_be_pruned_along() -> None:
+    class Endless:
+        def __iter__(self):
+            return iter(DATA)
+
+    with pytest.raises(InputError, match="data with a length"):
+        fit(net(), Endless(), settings=Training(epochs=2, gradual=Gradual(L1(), 0.5, end_epoch=1)))
+
+
 def test_rewinding_goes_back_to_early_values_and_trains_the_rest_of_the_schedule() -> None:
     whole = fit(net(), DATA, settings=Training(epochs=6, snapshot_epoch=2))
     early = fit(net(), DATA, settings=Training(epochs=6, snapshot_epoch=0)).snapshot

@@ -45,6 +45,13 @@ def test_other_graphs(name: str) -> None:
     assert result.model.eval()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
 
 
+def test_fire_modules_lose_channels() -> None:
+    model = create("student_v6", input_size=(3, 32, 32), classes=100)
+    result = shrink(model, (3, 32, 32), amount=0.2)
+    assert result.parameters_after < 0.8 * result.parameters_before
+    assert result.model(torch.randn(2, 3, 32, 32)).shape == (2, 100)
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("lenet300", (1, 28, 28)), ("lenet5", (1, 28, 28)), ("mlp", (1, 8, 8))]
 )

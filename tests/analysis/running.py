@@ -1,0 +1,37 @@
+"""Commands as a user runs them, and how they must end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def call_of(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"analysis.{module}", *arguments]
+
+
+def run_command(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(call_of(module, *arguments), capture_output=True, text=True, **options)
+
+
+def kill_when(module: str, *arguments: str, exists: Path) -> None:
+    """Start a command in its own process and kill it as soon as a file exists."""
+    call = call_of(module, *arguments)
+    with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        while not exists.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def ends_in_one_line(main, arguments: list[str], message: str, folder: Path, capsys) -> None:
+    """Bad input: one line on standard error, exit status 2, nothing written."""
+    with pytest.raises(SystemExit) as ending:
+        main([*arguments, "--output", str(folder)])
+    error = capsys.readouterr().err
+    assert ending.value.code == 2 and message in error and error.count("\n") == 1
+    assert not folder.exists()

@@ -74,6 +74,26 @@ def live_parts(real: nn.Module, layers: Layers, example: Any) -> dict[str, Live]
 
     Raises InputError for NaN parameters, naming the layer, and for a model on the meta device.
     """
+    return {
+        name: Live(
+            {key: int(state.live[key].sum()) for key in layers[name][0].parameters},
+            state.entering,
+            state.leaving,
+        )
+        for name, state in _visited(real, layers, example).items()
+    }
+
+
+def live_elements(real: nn.Module, layers: Layers, example: Any) -> dict[tuple[str, str], Tensor]:
+    """The live elements of each parameter, by layer and own name; else as `live_parts`."""
+    return {
+        (name, key): state.live[key]
+        for name, state in _visited(real, layers, example).items()
+        for key in layers[name][0].parameters
+    }
+
+
+def _visited(real: nn.Module, layers: Layers, example: Any) -> "dict[str, _State]":
     modules = dict(real.named_modules())
     paired: Layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
     if next(real.parameters()).device.type == "meta":
@@ -81,14 +101,7 @@ def live_parts(real: nn.Module, layers: Layers, example: Any) -> dict[str, Live]
     with torch.no_grad():
         states = {name: _indicators(layer, module) for name, (layer, module) in paired.items()}
     _Passes(real, paired, states, example).run()
-    return {
-        name: Live(
-            {key: int(state.live[key].sum()) for key in layers[name][0].parameters},
-            state.entering,
-            state.leaving,
-        )
-        for name, state in states.items()
-    }
+    return states
 
 
 def _indicators(layer: Layer, module: nn.Module) -> _State:

@@ -1,13 +1,14 @@
 """When to prune, and from where to retrain: gradually while training goes on; rewinding to early weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
+from capacity.live import live_masks
 from compression.criteria import Criterion
 from compression.masks import Masks, apply_masks, masked_value, masks_of, prunable
 from compression.pruning import extend_masks
@@ -19,7 +20,9 @@ class Gradual:
 
     s(t) = s_final · (1 - (1 - t)³) with t running from 0 at `begin_epoch` to 1 at `end_epoch`, in
     `updates` steps; what was pruned stays pruned. With scope "layer" every layer follows the schedule,
-    with "global" all of them together do.
+    with "global" all of them together do. With `input_size` (as for `capacity.measure`), weights that are
+    on no live path from input to output any more are pruned first, whatever their size: they would spend
+    what may stay on nothing.
 
     Reference: Zhu and Gupta 2017, "To prune, or not to prune", arXiv:1710.01878.
     """
@@ -31,6 +34,7 @@ class Gradual:
     updates: int = 50
     scope: Literal["layer", "global"] = "global"
     layers: Sequence[str] | None = None
+    input_size: Any = None
 
     def check(self, epochs: int) -> None:
         """Raise InputError for a schedule that cannot be kept within these epochs."""
@@ -65,6 +69,8 @@ class Gradual:
     def extend(self, model: nn.Module, masks: Masks, update: int) -> None:
         """Prune what this update asks for; changes `masks`, not the model."""
         chosen = prunable(model, self.layers)
+        if self.input_size is not None:
+            self._drop_dead(model, masks, chosen)
         groups = [list(chosen)] if self.scope == "global" else [[name] for name in chosen]
         for names in groups:
             keys = [f"{name}.weight" if name else "weight" for name in names]
@@ -73,6 +79,16 @@ class Gradual:
             missing = round(self.sparsity(update) * total) - dead
             if missing > 0:
                 extend_masks(model, masks, self.criterion, amount=missing, scope="global", layers=names)
+
+    def _drop_dead(self, model: nn.Module, masks: Masks, chosen: Mapping[str, nn.Module]) -> None:
+        live = live_masks(model, self.input_size)
+        for name, module in chosen.items():
+            key = f"{name}.weight" if name else "weight"
+            kept = live[key] if key not in masks else live[key] & masks[key]
+            if bool(kept.any()):  # a layer that lives nowhere has the schedule to answer for
+                masks[key] = kept
+                weight = module.get_parameter("weight")
+                weight.data.mul_(kept)
 
 
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:

@@ -1,0 +1,349 @@
+"""factorize(): dense and convolutional layers as products of smaller ones, by their singular values.
+
+A dense layer W (outputs by inputs) becomes two of rank r: W ≈ (U√S)(√SVᵀ). A convolution becomes a k-wide
+one into r channels and a pointwise one out of them ("svd": of the matrix outputs by inputs·kernel), or a
+pointwise one in, a k-wide core and a pointwise one out ("tucker").
+
+References: Denton et al. 2014, arXiv:1404.0736; Kim et al. 2016 (Tucker-2), arXiv:1511.06530.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.errors import InputError, unknown
+from capacity.report import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Method = Literal["svd", "tucker"]
+METHODS = ("svd", "tucker")
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Rank = int | float | tuple[int, int]
+SWEEPS = 4  # of the alternating updates that improve Tucker factors
+
+
+@dataclass(frozen=True)
+class FactorizedLayer:
+    """One layer: its rank (a pair for "tucker"), parameters, and ‖W - Ŵ‖ / ‖W‖ of its weight.
+
+    `reason` says why a layer stayed whole; its rank is then None.
+    """
+
+    name: str
+    rank: int | tuple[int, int] | None
+    parameters_before: int
+    parameters_after: int
+    relative_error: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FactorizeResult:
+    """A model with some layers replaced by sequences of smaller ones.
+
+    `ranks` gives the same architecture again, `factorize(fresh, rank=result.ranks, method=...)`, to load
+    this one's weights into.
+    """
+
+    model: nn.Module
+    method: str
+    layers: tuple[FactorizedLayer, ...]
+
+    @property
+    def ranks(self) -> dict[str, Rank]:
+        """Rank of every layer that was factorized."""
+        return {layer.name: layer.rank for layer in self.layers if layer.rank is not None}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per layer."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(layer) for layer in self.layers])
+
+    def to_latex(self) -> str:
+        """A booktabs table of `to_frame`."""
+        return self.to_frame().to_latex(index=False, escape=True, float_format="%.3g")
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        table = Table()
+        for column in ("layer", "rank", "parameters before", "after", "relative error", "left whole because"):
+            table.add_column(column, justify="left" if column in ("layer", "left whole because") else "right")
+        for layer in self.layers:
+            table.add_row(
+                layer.name, "-" if layer.rank is None else str(layer.rank), f"{layer.parameters_before:,}",
+                f"{layer.parameters_after:,}", f"{layer.relative_error:.3g}", layer.reason,
+            )  # fmt: skip
+        before = sum(layer.parameters_before for layer in self.layers)
+        after = sum(layer.parameters_after for layer in self.layers)
+        return (
+            f"{self.method}: {before:,} -> {after:,} parameters ({after / before:.1%} left)\n{render(table)}"
+        )
+
+
+def factorize(
+    model: nn.Module,
+    *,
+    rank: Rank | Mapping[str, Rank] | None = None,
+    budget_parameters: int | None = None,
+    method: Method = "svd",
+    layers: Sequence[str] | None = None,
+) -> FactorizeResult:
+    """A copy of the model with low-rank layers in place of whole ones; the model itself is not changed.
+
+    Parameters
+    ----------
+    rank: an int is the rank itself; a float in (0, 1] the share of the squared singular values to keep,
+        which leaves a layer whole where that saves nothing; a pair for "tucker" the ranks of outputs and
+        inputs; a dict gives one for each layer named. The full rank gives the layer back, to float
+        tolerance
+    budget_parameters: instead of ranks, the parameters that the layers may have in all: singular values
+        are kept where they hold most of their layer's energy for what they cost
+    method: "svd", or "tucker" for convolutions (dense layers are factorized by svd then too)
+    layers: names of dense and convolutional layers; all of them by default
+
+    Masks are folded. Grouped and transposed convolutions stay whole, and the result says so.
+
+    Raises InputError for unknown layers, ranks that cannot be, NaN weights and a budget below what rank 1
+    everywhere takes.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if (rank is None) == (budget_parameters is None):
+        raise InputError("give either rank or budget_parameters")
+    copied = fold_parametrizations(fold_masks(clone(model)))
+    chosen = _chosen(copied, layers if not isinstance(rank, Mapping) else list(rank))
+    spectra = {name: _Spectrum(name, module, method) for name, module in chosen.items()}
+    ranks: Mapping[str, Rank]
+    if budget_parameters is not None:
+        ranks = _within(budget_parameters, spectra)
+    else:
+        assert rank is not None
+        ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(chosen, rank)
+    rows = []
+    for name, module in chosen.items():
+        row, replacement = _factorized(spectra[name], ranks.get(name))
+        rows.append(row)
+        if replacement is not None:
+            replacement.train(module.training)
+            if name:
+                copied.set_submodule(name, replacement)
+            else:
+                copied = replacement
+    return FactorizeResult(copied, method, tuple(rows))
+
+
+def _chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS, nn.modules.conv._ConvTransposeNd))
+        and not any(isinstance(parent, nn.MultiheadAttention) for parent in _parents(model, name))
+    }
+    for name in names or ():
+        if name not in found:
+            raise unknown("layer to factorize (dense or convolutional)", name, found)
+    if not found:
+        raise InputError("the model has no dense or convolutional layer to factorize")
+    return found if names is None else {name: found[name] for name in names}
+
+
+def _parents(model: nn.Module, name: str) -> list[nn.Module]:
+    parts = name.split(".")
+    return [model.get_submodule(".".join(parts[:end])) for end in range(len(parts))]
+
+
+class _Spectrum:
+    """A layer's weight as a matrix, with its singular values; for "tucker", of outputs and of inputs."""
+
+    def __init__(self, name: str, module: nn.Module, method: str) -> None:
+        self.name, self.module, self.reason = name, module, ""
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        self.parameters = sum(p.numel() for p in module.parameters())
+        if bool(torch.isnan(weight).any()):
+            raise InputError(f"layer {name!r}: weight holds NaN, which has no singular values")
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            self.reason = "transposed convolution"
+        elif isinstance(module, CONVOLUTIONS) and module.groups != 1:
+            self.reason = "grouped convolution"
+        self.weight = weight.detach().double().cpu()
+        self.tucker = method == "tucker" and isinstance(module, CONVOLUTIONS) and weight[0, 0].numel() > 1
+        self.values: list[Tensor] = []
+        if not self.reason:
+            outputs = self.weight.flatten(1)
+            inputs = self.weight.transpose(0, 1).flatten(1)
+            matrices = [outputs, inputs] if self.tucker else [outputs]
+            self.values = [torch.linalg.svdvals(matrix) for matrix in matrices]
+
+    def by_energy(self, share: float) -> list[int]:
+        """The smallest ranks that keep this share of the squared singular values."""
+        ranks = []
+        for values in self.values:
+            kept = values.square().cumsum(0)
+            ranks.append(int(torch.searchsorted(kept, share * kept[-1] * (1 - 1e-12))) + 1)
+        return [min(number, len(values)) for number, values in zip(ranks, self.values, strict=True)]
+
+    def size(self, ranks: Sequence[int]) -> int:
+        """Parameters at these ranks, the bias included."""
+        out, into = self.weight.shape[:2]
+        kernel = self.weight[0, 0].numel()
+        bias = out if getattr(self.module, "bias", None) is not None else 0
+        if self.tucker:
+            return into * ranks[1] + ranks[0] * ranks[1] * kernel + out * ranks[0] + bias
+        return ranks[0] * (into * kernel + out) + bias
+
+
+def _factorized(spectrum: _Spectrum, rank: Rank | None) -> tuple[FactorizedLayer, nn.Module | None]:
+    name, size = spectrum.name, spectrum.parameters
+    if spectrum.reason or rank is None:
+        reason = spectrum.reason or "nothing to save within the budget"
+        return FactorizedLayer(name, None, size, size, 0.0, reason), None
+    ranks = _ranks(spectrum, rank)
+    if isinstance(rank, float) and spectrum.size(ranks) >= size:
+        reason = f"rank {_shown(ranks)} would take {spectrum.size(ranks):,} parameters"
+        return FactorizedLayer(name, None, size, size, 0.0, reason), None
+    parts = _tucker(spectrum.weight, ranks) if spectrum.tucker else _svd(spectrum.weight, ranks[0])
+    made = (_tucker_layers if spectrum.tucker else _svd_layers)(spectrum.module, parts)
+    error = float((_product(parts) - spectrum.weight).norm() / spectrum.weight.norm().clamp(min=1e-300))
+    return FactorizedLayer(name, _shown(ranks), size, sum(p.numel() for p in made.parameters()), error), made
+
+
+def _shown(ranks: Sequence[int]) -> int | tuple[int, int]:
+    return ranks[0] if len(ranks) == 1 else (ranks[0], ranks[1])
+
+
+def _ranks(spectrum: _Spectrum, rank: Rank) -> list[int]:
+    if isinstance(rank, float):
+        if not 0 < rank <= 1:
+            raise InputError(f"layer {spectrum.name!r}: a rank as a share must lie in (0, 1], found {rank}")
+        return spectrum.by_energy(rank)
+    full = [len(values) for values in spectrum.values]
+    wanted = list(rank) if isinstance(rank, tuple) else [min(rank, most) for most in full]
+    if len(wanted) != len(full) or any(not 1 <= r <= most for r, most in zip(wanted, full, strict=False)):
+        raise InputError(
+            f"layer {spectrum.name!r}: rank must be at least 1, and a pair only for a convolution under "
+            f"method='tucker'; found {rank}, with full rank {_shown(full)}"
+        )
+    return wanted
+
+
+def _svd(weight: Tensor, rank: int) -> tuple[Tensor, ...]:
+    """Factors (outputs, r) and (r, inputs, *kernel)."""
+    left, values, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+    root = values[:rank].sqrt()
+    return left[:, :rank] * root, (root[:, None] * right[:rank]).reshape(rank, *weight.shape[1:])
+
+
+def _tucker(weight: Tensor, ranks: Sequence[int]) -> tuple[Tensor, ...]:
+    """Factors (outputs, r), core (r, s, *kernel) and (s, inputs), by alternating least squares."""
+
+    def leading(matrix: Tensor, rank: int) -> Tensor:
+        return torch.linalg.svd(matrix, full_matrices=False)[0][:, :rank]
+
+    inputs = leading(weight.transpose(0, 1).flatten(1), ranks[1])
+    for _ in range(SWEEPS):
+        outputs = leading(torch.einsum("oi...,is->os...", weight, inputs).flatten(1), ranks[0])
+        seen = torch.einsum("oi...,or->ri...", weight, outputs)
+        inputs = leading(seen.transpose(0, 1).flatten(1), ranks[1])
+    core = torch.einsum("oi...,or,is->rs...", weight, outputs, inputs)
+    return outputs, core, inputs.T
+
+
+def _product(parts: tuple[Tensor, ...]) -> Tensor:
+    if len(parts) == 2:
+        return torch.einsum("or,r...->o...", *parts)
+    return torch.einsum("or,rs...,si->oi...", *parts)
+
+
+def _svd_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequential:
+    outputs, inputs = parts
+    if isinstance(module, nn.Linear):
+        first: nn.Module = nn.Linear(module.in_features, len(inputs), bias=False)
+        last: nn.Module = nn.Linear(len(inputs), module.out_features, bias=module.bias is not None)
+        return _filled(module, [(first, inputs), (last, outputs)])
+    first = _like(module, inputs.shape[1], len(inputs))
+    last = _pointwise(module, len(inputs), len(outputs), bias=module.bias is not None)
+    return _filled(module, [(first, inputs), (last, outputs)])
+
+
+def _tucker_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequential:
+    outputs, core, inputs = parts
+    made = [
+        (_pointwise(module, inputs.shape[1], len(inputs), bias=False), inputs),
+        (_like(module, core.shape[1], core.shape[0]), core),
+        (_pointwise(module, outputs.shape[1], len(outputs), bias=module.bias is not None), outputs),
+    ]
+    return _filled(module, made)
+
+
+def _like(module: Any, into: int, out: int) -> nn.Module:
+    """A convolution with the kernel, stride and padding of `module`, without bias."""
+    made: nn.Module = type(module)(
+        into, out, module.kernel_size, stride=module.stride, padding=module.padding,
+        dilation=module.dilation, padding_mode=module.padding_mode, bias=False,
+    )  # fmt: skip
+    return made
+
+
+def _pointwise(module: Any, into: int, out: int, *, bias: bool) -> nn.Module:
+    kind: Callable[..., nn.Module] = type(module)
+    return kind(into, out, 1, bias=bias)
+
+
+def _filled(module: nn.Module, made: Sequence[tuple[nn.Module, Tensor]]) -> nn.Sequential:
+    """The layers with these weights and the module's bias, on its device and of its type."""
+    like, bias = module.weight, module.bias
+    assert isinstance(like, Tensor)
+    with torch.no_grad():
+        for layer, weight in made:
+            target = layer.get_parameter("weight")
+            target.copy_(weight.reshape(target.shape))
+            target.requires_grad_(like.requires_grad)
+        if isinstance(bias, Tensor):
+            made[-1][0].get_parameter("bias").copy_(bias)
+    return nn.Sequential(*(layer.to(like.device, like.dtype) for layer, _ in made))
+
+
+def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
+    """Ranks for a budget: from rank 1, always the next where a layer gains most energy per parameter."""
+    usable = {name: spectrum for name, spectrum in spectra.items() if not spectrum.reason}
+    fixed = sum(s.parameters for s in spectra.values() if s.reason)
+    ranks = {name: [1] * len(spectrum.values) for name, spectrum in usable.items()}
+    spent = fixed + sum(usable[name].size(found) for name, found in ranks.items())
+    if spent > budget:
+        raise InputError(f"budget_parameters={budget:,}: rank 1 everywhere takes {spent:,} already")
+
+    def gain(name: str, side: int) -> tuple[float, str, int] | None:
+        found, values = ranks[name], usable[name].values[side]
+        if found[side] >= len(values):
+            return None
+        larger = [number + (place == side) for place, number in enumerate(found)]
+        cost = usable[name].size(larger) - usable[name].size(found)
+        return -float(values[found[side]] ** 2 / values.square().sum()) / cost, name, side
+
+    queue = [
+        entry
+        for name in usable
+        for side in range(len(ranks[name]))
+        if (entry := gain(name, side)) is not None
+    ]
+    heapq.heapify(queue)
+    while queue:
+        _, name, side = heapq.heappop(queue)
+        larger = [number + (place == side) for place, number in enumerate(ranks[name])]
+        more = usable[name].size(larger) - usable[name].size(ranks[name])
+        if usable[name].size(larger) > usable[name].parameters or spent + more > budget:
+            continue
+        ranks[name], spent = larger, spent + more
+        if (entry := gain(name, side)) is not None:
+            heapq.heappush(queue, entry)
+    return {name: found[0] if len(found) == 1 else (found[0], found[1]) for name, found in ranks.items()}

@@ -1,0 +1,216 @@
+"""round_by_rate(): weights on a grid, each where error and bits together cost least.
+
+A weight w on a grid of step d is rounded to the multiple k with the least (w/d - k)² + penalty · bits(k),
+where bits(k) is what k costs under the frequencies in its tensor. Zero is cheap, so more weights become
+zero than plain rounding gives, biases too. While training goes on, gradients pass straight through.
+
+Reference: entropy-constrained quantization as in Wiedemann et al. 2020, "DeepCABAC", arXiv:1907.11900, and
+Oktay et al. 2020, arXiv:1906.06624; trained with straight-through gradients as in Marban et al. 2020,
+arXiv:2004.01077.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.errors import InputError
+from capacity.report import render
+from compression.training import Fitted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Retrain = Callable[[nn.Module], nn.Module | Fitted]
+MOST_LEVELS = 1024  # on either side of zero
+
+
+@dataclass(frozen=True)
+class RoundedTensor:
+    """One parameter: its step, how many elements are not zero before and after, and bits by entropy."""
+
+    name: str
+    elements: int
+    step: float
+    nonzero_before: int
+    nonzero_after: int
+    largest_multiple: int
+    entropy_bits: float
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """A model whose weights are multiples of their tensor's step."""
+
+    model: nn.Module
+    penalty: float
+    tensors: tuple[RoundedTensor, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per parameter."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(tensor) for tensor in self.tensors])
+
+    def to_latex(self) -> str:
+        """A booktabs table of `to_frame`."""
+        return self.to_frame().to_latex(index=False, escape=True, float_format="%.4g")
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        table = Table()
+        for column in ("tensor", "elements", "step", "non-zero before", "after", "largest", "bits, entropy"):
+            table.add_column(column, justify="left" if column == "tensor" else "right")
+        for t in self.tensors:
+            table.add_row(
+                t.name, f"{t.elements:,}", f"{t.step:.4g}", f"{t.nonzero_before:,}", f"{t.nonzero_after:,}",
+                str(t.largest_multiple), f"{t.entropy_bits:,.0f}",
+            )  # fmt: skip
+        total = sum(tensor.entropy_bits for tensor in self.tensors)
+        return f"penalty {self.penalty:g}: {total / 8:,.0f} bytes by entropy\n{render(table)}"
+
+
+def round_by_rate(
+    model: nn.Module,
+    *,
+    penalty: float = 0.02,
+    relative_step: float = 0.7,
+    retrain: Retrain | None = None,
+    refresh: int = 50,
+) -> RoundResult:
+    """A copy of the model with every floating-point parameter on a grid; what is zero stays zero.
+
+    Parameters
+    ----------
+    penalty: squared error, in squares of the step, that one bit is worth; 0 is plain rounding
+    relative_step: step of each tensor's grid in root mean squares of its non-zero elements; the step is
+        kept in half precision, so that the multiples are exact
+    retrain: model with rounding in it -> trained model, or what `fit` returns. Rounded in every forward
+        pass, the float values behind are trained; without it, weights are only rounded
+    refresh: forward passes in training after which the frequencies are counted anew
+
+    Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, and parameters
+    that are not finite.
+    """
+    if not penalty >= 0:
+        raise InputError(f"penalty must not be negative, found {penalty}")
+    if not relative_step > 0:
+        raise InputError(f"relative_step must be positive, found {relative_step}")
+    plain = fold_parametrizations(fold_masks(clone(model)))
+    before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
+    grids = _install(plain, penalty, relative_step, refresh)
+    trained: nn.Module = plain
+    if retrain is not None:
+        found = retrain(plain)
+        trained = found.model if isinstance(found, Fitted) else found
+        grids = {name: _grid_of(trained, name) for name in grids}
+    steps = {name: float(grid.step) for name, grid in grids.items()}
+    folded = fold_parametrizations(clone(trained)).eval()
+    rows = []
+    for name, parameter in folded.named_parameters():
+        if name in steps:
+            levels = (parameter.detach() / steps[name]).round()
+            rows.append(
+                RoundedTensor(
+                    name,
+                    parameter.numel(),
+                    steps[name],
+                    before[name],
+                    int(torch.count_nonzero(levels)),
+                    int(levels.abs().max()),
+                    _entropy_bits(levels),
+                )
+            )
+    return RoundResult(folded, penalty, tuple(rows))
+
+
+def _entropy_bits(levels: Tensor) -> float:
+    counts = torch.unique(levels, return_counts=True)[1].double()
+    return float(-(counts * (counts / counts.sum()).log2()).sum()) + 0.0
+
+
+def _grid_of(model: nn.Module, name: str) -> "_Grid":
+    path, _, key = name.rpartition(".")
+    grid = model.get_submodule(path).parametrizations[key][0]  # type: ignore[index]
+    assert isinstance(grid, _Grid)
+    return grid
+
+
+def _install(model: nn.Module, penalty: float, relative_step: float, refresh: int) -> "dict[str, _Grid]":
+    """Put a grid on every floating-point parameter that is not all zero, in place."""
+    grids: dict[str, _Grid] = {}
+    for name, parameter in list(model.named_parameters()):
+        if not parameter.is_floating_point():
+            continue
+        nonzero = parameter.detach()[parameter.detach() != 0]
+        if not bool(torch.isfinite(nonzero).all()):
+            raise InputError(f"{name} holds values that are not finite, which no grid has")
+        if len(nonzero) == 0:
+            continue
+        step = _step(nonzero, relative_step)
+        path, _, key = name.rpartition(".")
+        grids[name] = _Grid(parameter.detach(), step, penalty, refresh)
+        parametrize.register_parametrization(model.get_submodule(path), key, grids[name])
+    return grids
+
+
+def _step(nonzero: Tensor, relative: float) -> float:
+    """A step in half precision that is not zero and leaves no more multiples than there may be."""
+    wanted = relative * float(nonzero.double().square().mean().sqrt())
+    least = float(nonzero.abs().max()) / (MOST_LEVELS - 1)
+    return float(torch.tensor(max(wanted, least, 2.0**-24)).clamp(max=65504.0).half())
+
+
+class _Grid(nn.Module):
+    """A parametrization: the vector of elements that may be other than zero -> the rounded tensor."""
+
+    def __init__(self, weight: Tensor, step: float, penalty: float, refresh: int) -> None:
+        super().__init__()
+        self.shape, self.penalty, self.refresh, self.passes = weight.shape, penalty, refresh, 0
+        self.where: Tensor
+        self.bits: Tensor
+        self.step: Tensor
+        self.register_buffer("where", weight.flatten().nonzero().flatten())
+        self.register_buffer("step", torch.tensor(step, dtype=weight.dtype, device=weight.device))
+        self.register_buffer("bits", torch.zeros(2 * MOST_LEVELS + 1, device=weight.device))
+        with torch.no_grad():
+            for _ in range(5):  # rounding changes the frequencies, and they the rounding
+                self._count(self._levels(self.right_inverse(weight)))
+
+    def forward(self, values: Tensor) -> Tensor:
+        levels = self._levels(values.detach())
+        if self.training and torch.is_grad_enabled():
+            self.passes += 1
+            if self.passes % self.refresh == 0:
+                self._count(levels)
+        rounded = values + (levels * self.step - values).detach()
+        flat = torch.zeros(self.shape.numel(), dtype=values.dtype, device=values.device)
+        return flat.index_put((self.where,), rounded).view(self.shape)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight.flatten()[self.where]
+
+    def _levels(self, values: Tensor) -> Tensor:
+        """For each value the multiple of the step with the least cost: nearest, one towards zero, or zero."""
+        scaled = values / self.step
+        nearest = scaled.round().clamp(-MOST_LEVELS, MOST_LEVELS)
+        best, least = nearest, self._cost(scaled, nearest)
+        for other in (nearest - nearest.sign(), torch.zeros_like(nearest)):
+            cost = self._cost(scaled, other)
+            best, least = torch.where(cost < least, other, best), torch.minimum(cost, least)
+        return best
+
+    def _cost(self, scaled: Tensor, levels: Tensor) -> Tensor:
+        return (scaled - levels).square() + self.penalty * self.bits[(levels + MOST_LEVELS).long()]
+
+    def _count(self, levels: Tensor) -> None:
+        """Bits of each multiple by its frequency in the whole tensor, those not seen as if seen half."""
+        counts = torch.bincount((levels + MOST_LEVELS).long(), minlength=2 * MOST_LEVELS + 1).float()
+        counts[MOST_LEVELS] += self.shape.numel() - len(levels)
+        shares = counts.clamp(min=0.5) / counts.sum()
+        self.bits.copy_(-shares.log2().to(self.bits.dtype))

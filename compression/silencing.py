@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
 from capacity.inputs import example_input
+from capacity.live import live_masks
 from compression.coupling import units_of
 from compression.masks import Masks, apply_masks, kept_units, masks_of
 
@@ -105,3 +106,17 @@ def _silent(layer: Any) -> list[int]:
     if bias is not None:
         quiet &= bias.detach().eq(0)
     return [int(place) for place in quiet.nonzero().flatten()]
+
+
+def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
+    """A copy of the model, masks folded, in which every parameter on no live path is zero.
+
+    Outputs stay as they were but for what units without any input passed on of their biases: constants,
+    which a little training puts into the biases that remain.
+    """
+    copied = fold_masks(clone(model))
+    live = live_masks(copied, input_size)
+    with torch.no_grad():
+        for name, parameter in copied.named_parameters():
+            parameter.mul_(live[name])
+    return copied

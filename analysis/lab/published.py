@@ -63,6 +63,35 @@ DISTILLATION = (
 )
 
 
+@dataclass(frozen=True)
+class Record:
+    """One published compressed network: bytes in single precision over bytes of the file, and its error."""
+
+    source: str
+    model: str
+    compression_ratio: float
+    top1_error: float
+    dataset: str = "mnist"
+
+
+COMPRESSION = (
+    # Han et al. 2016, arXiv:1510.00149; Ullrich et al. 2017, arXiv:1702.04008;
+    # Guo et al. 2016, arXiv:1608.04493; Havasi et al. 2019, arXiv:1810.00440
+    Record("Deep Compression", "lenet300", 40, 0.0158),
+    Record("soft weight-sharing", "lenet300", 64, 0.0194),
+    Record("dynamic surgery", "lenet300", 56, 0.0199),
+    Record("Deep Compression", "lenet5", 39, 0.0074),
+    Record("soft weight-sharing", "lenet5", 162, 0.0097),
+    Record("MIRACLE, 3.03 kB", "lenet5", 555, 0.0069),
+    Record("MIRACLE, 1.52 kB", "lenet5", 1110, 0.0096),
+)
+
+
+def compression_records(model: str, dataset: str) -> list[Record]:
+    """The published compressed files of a network on a data set."""
+    return [record for record in COMPRESSION if (record.model, record.dataset) == (model, dataset)]
+
+
 def published_students(students: Sequence[str], dataset: str) -> list[Student]:
     """The published results of these networks on a data set."""
     return [point for point in DISTILLATION if point.student in students and point.dataset == dataset]

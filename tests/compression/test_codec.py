@@ -92,6 +92,9 @@ class Mixed(nn.Module):
         self.register_buffer("nothing", torch.zeros(0, 4))
         self.register_buffer("zeros", torch.zeros(50))
         self.register_buffer("halves", torch.randn(100).half().float())
+        kept = torch.rand(80, 90) < 0.1
+        self.sparse = nn.Parameter(kept * torch.randn(80, 90))
+        self.sparse_halves = nn.Parameter(kept * torch.randn(80, 90).half().float())
         self.register_buffer("waves", torch.randn(3, dtype=torch.complex64))
 
 
@@ -102,7 +105,8 @@ def test_every_kind_of_tensor(tmp_path: Path) -> None:
     kinds = {row.name: row.kind for row in coding_report(model).tensors}
     expected = {
         "first.weight": "raw", "second.weight": "tied", "odd": "book", "integers": "grid", "steps": "count",
-        "zeros": "zero", "halves": "raw_half", "nothing": "raw", "waves": "raw",
+        "zeros": "zero", "halves": "raw_half", "nothing": "raw", "waves": "raw", "sparse": "sparse",
+        "sparse_halves": "sparse_half",
     }  # fmt: skip
     assert {name: kinds[name] for name in expected} == expected
     torch.manual_seed(1)

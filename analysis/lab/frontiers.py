@@ -1,0 +1,142 @@
+"""Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from analysis.lab.bench import Bench, done, kept
+from analysis.lab.progress import Advance
+from analysis.lab.records import RunFolder
+from capacity.cloning import clone
+from compression.checkpoints import load_json, save_json
+from compression.codec import coding_report, decode, encode
+from compression.criteria import L1, EnergyPerBit
+from compression.distillation import DistillationLoss, objective
+from compression.evaluation import evaluate
+from compression.rates import round_by_rate
+from compression.schedules import Gradual
+from compression.sharing import share
+from compression.silencing import silence_dead
+from compression.training import Training
+
+if TYPE_CHECKING:
+    from analysis.compression_frontier import Config
+
+CRITERIA = {"l1": L1(center="zero"), "energy-per-bit": EnergyPerBit()}
+
+
+class Frontier:
+    """What all trials share: the bench, and how to train, prune and code."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.bench = Bench(config)
+        self.prepare = self.bench.prepare
+        weighted = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")]
+        self.layers = list(dict.fromkeys([*self.bench.layers, weighted[-1]]))
+        self.loss = DistillationLoss(config.temperature, config.alpha)
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        config = self.config
+        cell = config.prune_epochs + len(config.methods) * config.code_epochs
+        return config.epochs + len(config.densities) * cell
+
+    def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
+        """A row for the dense network, and for each density one pruned only and one for each method."""
+        config, home = self.config, folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: dense")
+        fresh = self.bench.network(seed)
+        advance(config.epochs if done(home / "dense") else 0)
+        settings = self._settings(seed, config.epochs, config.learning_rate, config.weight_decay)
+        train = partial(self._fit, fresh, settings, advance)
+        dense, row = kept(home / "dense", fresh, train, partial(self._measured, home / "dense.dcz"))
+        yield {"seed": seed, "method": "dense", "density": 1.0} | row
+        for density in config.densities:
+            advance(doing=f"seed {seed}: pruned to {100 * density:g} %")
+            path = home / f"pruned-{density:g}"
+            advance(config.prune_epochs if done(path) else 0)
+            prune = partial(self._pruned, dense, density, seed, advance)
+            measured = partial(self._measured, path.with_name(path.name + ".dcz"))
+            pruned, row = kept(path, dense, prune, measured)
+            yield {"seed": seed, "method": "pruned", "density": density} | row
+            for method in config.methods:
+                advance(doing=f"seed {seed}: {method} at {100 * density:g} %")
+                facts = home / f"{method}-{density:g}.json"
+                if facts.exists():
+                    advance(config.code_epochs)
+                else:
+                    coded = self._coded(pruned, dense, method, seed, advance)
+                    save_json(facts, self._measured(facts.with_suffix(".dcz"), coded))
+                yield {"seed": seed, "method": method, "density": density} | load_json(facts)
+
+    def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> Training:
+        return Training(
+            epochs=epochs,
+            learning_rate=rate,
+            weight_decay=decay,
+            warmup_epochs=min(1.0, epochs / 2),
+            seed=seed,
+        )
+
+    def _fit(
+        self, model: nn.Module, settings: Training, advance: Advance, teacher: nn.Module | None = None
+    ) -> nn.Module:
+        loss = None if teacher is None else objective(teacher, self.loss)
+        return self.bench.fit(model, settings, advance, loss).model
+
+    def _pruned(self, dense: nn.Module, density: float, seed: int, advance: Advance) -> nn.Module:
+        """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
+        config = self.config
+        schedule = Gradual(
+            CRITERIA[config.criterion], 1 - density, end_epoch=config.prune_until * config.prune_epochs,
+            updates=8 * config.prune_epochs, layers=self.layers, input_size=self.bench.data.input_size,
+        )  # fmt: skip
+        settings = Training(
+            epochs=config.prune_epochs, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, config.prune_epochs / 2), seed=seed, gradual=schedule,
+        )  # fmt: skip
+        return self._fit(dense, settings, advance, dense)
+
+    def _coded(
+        self, pruned: nn.Module, dense: nn.Module, method: str, seed: int, advance: Advance
+    ) -> nn.Module:
+        """The pruned network on few values, trained with them under the teacher."""
+        config = self.config
+        settings = self._settings(seed, config.code_epochs, config.code_learning_rate, 0.0)
+        living = silence_dead(pruned, self.bench.data.input_size)
+        retrain: Callable[[nn.Module], nn.Module] = lambda model: self._fit(model, settings, advance, dense)  # noqa: E731
+        if method == "rate":
+            found = round_by_rate(
+                living, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
+            ).model
+        else:
+            found = share(living, bits=config.bits, retrain=retrain).model
+        return silence_dead(found, self.bench.data.input_size) if method == "rate" else found
+
+    def _measured(self, path: Path, model: nn.Module) -> dict[str, Any]:
+        """Write the file, read it back into a fresh network, and score what was read."""
+        file_bytes = encode(model, path)
+        found = decode(path, clone(self.bench.network(0))).to(self.bench.device).eval()
+        row = self.bench.score(found)
+        correct, total = row["correct"], row["total"]
+        for split in (self.bench.data.train, self.bench.data.validation):
+            scored = evaluate(found, split.batches(1000))
+            correct, total = correct + scored.correct, total + scored.total
+        report = coding_report(found)
+        vectors = [t for t in report.tensors if found.state_dict()[t.name].dim() < 2]
+        return row | {
+            "file_bytes": file_bytes,
+            "dense_bytes": report.dense_bytes,
+            "compression_ratio": report.dense_bytes / file_bytes,
+            "entropy_bytes": sum(t.entropy_bytes + t.book_bytes for t in report.tensors),
+            "book_bytes": sum(t.book_bytes for t in report.tensors),
+            "bias_bytes": sum(t.position_bytes + t.value_bytes + t.raw_bytes for t in vectors),
+            "nonzero_parameters": sum(t.nonzero for t in report.tensors),
+            "correct_of_all": correct,
+            "all_points": total,
+            "points_of_all_per_bit": correct / max(row["capacity_bits"], 1),
+        }

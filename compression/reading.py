@@ -1,0 +1,141 @@
+"""Reader: what `encode` wrote, back into tensors; nothing it says is believed before it is checked."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compression.coding import Decoder, code_matrix
+from compression.records import (
+    CODED,
+    HALVES,
+    MOST_VALUES,
+    UNSIGNED,
+    Context,
+    Kind,
+    Plan,
+    float_type,
+    grid,
+    raw_size,
+)
+
+
+class Reader:
+    """Reads the records, the raw bytes and the coded words of a file for these tensors."""
+
+    def __init__(self, content: memoryview, model: Mapping[str, Tensor]) -> None:
+        self.content, self.model, self.at = content, model, 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the file by name; raises ValueError or AssertionError where it makes no sense."""
+        plans = {name: self._record(name) for name in self.model}
+        raw = {name: self._take(raw_size(self.model[name], plan)) for name, plan in plans.items()}
+        rest = self.content[self.at :]
+        if len(rest) % 4:
+            raise ValueError(f"{len(rest)} bytes are no whole number of words")
+        decoder = Decoder(np.frombuffer(rest, dtype="<u4").astype(np.uint32))
+        found: dict[str, Tensor] = {}
+        context = Context()
+        for name, plan in plans.items():
+            tensor = self.model[name]
+            if plan.kind in CODED:
+                found[name] = self._coded(decoder, tensor, plan, context, raw[name])
+            elif plan.kind is Kind.TIED:
+                found[name] = found[list(self.model)[int(plan.values[0])]]
+            elif plan.kind is Kind.ZERO:
+                found[name] = torch.zeros_like(tensor, device="cpu")
+                context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
+            elif plan.kind is Kind.COUNT:
+                found[name] = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
+            else:
+                found[name] = numbers_of(raw[name], tensor, plan).view(tensor.shape)
+        return found
+
+    def _coded(
+        self, decoder: Decoder, tensor: Tensor, plan: Plan, context: Context, raw: memoryview
+    ) -> Tensor:
+        shape, alive = context.matrix(tensor)
+        symbols = code_matrix(decoder, shape, len(plan.values), alive, None).reshape(-1)
+        context.see(tensor, symbols != 0)
+        if not plan.stored:
+            patterns = np.concatenate([np.zeros(1, plan.values.dtype), plan.values])[symbols]
+            return torch.from_numpy(patterns.view(np.uint8)).view(tensor.dtype).view(tensor.shape)
+        where = torch.from_numpy(np.flatnonzero(symbols))
+        if len(where) != plan.stored:
+            raise ValueError(f"{len(where)} places for {plan.stored} values")
+        flat = torch.zeros(tensor.numel(), dtype=tensor.dtype)
+        flat[where] = numbers_of(raw, tensor, plan)
+        return flat.view(tensor.shape)
+
+    def _take(self, size: int) -> memoryview:
+        if self.at + size > len(self.content):
+            raise ValueError(f"it ends {self.at + size - len(self.content)} bytes too early")
+        self.at += size
+        return self.content[self.at - size : self.at]
+
+    def _read_number(self, most: int) -> int:
+        value, shift = 0, 0
+        while True:
+            byte = self._take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number does not end")
+        if value > most:
+            raise ValueError(f"{value} where at most {most} is possible")
+        return value
+
+    def _record(self, name: str) -> Plan:
+        tensor, kind = self.model[name], Kind(self._take(1)[0])
+        size = tensor.element_size()
+        if kind in CODED and (size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0):
+            raise ValueError(f"{name} cannot be coded")
+        if kind in HALVES and tensor.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} is {tensor.dtype}, which half precision does not stand for")
+        if kind is Kind.TIED:
+            earlier = self._read_number(list(self.model).index(name) - 1)
+            if (other := list(self.model.values())[earlier]).shape != tensor.shape or (
+                other.dtype != tensor.dtype
+            ):
+                raise ValueError(f"{name} is said to be tied to a tensor of another shape or type")
+            return Plan(kind, b"", np.array([earlier]))
+        if kind is Kind.COUNT:
+            if tensor.dim() or tensor.is_floating_point():
+                raise ValueError(f"{name} is not a count")
+            most = 1 if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max
+            return Plan(kind, b"", np.array([self._read_number(most)]))
+        if kind is Kind.GRID:
+            step = np.frombuffer(self._take(2), dtype="<f2")[0]
+            top = self._read_number(MOST_VALUES // 2)
+            if top == 0 or not np.isfinite(step) or tensor.dtype == torch.bool:
+                raise ValueError(f"{name} has an impossible grid")
+            return Plan(kind, b"", grid(tensor, np.float16(step), top))
+        if kind in (Kind.SPARSE, Kind.SPARSE_HALF):
+            stored = self._read_number(tensor.numel())
+            if stored == 0:
+                raise ValueError(f"{name} is said to be sparse and to hold nothing")
+            return Plan(kind, b"", np.zeros(1, UNSIGNED[size]), stored)
+        if kind in CODED:
+            return Plan(kind, b"", self._read_book(tensor, kind))
+        return Plan(kind, b"")
+
+    def _read_book(self, tensor: Tensor, kind: Kind) -> NDArray:
+        count = self._read_number(MOST_VALUES)
+        if count == 0:
+            raise ValueError("an empty code book")
+        if kind is Kind.HALF:
+            halves = np.frombuffer(self._take(2 * count), dtype="<f2")
+            return halves.astype(float_type(tensor)).view(UNSIGNED[tensor.element_size()])
+        unsigned = np.dtype(UNSIGNED[tensor.element_size()])
+        content = self._take(unsigned.itemsize * count)
+        return np.frombuffer(content, dtype=unsigned.newbyteorder("<")).astype(unsigned)
+
+
+def numbers_of(raw: memoryview, like: Tensor, plan: Plan) -> Tensor:
+    """Raw bytes as numbers of the tensor's type."""
+    kind = torch.float16 if plan.kind in HALVES else like.dtype
+    return torch.frombuffer(bytearray(raw), dtype=kind).to(like.dtype) if raw else like.new_empty(0).cpu()

@@ -1,0 +1,236 @@
+"""How one tensor is stored in a compressed file: the kinds of records, and the cheapest for a tensor."""
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+class Kind(enum.IntEnum):
+    """The first byte of a record, and what follows it. Numbers are varints of 7 bits to the byte."""
+
+    RAW = 0  # nothing; the tensor's bytes are among the raw ones
+    RAW_HALF = 1  # nothing; so, but in half precision, which loses nothing
+    ZERO = 2  # nothing: all bits are zero
+    COUNT = 3  # number: the one integer of a tensor without dimensions
+    TIED = 4  # number: which tensor this one shares its memory with
+    GRID = 5  # 2 bytes: step in half precision; number: largest multiple of it
+    HALF = 6  # number: how many non-zero values; each in half precision
+    BOOK = 7  # number: how many non-zero values; each as the tensor has it
+    SPARSE = 8  # number: how many elements are not zero; their bytes are among the raw ones, in order
+    SPARSE_HALF = 9  # so, but in half precision
+
+
+CODED = (Kind.GRID, Kind.HALF, Kind.BOOK, Kind.SPARSE, Kind.SPARSE_HALF)
+RAW = (Kind.RAW, Kind.RAW_HALF, Kind.SPARSE, Kind.SPARSE_HALF)
+HALVES = (Kind.RAW_HALF, Kind.HALF, Kind.SPARSE_HALF)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a tensor is stored.
+
+    `values` are the bit patterns of the symbols 1, 2, ...; where each non-zero element is stored by itself
+    there is one symbol, and `stored` counts them.
+    """
+
+    kind: Kind
+    record: bytes
+    values: NDArray = field(default_factory=lambda: np.zeros(0))
+    stored: int = 0
+
+
+def bit_patterns(tensor: Tensor) -> NDArray | None:
+    """The bits of each element as unsigned integers; None for types that have no such integer."""
+    size = tensor.element_size()
+    if size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0:
+        return None
+    flat = tensor.cpu().contiguous().flatten()
+    patterns = flat.view(torch.uint8).numpy().view(UNSIGNED[size])
+    return np.where((flat == 0).numpy(), 0, patterns) if tensor.is_floating_point() else patterns
+
+
+def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
+    """The cheapest way to store a tensor."""
+    tensor = tensors[name]
+    for index, (other, earlier) in enumerate(tensors.items()):
+        if other == name:
+            break
+        if tensor.numel() and (earlier.data_ptr(), earlier.shape, earlier.stride(), earlier.dtype) == (
+            tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        ):  # fmt: skip
+            return Plan(Kind.TIED, bytes([Kind.TIED]) + varint(index))
+    patterns = bit_patterns(tensor)
+    if patterns is None:
+        return Plan(Kind.RAW, bytes([Kind.RAW]))
+    if tensor.dim() == 0 and not tensor.is_floating_point() and int(tensor) >= 0:
+        return Plan(Kind.COUNT, bytes([Kind.COUNT]) + varint(int(tensor)))
+    nonzero = patterns[patterns != 0]
+    if len(nonzero) == 0:
+        return Plan(Kind.ZERO, bytes([Kind.ZERO]))
+    half = _exact_half(tensor, nonzero)
+    raw = _uncoded(tensor, patterns, half)
+    if len(np.unique(nonzero[: 16 * MOST_VALUES])) > MOST_VALUES:
+        return raw
+    values = np.unique(nonzero)
+    if len(values) > MOST_VALUES:
+        return raw
+    coded = _book(tensor, values)
+    size = 8 * len(coded.record) + entropy_bits(patterns)
+    return coded if size < _uncoded_bits(tensor, raw, patterns) else raw
+
+
+def _uncoded(tensor: Tensor, patterns: NDArray, half: bool) -> Plan:
+    """All elements one by one, or only those that are not zero, whichever takes less."""
+    whole = Plan(*[(kind, bytes([kind])) for kind in (Kind.RAW, Kind.RAW_HALF)][half])
+    nonzero = int(np.count_nonzero(patterns))
+    kind = Kind.SPARSE_HALF if half else Kind.SPARSE
+    sparse = Plan(kind, bytes([kind]) + varint(nonzero), np.zeros(1, patterns.dtype), nonzero)
+    less = _uncoded_bits(tensor, sparse, patterns) < _uncoded_bits(tensor, whole, patterns)
+    return sparse if less else whole
+
+
+def _uncoded_bits(tensor: Tensor, plan: Plan, patterns: NDArray) -> float:
+    bits = 8.0 * len(plan.record) + 8 * raw_size(tensor, plan)
+    return bits + entropy_bits((patterns != 0).astype(np.uint8)) if plan.stored else bits
+
+
+def raw_size(tensor: Tensor, plan: Plan) -> int:
+    """Bytes among the raw ones that belong to a tensor."""
+    if plan.kind not in RAW:
+        return 0
+    elements = plan.stored if plan.kind in CODED else tensor.numel()
+    return elements * (2 if plan.kind in HALVES else tensor.element_size())
+
+
+def _exact_half(tensor: Tensor, patterns: NDArray) -> bool:
+    """Whether single or double precision values lose nothing in half precision."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return False
+    values: NDArray = patterns.view(float_type(tensor))
+    with np.errstate(over="ignore", invalid="ignore"):
+        back = values.astype(np.float16).astype(values.dtype)
+    return bool((back.view(patterns.dtype) == patterns).all())
+
+
+def float_type(tensor: Tensor) -> type:
+    return np.float32 if tensor.dtype == torch.float32 else np.float64
+
+
+def _book(tensor: Tensor, patterns: NDArray) -> Plan:
+    """The code book of these non-zero bit patterns: a grid where they lie on one, else one by one."""
+    step = _grid_step(tensor, patterns)
+    if step is not None:
+        top = round(float(np.abs(_doubles(patterns, tensor)).max()) / float(step))
+        record = bytes([Kind.GRID]) + step.tobytes() + varint(top)
+        return Plan(Kind.GRID, record, grid(tensor, step, top))
+    count = varint(len(patterns))
+    if _exact_half(tensor, patterns):
+        halves = patterns.view(float_type(tensor)).astype("<f2").tobytes()
+        return Plan(Kind.HALF, bytes([Kind.HALF]) + count + halves, patterns)
+    plain = patterns.astype(patterns.dtype.newbyteorder("<")).tobytes()
+    return Plan(Kind.BOOK, bytes([Kind.BOOK]) + count + plain, patterns)
+
+
+def _doubles(patterns: NDArray, tensor: Tensor) -> NDArray[np.float64]:
+    """Bit patterns of a tensor's type as the numbers they stand for."""
+    numbers: NDArray[np.float64] = (
+        torch.from_numpy(patterns.view(np.uint8)).view(tensor.dtype).double().numpy()
+    )
+    return numbers
+
+
+def _grid_step(tensor: Tensor, patterns: NDArray) -> np.float16 | None:
+    """The step of which all values are multiples, and not too few of the multiples; None if there is none."""
+    if tensor.dtype == torch.bool:
+        return None
+    sizes: NDArray[np.float64] = np.abs(_doubles(patterns, tensor))
+    smallest, largest = float(sizes.min()), float(sizes.max())
+    if not np.isfinite(largest) or smallest == 0:
+        return None
+    for part in range(1, 17):
+        step = np.float16(smallest / part)
+        if not 0 < float(step) < np.inf or not largest / float(step) <= 2 * len(patterns) + 8:
+            continue
+        top = round(largest / float(step))
+        if top <= MOST_VALUES // 2 and np.isin(patterns, grid(tensor, step, top)).all():
+            return np.float16(step)
+    return None
+
+
+def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray:
+    """Bit patterns of the multiples -top, ..., -1, 1, ..., top of the step."""
+    levels = torch.cat([torch.arange(-top, 0), torch.arange(1, top + 1)]).double() * float(step)
+    patterns = bit_patterns(levels.to(tensor.dtype))
+    assert patterns is not None
+    return patterns
+
+
+def entropy_bits(patterns: NDArray) -> float:
+    """Empirical entropy of an array, each element alone: zero or not, and which value."""
+    _, counts = np.unique(patterns[patterns != 0], return_counts=True)
+    counts = np.append(counts, len(patterns) - counts.sum())
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / counts.sum())).sum())
+
+
+def varint(value: int) -> bytes:
+    """A varint: 7 bits to the byte, lowest first.
+
+    >>> varint(300).hex()
+    'ac02'
+    """
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def raw_parts(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> Iterator[bytes]:
+    for tensor, plan in zip(tensors.values(), plans, strict=True):
+        if plan.kind in RAW:
+            flat = tensor.cpu().contiguous().flatten()
+            flat = flat[flat != 0] if plan.stored else flat
+            flat = flat.half() if plan.kind in HALVES else flat
+            yield flat.view(torch.uint8).numpy().tobytes()
+
+
+class Context:
+    """Which units had any weight in the tensor before: the columns of the next that are worth a look."""
+
+    def __init__(self) -> None:
+        self.units = np.ones(1, dtype=np.int64)
+
+    def matrix(self, tensor: Tensor) -> tuple[tuple[int, int], NDArray[np.int64]]:
+        """Rows and columns as which a tensor is coded, and for each column 1 if it may hold anything."""
+        rows = tensor.shape[0] if tensor.dim() > 1 else 1
+        columns = tensor.numel() // rows
+        if columns % len(self.units):
+            return (rows, columns), np.ones(columns, dtype=np.int64)
+        return (rows, columns), np.repeat(self.units, columns // len(self.units))
+
+    def see(self, tensor: Tensor, nonzero: NDArray[np.bool_]) -> None:
+        """Take note of a tensor: a matrix sets the units, a vector of as many elements adds to them."""
+        if tensor.dim() > 1:
+            self.units = nonzero.reshape(tensor.shape[0], -1).max(1).astype(np.int64)
+        elif tensor.dim() == 1 and len(nonzero) == len(self.units):
+            self.units = np.maximum(self.units, nonzero)
+
+
+def symbols_of(patterns: NDArray, plan: Plan) -> NDArray[np.int32]:
+    """0 for zero, and 1 + the index of each other bit pattern in the code book."""
+    if plan.stored:
+        return (patterns != 0).astype(np.int32)
+    order = np.argsort(plan.values)
+    symbols = np.zeros(len(patterns), dtype=np.int32)
+    where = np.flatnonzero(patterns)
+    symbols[where] = order[np.searchsorted(plan.values[order], patterns[where])] + 1
+    return symbols

@@ -92,8 +92,8 @@ PRESETS = {
         methods=("rate",), epochs=20, prune_epochs=40, code_epochs=15, shift=1, weight_decay=1e-4,
     ),
     "lenet5": Config(
-        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.008, 0.0045), methods=("rate",),
-        epochs=15, prune_epochs=20, code_epochs=10, shift=1,
+        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.008, 0.0036), methods=("rate",),
+        epochs=15, prune_epochs=24, code_epochs=10, shift=1,
     ),
 }  # fmt: skip
 

@@ -90,10 +90,10 @@ class EnergyPerBit:
     >>> import torch
     >>> weight = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
     >>> [round(score, 3) for score in EnergyPerBit()(weight)[:, 2].tolist()]
-    [0.333, 0.25]
+    [0.5, 0.333]
     """
 
-    value_bits: float = 3.0
+    value_bits: float = 2.0
 
     def __call__(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)

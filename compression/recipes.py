@@ -1,0 +1,218 @@
+"""recipe(): several techniques in a row, each measured before and after, resumable.
+
+A technique is a name and a function from a model to a model, or to any result of this package that holds
+one; `compression.techniques` has ready-made ones, and any function will do.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+
+from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.errors import InputError
+from capacity.measuring import measure
+from capacity.report import render
+from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model
+from compression.codec import encode
+from compression.costs import latencies, peak_memory_bytes
+from compression.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One step of a recipe.
+
+    apply: model -> model, or a result whose `.model` it is
+    save, load: (result, path) -> None and (model before, path) -> model, for techniques that change the
+        architecture; by default the weights are kept as safetensors and read into a copy of the model before
+    """
+
+    name: str
+    apply: Callable[[nn.Module], Any]
+    save: Callable[[Any, Path], Any] | None = None
+    load: Callable[[nn.Module, Path], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class RecipeStep:
+    """The model after a technique and all that was measured of it; step 0 is the model as given.
+
+    `metrics` hold what `evaluate` returned and: parameters (all, and those not zero), live_parameters and
+    capacity_bits of effective capacity and points_per_bit (None for quantized graphs, whose layers are
+    operations), file_bytes as `encode` writes them, latency_ms of one sample beside first_latency_ms, the
+    first model's in turns with it, and peak_memory_bytes.
+    """
+
+    index: int
+    technique: str
+    model: nn.Module
+    metrics: Mapping[str, Any]
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """All steps of a recipe."""
+
+    steps: tuple[RecipeStep, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """The last step's model."""
+        return self.steps[-1].model
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row per step."""
+        import pandas as pd
+
+        return pd.DataFrame([{"step": s.index, "technique": s.technique, **s.metrics} for s in self.steps])
+
+    def to_latex(self) -> str:
+        """A booktabs table of `to_frame`."""
+        return self.to_frame().to_latex(index=False, escape=True, float_format="%.4g")
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        shown = {
+            "top1_error": ("top-1 error [%]", 100, ".2f"), "capacity_bits": ("capacity [bit]", 1, ",.0f"),
+            "points_per_bit": ("rho [points/bit]", 1, ".3g"), "parameters": ("parameters", 1, ",.0f"),
+            "nonzero_parameters": ("non-zero", 1, ",.0f"), "live_parameters": ("live", 1, ",.0f"),
+            "file_bytes": ("file [bytes]", 1, ",.0f"), "latency_ms": ("time [ms]", 1, ".3f"),
+            "peak_memory_bytes": ("peak memory [bytes]", 1, ",.0f"),
+        }  # fmt: skip
+        table = Table()
+        table.add_column("technique")
+        for header, _, _ in shown.values():
+            table.add_column(header, justify="right")
+        for step in self.steps:
+            cells = []
+            for key, (_, factor, style) in shown.items():
+                value = step.metrics.get(key)
+                cells.append("-" if value is None else f"{factor * value:{style}}")
+            table.add_row(step.technique, *cells)
+        return render(table, width=150)
+
+
+def recipe(
+    model: nn.Module,
+    techniques: Sequence[Technique],
+    *,
+    input_size: Any,
+    evaluate: Callable[[nn.Module], Any],
+    directory: str | os.PathLike[str] | None = None,
+    repeats: int = 20,
+) -> RecipeResult:
+    """Apply techniques one after another and measure the model before the first and after each.
+
+    Parameters
+    ----------
+    input_size: as for `capacity.measure`
+    evaluate: model -> a mapping or dataclass of numbers; what `compression.evaluation.evaluate` returns
+        gives points_per_bit too
+    directory: where each whole step is kept; run again with the same model and names of techniques,
+        finished steps are read from it. None keeps nothing but a temporary file
+    repeats: timed passes; the median counts
+
+    Raises InputError for techniques of one name, for a directory that holds another recipe, and where a
+    technique does.
+    """
+    names = [technique.name for technique in techniques]
+    if len(set(names)) < len(names):
+        raise InputError(f"techniques must have different names, found {names}")
+    store = None if directory is None else _opened(Path(directory), model, names)
+    start = Technique("as given", clone)
+    steps: list[RecipeStep] = []
+    current = model
+    for index, technique in enumerate([start, *techniques]):
+        step = None if store is None else _loaded(store, index, technique, current)
+        if step is None:
+            result = technique.apply(current)
+            found = result if isinstance(result, nn.Module) else result.model
+            metrics = _measured(found, model, input_size, evaluate, store, repeats)
+            step = RecipeStep(index, technique.name, found, metrics, False)
+            if store is not None:
+                _save(store, step, technique, result)
+        current = step.model
+        steps.append(step)
+    return RecipeResult(tuple(steps))
+
+
+def _opened(directory: Path, model: nn.Module, names: Sequence[str]) -> Path:
+    settings = {"techniques": list(names), "model_sha256": fingerprint(model)}
+    path = directory / "recipe.json"
+    if not path.exists():
+        save_json(path, settings)
+        return directory
+    found = load_json(path)
+    different = sorted(key for key in settings if found.get(key) != settings[key])
+    if different:
+        raise InputError(
+            f"{directory} holds a recipe with another {' and '.join(different)}; "
+            f"choose another directory or remove it"
+        )
+    return directory
+
+
+def _paths(directory: Path, index: int) -> tuple[Path, Path]:
+    return directory / f"step-{index:02d}.safetensors", directory / f"step-{index:02d}.json"
+
+
+def _loaded(directory: Path, index: int, technique: Technique, before: nn.Module) -> RecipeStep | None:
+    weights, facts = _paths(directory, index)
+    if not facts.exists():
+        return None
+    load = technique.load or (lambda model, path: load_model(clone(model), path))
+    return RecipeStep(index, technique.name, load(before, weights).eval(), load_json(facts), True)
+
+
+def _save(directory: Path, step: RecipeStep, technique: Technique, result: Any) -> None:
+    weights, facts = _paths(directory, step.index)
+    if technique.save is None:
+        save_model(step.model, weights)
+    else:
+        technique.save(result, weights)
+    save_json(facts, step.metrics)
+
+
+def _measured(
+    model: nn.Module,
+    first: nn.Module,
+    input_size: Any,
+    evaluate: Callable[[nn.Module], Any],
+    directory: Path | None,
+    repeats: int,
+) -> dict[str, Any]:
+    found = evaluate(model)
+    metrics: dict[str, Any] = dict(dataclasses.asdict(found) if dataclasses.is_dataclass(found) else found)  # type: ignore[arg-type]
+    plain = fold_parametrizations(fold_masks(clone(model)))
+    stored = [tensor for tensor in plain.state_dict().values() if tensor.dim()]
+    metrics["parameters"] = sum(tensor.numel() for tensor in stored)
+    metrics["nonzero_parameters"] = sum(int(torch.count_nonzero(tensor)) for tensor in stored)
+    metrics |= {"capacity_bits": None, "live_parameters": None, "points_per_bit": None}
+    if not isinstance(model, fx.GraphModule):
+        report = measure(plain, input_size, effective=True)
+        metrics |= {"capacity_bits": report.capacity_bits, "live_parameters": report.parameters}
+        if isinstance(found, Evaluation) and report.capacity_bits:
+            metrics["points_per_bit"] = found.correct / report.capacity_bits
+    times = latencies([model, first], input_size, repeats=repeats)
+    metrics |= {"latency_ms": times[0].median_ms, "first_latency_ms": times[1].median_ms}
+    metrics["peak_memory_bytes"] = peak_memory_bytes(model, input_size)
+    metrics["file_bytes"] = _file_bytes(plain, directory)
+    return metrics
+
+
+def _file_bytes(model: nn.Module, directory: Path | None) -> int:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        return encode(model, Path(folder) / "net.dcz")

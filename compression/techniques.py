@@ -1,0 +1,155 @@
+"""Ready-made techniques for `compression.recipes`, and two recipes that others published."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from capacity.cloning import clone, fold_masks, fold_parametrizations
+from compression.checkpoints import load_json, load_model, save_json, save_model
+from compression.criteria import L1, Criterion
+from compression.distillation import DistillationLoss, distill
+from compression.factorization import Method, factorize
+from compression.pruning import Amount, Scope, Unit, prune
+from compression.quantization import Retrain, quantize
+from compression.quantized_files import load_quantized, save_quantized
+from compression.rates import round_by_rate
+from compression.recipes import Technique
+from compression.sharing import share
+from compression.shrinking import load_shrunk, save_shrunk, shrink
+from compression.training import Batches, Training
+
+
+def pruning(
+    criterion: Criterion | None = None,
+    *,
+    amount: Amount,
+    retrain: Retrain | None = None,
+    unit: Unit = "weight",
+    scope: Scope = "global",
+    layers: Sequence[str] | None = None,
+) -> Technique:
+    """Mask weights or neurons, by magnitude unless told otherwise, then retrain."""
+
+    def apply(model: nn.Module) -> Any:
+        chosen = criterion or L1(center="zero")
+        pruned = prune(model, chosen, amount=amount, unit=unit, scope=scope, layers=layers).model
+        return pruned if retrain is None else retrain(pruned)
+
+    return Technique("prune", apply)
+
+
+def shrinking(input_size: Any, *, amount: float | None = None, retrain: Retrain | None = None) -> Technique:
+    """Remove channels, those that masks silenced or a share of all, then retrain."""
+
+    def apply(model: nn.Module) -> Any:
+        small = shrink(model, input_size, amount=amount).model
+        return small if retrain is None else retrain(small)
+
+    def load(before: nn.Module, path: Path) -> nn.Module:
+        return load_shrunk(fold_masks(clone(before)), path)
+
+    return Technique("shrink", apply, lambda result, path: save_shrunk(_model(result), path), load)
+
+
+def distilling(
+    student: nn.Module,
+    data: Batches,
+    *,
+    loss: DistillationLoss | None = None,
+    settings: Training | None = None,
+) -> Technique:
+    """Train a student under the model so far, and go on with the student."""
+    return Technique(
+        "distil",
+        lambda teacher: distill(student, teacher, data, loss=loss, settings=settings),
+        load=lambda before, path: load_model(clone(student), path),
+    )
+
+
+def sharing(*, bits: int | Mapping[str, int] = 5, retrain: Retrain | None = None) -> Technique:
+    """Share values within each tensor, found by k-means, and train them."""
+    return Technique("share", lambda model: share(model, bits=bits, retrain=retrain), load=_load_plain)
+
+
+def rounding(
+    *, penalty: float = 0.02, relative_step: float = 0.7, retrain: Retrain | None = None
+) -> Technique:
+    """Round to a grid where error and bits together cost least, and train through it."""
+    return Technique(
+        "round",
+        lambda m: round_by_rate(m, penalty=penalty, relative_step=relative_step, retrain=retrain),
+        load=_load_plain,
+    )  # fmt: skip
+
+
+def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain | None = None) -> Technique:
+    """Replace layers by low-rank ones, then retrain."""
+    ranks: dict[str, Any] = {}
+
+    def apply(model: nn.Module) -> Any:
+        result = factorize(model, rank=rank, method=method)
+        ranks.update(result.ranks)
+        return result if retrain is None else retrain(result.model)
+
+    def save(result: Any, path: Path) -> None:
+        save_model(_model(result), path)
+        save_json(path.with_suffix(".ranks.json"), ranks)
+
+    def load(before: nn.Module, path: Path) -> nn.Module:
+        found = load_json(path.with_suffix(".ranks.json"))
+        known = {name: tuple(r) if isinstance(r, list) else r for name, r in found.items()}
+        like = factorize(before, rank=known, method=method).model if known else clone(before)
+        return load_model(like, path)
+
+    return Technique("factorize", apply, save, load)
+
+
+def quantizing(
+    input_size: Any, *, scheme: Any = "static", weight_bits: Any = 8, calibration: Any = None,
+    retrain: Retrain | None = None,
+) -> Technique:  # fmt: skip
+    """Quantize to integers; see `compression.quantization.quantize`. The last step of a recipe."""
+
+    def apply(model: nn.Module) -> Any:
+        return quantize(
+            model, scheme=scheme, input_size=input_size, calibration=calibration, retrain=retrain,
+            weight_bits=weight_bits,
+        )  # fmt: skip
+
+    def load(before: nn.Module, path: Path) -> nn.Module:
+        return load_quantized(before, path, input_size=input_size)
+
+    return Technique("quantize", apply, save_quantized, load)
+
+
+def _model(result: Any) -> nn.Module:
+    found = result if isinstance(result, nn.Module) else result.model
+    assert isinstance(found, nn.Module)
+    return found
+
+
+def _load_plain(before: nn.Module, path: Path) -> nn.Module:
+    return load_model(fold_parametrizations(fold_masks(clone(before))), path)
+
+
+def prune_share_code(
+    *, amount: float = 0.9, bits: int = 5, retrain: Retrain, layers: Sequence[str] | None = None
+) -> list[Technique]:
+    """Deep Compression: prune, share values; the third stage, coding, is what every `file_bytes` shows.
+
+    Reference: Han et al. 2016, arXiv:1510.00149.
+    """
+    return [pruning(amount=amount, retrain=retrain, layers=layers), sharing(bits=bits, retrain=retrain)]
+
+
+def distil_quantize_prune(
+    student: nn.Module, data: Batches, *, settings: Training | None = None, bits: int = 8, amount: float = 0.1
+) -> list[Technique]:
+    """A report's order: distil into a student, give its weights 2^bits values, prune without retraining."""
+    return [
+        distilling(student, data, settings=settings),
+        sharing(bits=bits),
+        pruning(amount=amount),
+    ]

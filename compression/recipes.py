@@ -172,7 +172,9 @@ def _loaded(directory: Path, index: int, technique: Technique, before: nn.Module
     if not facts.exists():
         return None
     load = technique.load or (lambda model, path: load_model(clone(model), path))
-    return RecipeStep(index, technique.name, load(before, weights).eval(), load_json(facts), True)
+    found = load(before, weights)
+    found.eval()  # whose own return value an exported graph leaves out
+    return RecipeStep(index, technique.name, found, load_json(facts), True)
 
 
 def _save(directory: Path, step: RecipeStep, technique: Technique, result: Any) -> None:

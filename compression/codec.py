@@ -254,7 +254,7 @@ def _encode_tensors(
             assert patterns is not None
             (rows, columns), alive = context.matrix(tensor)
             symbols = symbols_of(patterns, plan).reshape(rows, columns)
-            code_matrix(coder or meters[-1], (rows, columns), len(plan.values), alive, symbols)
+            code_matrix(coder or meters[-1], (rows, columns), plan.signs, alive, plan.traits, symbols)
             context.see(tensor, patterns != 0)
         elif plan.kind is Kind.ZERO:
             context.see(tensor, np.zeros(tensor.numel(), dtype=bool))

@@ -1,13 +1,13 @@
 """Adaptive models of sparse, shared weights: where the non-zero weights are, and which value each has.
 
-A weight is coded as a matrix, outputs by inputs, in tiles that grow from a single element on. What a tile
-costs is predicted from the tiles before it: how dense the tensor is, and how much denser each row and each
-column are than that. The decoder makes the very same predictions, so that no table is stored. They use
-integers and the four operations that IEEE 754 defines exactly, and nothing that differs between machines.
+A weight is coded as a matrix, outputs by inputs. Whether an element is zero is predicted from those before
+it: how dense the tensor is, how much denser its row and its column are than that, and what its neighbours
+in the row are, since kernels and pixels come in patches. The decoder makes the very same predictions, so
+that no table is stored. They use integers and the four operations that IEEE 754 defines exactly, and
+nothing that differs between machines.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +16,25 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 SMALLEST = 2.0**-16  # of any probability; the coder has 24 bits
-STRENGTH = 1.0  # non-zero weights' worth of trust in a row or column being like the others
+WEAKEST, STRONGEST = -2, 13  # of a strength: 16 of them
+NEAR = 2.0  # non-zero elements' worth of trust in neighbours telling nothing
+TRUST = 8  # symbols' worth of trust in values being distributed alike whatever stands to the left
+SAMPLE = 4_000_000  # elements that are looked at for a stride
 FIXED = 2.0**24  # sums of probabilities are taken in integers, which no order of addition changes
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is told of a matrix before it is coded; wrong guesses cost nothing but bits.
+
+    row_strength, column_strength: log2 of how many non-zero elements' worth of trust there is in a row (or
+        column) being as dense as the others
+    stride: besides the column before, the one so many before is a neighbour; 0 for none
+    """
+
+    row_strength: int = 0
+    column_strength: int = 0
+    stride: int = 0
 
 
 class Coder(Protocol):
@@ -92,45 +109,81 @@ class Meter:
 
 
 def code_matrix(
-    coder: Coder, shape: tuple[int, int], letters: int, alive: NDArray[np.int64], values: Ints | None
+    coder: Coder,
+    shape: tuple[int, int],
+    signs: NDArray[np.int64],
+    alive: NDArray[np.int64],
+    traits: Traits,
+    values: Ints | None,
 ) -> Ints:
-    """Code a matrix of symbols, 0 for a zero weight and 1 to `letters` for the values of a code book.
+    """Code a matrix of symbols: 0 for a zero weight, and 1, 2, ... for the values of a code book.
 
     Parameters
     ----------
     coder: an Encoder or Meter, which are given `values`, or a Decoder, which is given none
     shape: rows and columns
-    alive: per column, 1 if the unit it reads from has any weight of its own, else 0; a guess does no harm
+    signs: for each value of the code book, 1 if it is positive and 2 if it is negative
+    alive: per column, 1 if the unit it reads from has any weight of its own, else 0
+    traits: see Traits; `traits_of` finds them
 
-    Returns the symbols, of that shape.
+    The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
-    model = _Model(shape, letters, alive)
-    found = np.zeros(shape, dtype=np.int32) if values is None else values
-    for rows, columns in _tiles(shape):
-        tile = None if values is None else np.ascontiguousarray(values[rows, columns])
-        found[rows, columns] = model.code(coder, rows, columns, tile)
+    found = np.zeros(shape, dtype=np.int32) if values is None else np.ascontiguousarray(values)
+    model = _Model(shape, signs, alive, traits, found.reshape(-1))
+    for step in range(shape[1] + len(model.starts) - 1):
+        model.code(coder, step, known=values is not None)
     return found
 
 
-def _bands(length: int) -> list[int]:
-    """Where bands begin, and the end: an eighth longer each time.
+def traits_of(kept: NDArray[np.bool_]) -> Traits:
+    """What the encoder tells the decoder about where the non-zero elements of a matrix lie."""
+    return Traits(_strength(kept.sum(1)), _strength(kept.sum(0)), _stride(kept))
 
-    >>> _bands(12)
-    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-    >>> len(_bands(25088))
-    82
+
+def _strength(counts: NDArray[Any]) -> int:
+    """log2 of the weight of the prior on how dense a row is, by the counts of all rows.
+
+    With rates that vary as a gamma distribution of mean 1 and shape k, the best guess after n of e expected
+    is (k + n) / (k + e); moments give k = mean² / (variance - mean).
+
+    >>> _strength(np.array([10, 9, 11, 10, 12, 8])), _strength(np.array([40, 0, 0, 2, 0, 18]))
+    (13, -1)
+    """
+    mean, spread = float(counts.mean()), float(counts.var() - counts.mean())
+    if spread <= 0 or mean == 0:
+        return STRONGEST
+    return int(np.clip(np.rint(np.log2(mean**2 / spread)), WEAKEST, STRONGEST))
+
+
+def _stride(kept: NDArray[np.bool_], most: int = 64) -> int:
+    """The distance, from 2 on, at which non-zero elements of a row most often have another; 0 if none tells.
+
+    >>> _stride(np.tile([True, False, False, True, False, False, False, False, False], (9, 5)))
+    9
+    """
+    kept = kept[: max(1, SAMPLE // kept.shape[1])]
+    count, columns = int(kept.sum()), kept.shape[1]
+    best, most_excess = 0, 0.0
+    for stride in range(2, min(most, columns - 1) + 1):
+        both = int((kept[:, stride:] & kept[:, :-stride]).sum())
+        expected = count * count / kept.size * (columns - stride) / columns
+        if both - expected > max(1.05 * most_excess, 4 * (expected + 1) ** 0.5):
+            best, most_excess = stride, both - expected
+    return best
+
+
+def _bands(length: int) -> list[int]:
+    """Where bands of rows begin: of one row each at first, then of a sixteenth of the rows before.
+
+    >>> _bands(5)
+    [0, 1, 2, 3, 4]
+    >>> len(_bands(4096))
+    116
     """
     edges = [0]
-    while edges[-1] < length:
-        edges.append(min(length, edges[-1] + max(1, edges[-1] // 8)))
+    while (end := edges[-1] + max(1, edges[-1] // 16)) < length:
+        edges.append(end)
     return edges
-
-
-def _tiles(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    rows, columns = _bands(shape[0]), _bands(shape[1])
-    for top, bottom in pairwise(rows):
-        for left, right in pairwise(columns):
-            yield slice(top, bottom), slice(left, right)
 
 
 def _fixed(values: Any) -> Any:
@@ -139,33 +192,62 @@ def _fixed(values: Any) -> Any:
 
 
 class _Model:
-    """What is known of a matrix from the tiles coded so far."""
+    """What is known of a matrix from the elements coded so far.
 
-    def __init__(self, shape: tuple[int, int], letters: int, alive: NDArray[np.int64]) -> None:
-        rows, columns = shape
-        self.alive = alive
+    The matrix is coded in a slanted front: at step t the rows of band b are at column t - b. So each element
+    knows the row to its left and the bands above it, and one step still codes an element of every row.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        signs: NDArray[np.int64],
+        alive: NDArray[np.int64],
+        traits: Traits,
+        found: Ints,
+    ) -> None:
+        (rows, self.columns), self.found, self.stride = shape, found, traits.stride
+        self.row_prior, self.column_prior = 2.0**traits.row_strength, 2.0**traits.column_strength
+        self.starts = np.array(_bands(rows))
+        self.band = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, rows)))
+        self.first = np.arange(rows) * self.columns - self.band  # element of each row at step 0
+        self.alive, self.signs = alive, np.concatenate([np.zeros(1, np.int64), signs])
         self.ones, self.seen = np.zeros(2, np.int64), np.zeros(2, np.int64)  # dead columns, living ones
-        self.in_row, self.in_column = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
-        self.due_in_row, self.due_in_column = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
-        self.letters = np.zeros(letters, np.int64)
+        self.in_row, self.due_in_row = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        self.in_column = np.zeros(self.columns, np.int64)
+        self.due_in_column = np.zeros(self.columns, np.int64)
+        self.near, self.due_near = np.zeros(4, np.int64), np.zeros(4, np.int64)
+        self.letters = np.zeros((3, len(signs)), np.int64)  # by the sign of the value to the left
 
-    def code(self, coder: Coder, rows: slice, columns: slice, tile: Ints | None) -> Ints:
+    def code(self, coder: Coder, step: int, *, known: bool) -> None:
+        top = max(0, step - self.columns + 1)
+        bands = slice(top, min(step + 1, len(self.starts)))
+        first = int(self.starts[top])
+        last = int(self.starts[bands.stop]) if bands.stop < len(self.starts) else len(self.band)
+        rows = slice(first, last)
+        at, columns = self.first[rows] + step, step - self.band[rows]
+        left = np.where(columns > 0, self.found[at - 1], 0)
+        up = np.where(columns >= self.stride, self.found[at - self.stride], 0) if self.stride else 0
+        near = (left != 0) + 2 * np.asarray(up != 0).astype(np.int64)
         density = self._density()[self.alive[columns]]
-        row = (STRENGTH + self.in_row[rows]) / (STRENGTH + self.due_in_row[rows] / FIXED)
-        column = (STRENGTH + self.in_column[columns]) / (STRENGTH + self.due_in_column[columns] / FIXED)
-        odds = (density / (1 - density) * column) * row[:, None]
-        shape = odds.shape
-        probabilities = np.clip(odds / (1 + odds), SMALLEST, 1 - SMALLEST).reshape(-1)
-        given = None if tile is None else (tile != 0).astype(np.int32).reshape(-1)
-        flags = coder.flags(given, probabilities).reshape(shape)
-        self._learn(rows, columns, flags, density * column, density, row)
-        found = np.zeros(shape, np.int32) if tile is None else tile
-        where = flags != 0
-        values = None if tile is None else np.ascontiguousarray(tile[where] - 1)
-        symbols = self._symbols(coder, int(flags.sum()), values)
-        if tile is None:
-            found[where] = symbols + 1
-        return found
+        row = (self.row_prior + self.in_row[rows]) / (self.row_prior + self.due_in_row[rows] / FIXED)
+        column = self.column_prior + self.in_column[columns]
+        column = column / (self.column_prior + self.due_in_column[columns] / FIXED)
+        by_column = density * column
+        odds = by_column / (1 - density) * row
+        nearby = ((NEAR + self.near) / (NEAR + self.due_near / FIXED))[near]
+        probabilities = np.clip(odds * nearby / (1 + odds * nearby), SMALLEST, 1 - SMALLEST)
+        values = self.found[at] if known else None
+        flags = coder.flags(None if values is None else (values != 0).astype(np.int32), probabilities)
+        self.near += _counts(near, flags)
+        self.due_near += _sums(near, _fixed(odds / (1 + odds)))
+        self._learn(rows, columns, flags, by_column, density * row, bands, step)
+        where = np.flatnonzero(flags)
+        if len(where):
+            given = None if values is None else values[where] - 1
+            symbols = self._symbols(coder, self.signs[left[where]], given)
+            if not known:
+                self.found[at[where]] = symbols + 1
 
     def _density(self) -> Floats:
         """Of columns that read from a dead unit, and of the others; 1 of 16 is the guess at first."""
@@ -173,26 +255,46 @@ class _Model:
         return (self.ones + 2.0 * together) / (self.seen + 2.0)
 
     def _learn(
-        self, rows: slice, columns: slice, flags: Ints, by_column: Floats, density: Floats, row: Floats
+        self,
+        rows: slice,
+        columns: NDArray[np.int64],
+        flags: Ints,
+        by_column: Floats,
+        by_row: Floats,
+        bands: slice,
+        step: int,
     ) -> None:
-        self.in_row[rows] += flags.sum(1)
-        self.in_column[columns] += flags.sum(0)
-        self.due_in_row[rows] += int(_fixed(by_column).sum())
-        self.due_in_column[columns] += _fixed(density * (int(_fixed(row).sum()) / FIXED))
-        counts = flags.sum(0)
-        for kind in (0, 1):
-            chosen = self.alive[columns] == kind
-            self.ones[kind] += int(counts[chosen].sum())
-            self.seen[kind] += int(chosen.sum()) * len(flags)
+        starts = self.starts[bands] - rows.start
+        in_band = step - np.arange(bands.start, bands.stop)  # the column that each band is at
+        self.in_row[rows] += flags
+        self.due_in_row[rows] += _fixed(by_column)
+        counts = np.add.reduceat(flags, starts).astype(np.int64)
+        self.in_column[in_band] += counts
+        self.due_in_column[in_band] += np.add.reduceat(_fixed(by_row), starts)
+        kinds = self.alive[in_band]
+        self.ones += _sums(kinds, counts, 2)
+        self.seen += _sums(kinds, np.diff(np.append(starts, len(flags))), 2)
 
-    def _symbols(self, coder: Coder, count: int, values: Ints | None) -> Ints:
-        if len(self.letters) == 1 or count == 0:
-            return np.zeros(count, np.int32)
-        done = []
-        for start in range(0, count, 65_536):
-            size = min(65_536, count - start)
-            part = None if values is None else values[start : start + size]
-            found = coder.symbols(part, size, np.asarray(self.letters + 0.5))
-            self.letters += np.bincount(found, minlength=len(self.letters))
-            done.append(found)
-        return np.concatenate(done)
+    def _symbols(self, coder: Coder, context: NDArray[np.int64], given: Ints | None) -> Ints:
+        """One symbol for each context, which is the sign of the value to the left (0 where there is none)."""
+        found = np.zeros(len(context), np.int32)
+        if self.letters.shape[1] == 1:
+            return found
+        for kind in range(3):
+            chosen = np.flatnonzero(context == kind)
+            if len(chosen):
+                together = 2 * self.letters.sum(0) + 1
+                weights = self.letters[kind] * 4096 + (TRUST * 4096 * together) // int(together.sum()) + 1
+                part = None if given is None else np.ascontiguousarray(given[chosen])
+                found[chosen] = coder.symbols(part, len(chosen), weights.astype(np.float64))
+                self.letters[kind] += np.bincount(found[chosen], minlength=len(weights))
+        return found
+
+
+def _counts(kinds: NDArray[np.int64], flags: Ints) -> NDArray[np.int64]:
+    return np.bincount(kinds[flags != 0], minlength=4).astype(np.int64)
+
+
+def _sums(kinds: NDArray[np.int64], numbers: NDArray[np.int64], count: int = 4) -> NDArray[np.int64]:
+    """Sum of the numbers of each kind, exactly."""
+    return np.array([int(numbers[kinds == kind].sum()) for kind in range(count)], dtype=np.int64)

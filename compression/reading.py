@@ -1,13 +1,14 @@
 """Reader: what `encode` wrote, back into tensors; nothing it says is believed before it is checked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.coding import Decoder, code_matrix
+from compression.coding import WEAKEST, Decoder, Traits, code_matrix
 from compression.records import (
     CODED,
     HALVES,
@@ -57,7 +58,7 @@ class Reader:
         self, decoder: Decoder, tensor: Tensor, plan: Plan, context: Context, raw: memoryview
     ) -> Tensor:
         shape, alive = context.matrix(tensor)
-        symbols = code_matrix(decoder, shape, len(plan.values), alive, None).reshape(-1)
+        symbols = code_matrix(decoder, shape, plan.signs, alive, plan.traits, None).reshape(-1)
         context.see(tensor, symbols != 0)
         if not plan.stored:
             patterns = np.concatenate([np.zeros(1, plan.values.dtype), plan.values])[symbols]
@@ -90,6 +91,14 @@ class Reader:
         return value
 
     def _record(self, name: str) -> Plan:
+        plan, tensor = self._plan(name), self.model[name]
+        if plan.kind not in CODED or tensor.dim() < 2:
+            return plan
+        strengths = self._take(1)[0]
+        stride = self._read_number(tensor.numel() // tensor.shape[0])
+        return replace(plan, traits=Traits(strengths // 16 + WEAKEST, strengths % 16 + WEAKEST, stride))
+
+    def _plan(self, name: str) -> Plan:
         tensor, kind = self.model[name], Kind(self._take(1)[0])
         size = tensor.element_size()
         if kind in CODED and (size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0):

@@ -2,19 +2,25 @@
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compression.coding import WEAKEST, Traits, traits_of
+
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 class Kind(enum.IntEnum):
-    """The first byte of a record, and what follows it. Numbers are varints of 7 bits to the byte."""
+    """The first byte of a record, and what follows it. Numbers are varints of 7 bits to the byte.
+
+    Where a tensor of several dimensions is coded, its record ends with its traits (`compression.coding`): a
+    byte with the strengths of rows and of columns, four bits each, and a number, the stride.
+    """
 
     RAW = 0  # nothing; the tensor's bytes are among the raw ones
     RAW_HALF = 1  # nothing; so, but in half precision, which loses nothing
@@ -45,6 +51,13 @@ class Plan:
     record: bytes
     values: NDArray = field(default_factory=lambda: np.zeros(0))
     stored: int = 0
+    traits: Traits = field(default_factory=Traits)
+
+    @property
+    def signs(self) -> NDArray[np.int64]:
+        """For each symbol 1 if its value is positive and 2 if it is negative; by the highest bit."""
+        highest = 8 * self.values.dtype.itemsize - 1
+        return 1 + np.asarray(self.values >> self.values.dtype.type(highest)).astype(np.int64)
 
 
 def bit_patterns(tensor: Tensor) -> NDArray | None:
@@ -59,6 +72,18 @@ def bit_patterns(tensor: Tensor) -> NDArray | None:
 
 def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
     """The cheapest way to store a tensor."""
+    plan = _plan(tensors, name)
+    tensor = tensors[name]
+    if plan.kind not in CODED or tensor.dim() < 2:
+        return plan
+    patterns = bit_patterns(tensor)
+    assert patterns is not None
+    traits = traits_of((patterns != 0).reshape(tensor.shape[0], -1))
+    strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
+    return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
+
+
+def _plan(tensors: Mapping[str, Tensor], name: str) -> Plan:
     tensor = tensors[name]
     for index, (other, earlier) in enumerate(tensors.items()):
         if other == name:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import HEADER, coding_report, decode, encode
-from compression.coding import Decoder, Encoder, Meter, code_matrix
+from compression.coding import Decoder, Encoder, Meter, Traits, code_matrix, traits_of
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.sharing import share
@@ -157,10 +158,12 @@ def test_any_matrix_comes_back(rows: int, columns: int, letters: int, density: f
     values = (kept * rng.integers(1, letters + 1, (rows, columns))).astype(np.int32)
     alive = (rng.random(columns) < 0.5).astype(np.int64)
     encoder, meter = Encoder(), Meter()
+    facts = ((rows, columns), rng.integers(1, 3, letters), alive)
+    traits = Traits(int(rng.integers(-2, 14)), int(rng.integers(-2, 14)), int(rng.integers(0, columns + 1)))
     for coder in (encoder, meter):
-        code_matrix(coder, (rows, columns), letters, alive, values)
+        code_matrix(coder, *facts, traits, values)
     words = encoder.words()
-    assert np.array_equal(code_matrix(Decoder(words), (rows, columns), letters, alive, None), values)
+    assert np.array_equal(code_matrix(Decoder(words), *facts, traits, None), values)
     assert abs(32 * len(words) - meter.position_bits - meter.symbol_bits) <= 64 + 1e-3 * 32 * len(words)
 
 
@@ -174,9 +177,32 @@ def test_uneven_rows_and_columns_cost_less_than_scattered_ones() -> None:
     bits = []
     for mask in (uneven, scattered):
         meter = Meter()
-        code_matrix(meter, shape, 1, np.ones(400, np.int64), mask.astype(np.int32))
+        code_matrix(
+            meter, shape, np.ones(1, np.int64), np.ones(400, np.int64), traits_of(mask), mask.astype(np.int32)
+        )
         bits.append(meter.position_bits)
     assert bits[0] < 0.85 * entropy and bits[1] < 1.05 * entropy + 60
+
+
+def test_patches_cost_less_than_scattered_weights() -> None:
+    """Kernels of 5 x 5 of which some hold anything, in rows: neighbours across and, by the stride, down."""
+    rng = np.random.default_rng(0)
+    kernels = (rng.random((60, 40, 1, 1)) < 0.1) & (rng.random((60, 40, 5, 5)) < 0.6)
+    patches = kernels.reshape(60, 1000)
+    scattered = rng.permutation(patches.reshape(-1)).reshape(patches.shape)
+    bits = []
+    traits = traits_of(patches)
+    for mask, told in (
+        (patches, traits),
+        (patches, replace(traits, stride=0)),
+        (scattered, traits_of(scattered)),
+    ):
+        meter = Meter()
+        ones = np.ones(1, np.int64)
+        code_matrix(meter, mask.shape, ones, np.ones(1000, np.int64), told, mask.astype(np.int32))
+        bits.append(meter.position_bits)
+    assert bits[0] < 0.9 * bits[1] < 0.8 * bits[2]
+    assert 2 <= traits.stride < 25 and without.stride == 0
 
 
 @pytest.fixture(scope="module")

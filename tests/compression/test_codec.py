@@ -191,15 +191,11 @@ def test_patches_cost_less_than_scattered_weights() -> None:
     patches = kernels.reshape(60, 1000)
     scattered = rng.permutation(patches.reshape(-1)).reshape(patches.shape)
     bits = []
-    traits = traits_of(patches)
-    for mask, told in (
-        (patches, traits),
-        (patches, replace(traits, stride=0)),
-        (scattered, traits_of(scattered)),
-    ):
+    traits, without = traits_of(patches), traits_of(scattered)
+    for mask, told in ((patches, traits), (patches, replace(traits, stride=0)), (scattered, without)):
         meter = Meter()
-        ones = np.ones(1, np.int64)
-        code_matrix(meter, mask.shape, ones, np.ones(1000, np.int64), told, mask.astype(np.int32))
+        every = np.ones(1000, np.int64)
+        code_matrix(meter, mask.shape, every[:1], every, told, mask.astype(np.int32))
         bits.append(meter.position_bits)
     assert bits[0] < 0.9 * bits[1] < 0.8 * bits[2]
     assert 2 <= traits.stride < 25 and without.stride == 0

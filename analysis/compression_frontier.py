@@ -59,6 +59,8 @@ class Config:
     """The same of training with few values."""
     weight_decay: float = 5e-4
     """Weight decay; none with few values."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; errors are always measured in single."""
     temperature: float = 4.0
     """Of the teacher's soft targets."""
     alpha: float = 0.9
@@ -89,11 +91,11 @@ PRESETS = {
     "default": Config(),
     "lenet300": Config(
         preset="lenet300", dataset="mnist", model="lenet300", densities=(0.03, 0.015, 0.01),
-        methods=("rate",), epochs=20, prune_epochs=40, code_epochs=15, shift=1, weight_decay=1e-4,
+        methods=("rate",), epochs=15, prune_epochs=25, code_epochs=10, shift=1, weight_decay=1e-4,
     ),
     "lenet5": Config(
         preset="lenet5", dataset="mnist", model="lenet5", densities=(0.008, 0.0036), methods=("rate",),
-        epochs=15, prune_epochs=24, code_epochs=10, shift=1,
+        epochs=10, prune_epochs=16, code_epochs=8, shift=1, mixed_precision="bf16",
     ),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from compression.batches import TensorBatches
 from compression.checkpoints import fingerprint, load_json, save_json, write_whole
-from compression.training import Batches, Fitted, Training, fit
+from compression.training import Batches, Fitted, Precision, Training, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
@@ -150,30 +150,43 @@ def distill(
         )  # fmt: skip
     return fit(
         student, data, settings=settings, validation=validation, progress=progress,
-        objective=objective(teacher, loss, mixup=mixup, seed=settings.seed),
+        objective=objective(
+            teacher, loss, mixup=mixup, seed=settings.seed, mixed_precision=settings.mixed_precision
+        ),
     )  # fmt: skip
 
 
 def objective(
-    teacher: nn.Module, loss: DistillationLoss, *, mixup: bool = False, seed: int = 0
+    teacher: nn.Module,
+    loss: DistillationLoss,
+    *,
+    mixup: bool = False,
+    seed: int = 0,
+    mixed_precision: Precision = "no",
 ) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """The loss of a student under a teacher, as `fit` takes it; for training loops of one's own too."""
+    """The loss of a student under a teacher, as `fit` takes it; for training loops of one's own too.
+
+    The teacher computes in `mixed_precision`, as the student does by its `Training`; the loss does not.
+    """
     frozen = clone(teacher).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
 
-    def plain(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    def taught(inputs: Tensor) -> Tensor:
         frozen.to(inputs.device)
-        with torch.no_grad():
-            given = _finite(frozen(inputs))
+        kind = torch.float16 if mixed_precision == "fp16" else torch.bfloat16
+        autocast = torch.autocast(inputs.device.type, kind, enabled=mixed_precision != "no")
+        with torch.no_grad(), autocast:
+            return _finite(frozen(inputs))
+
+    def plain(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        given = taught(inputs)
         return loss(model(inputs), given, targets)
 
     def mixed(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         share = float(torch.rand((), generator=generator))
         order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         inputs = share * inputs + (1 - share) * inputs[order]
-        frozen.to(inputs.device)
-        with torch.no_grad():
-            given = _finite(frozen(inputs))
+        given = taught(inputs)
         logits = model(inputs)
         return share * loss(logits, given, targets) + (1 - share) * loss(logits, given, targets[order])
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "Fitted", "Training", "evaluate", "fit"]
 
 Batches = Iterable[tuple[Tensor, Tensor]]
+Precision = Literal["no", "fp16", "bf16"]
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -49,7 +50,7 @@ class Training:
     patience: int | None = None
     neuron_dropout: Mapping[str, int] = field(default_factory=dict)
     gradual: Gradual | None = None
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: Precision = "no"
     seed: int = 0
 
 

@@ -149,8 +149,8 @@ class Bench:
 
 
 def done(path: Path) -> bool:
-    """Whether `kept` has a model and its measurements under this name."""
-    return path.with_name(path.name + ".json").exists()
+    """Whether `kept` has a model under this name."""
+    return path.with_name(path.name + ".safetensors").exists()
 
 
 def kept(
@@ -159,15 +159,19 @@ def kept(
     compute: Callable[[], nn.Module],
     measured: Callable[[nn.Module], dict[str, Any]],
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A model and what was measured of it, computed once: PATH.safetensors, then PATH.json when whole."""
+    """A model and what was measured of it, computed once: PATH.safetensors, then PATH.json.
+
+    Without the second, the first is measured anew.
+    """
     weights, facts = path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
-    if facts.exists():
-        return load_model(clone(like), weights).eval(), load_json(facts)
-    model = compute()
-    row = measured(model)
-    save_model(model, weights)
-    save_json(facts, row)
-    return model, row
+    if weights.exists():
+        model = load_model(clone(like), weights).eval()
+    else:
+        model = compute()
+        save_model(model, weights)
+    if not facts.exists():
+        save_json(facts, measured(model))
+    return model, load_json(facts)
 
 
 def augmentation(config: Settings) -> Augment | None:

@@ -1,6 +1,7 @@
 """Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ from analysis.lab.bench import Bench, done, kept
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity.cloning import clone
-from compression.checkpoints import load_json, save_json
 from compression.codec import coding_report, decode, encode
 from compression.criteria import L1, EnergyPerBit
 from compression.distillation import DistillationLoss, objective
@@ -65,13 +65,12 @@ class Frontier:
             yield {"seed": seed, "method": "pruned", "density": density} | row
             for method in config.methods:
                 advance(doing=f"seed {seed}: {method} at {100 * density:g} %")
-                facts = home / f"{method}-{density:g}.json"
-                if facts.exists():
-                    advance(config.code_epochs)
-                else:
-                    coded = self._coded(pruned, dense, method, seed, advance)
-                    save_json(facts, self._measured(facts.with_suffix(".dcz"), coded))
-                yield {"seed": seed, "method": method, "density": density} | load_json(facts)
+                path = home / f"{method}-{density:g}"
+                advance(config.code_epochs if done(path) else 0)
+                code = partial(self._coded, pruned, dense, method, seed, advance)
+                measured = partial(self._measured, path.with_name(path.name + ".dcz"))
+                _, row = kept(path, fresh, code, measured)
+                yield {"seed": seed, "method": method, "density": density} | row
 
     def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> Training:
         return Training(
@@ -80,12 +79,14 @@ class Frontier:
             weight_decay=decay,
             warmup_epochs=min(1.0, epochs / 2),
             seed=seed,
+            mixed_precision=self.config.mixed_precision,
         )
 
     def _fit(
         self, model: nn.Module, settings: Training, advance: Advance, teacher: nn.Module | None = None
     ) -> nn.Module:
-        loss = None if teacher is None else objective(teacher, self.loss)
+        precision = self.config.mixed_precision
+        loss = None if teacher is None else objective(teacher, self.loss, mixed_precision=precision)
         return self.bench.fit(model, settings, advance, loss).model
 
     def _pruned(self, dense: nn.Module, density: float, seed: int, advance: Advance) -> nn.Module:
@@ -95,10 +96,8 @@ class Frontier:
             CRITERIA[config.criterion], 1 - density, end_epoch=config.prune_until * config.prune_epochs,
             updates=8 * config.prune_epochs, layers=self.layers, input_size=self.bench.data.input_size,
         )  # fmt: skip
-        settings = Training(
-            epochs=config.prune_epochs, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, config.prune_epochs / 2), seed=seed, gradual=schedule,
-        )  # fmt: skip
+        settings = self._settings(seed, config.prune_epochs, config.learning_rate, config.weight_decay)
+        settings = replace(settings, gradual=schedule)
         return self._fit(dense, settings, advance, dense)
 
     def _coded(

@@ -36,7 +36,7 @@ def test_the_run_folder(undisturbed: Path) -> None:
     ]
     assert frame.loc[("dense", 1.0), "dense_bytes"] == 4 * 99_530
     for (_, density), row in frame.iterrows():
-        assert row["nonzero_parameters"] <= 99_530 * density + 410
+        assert row["nonzero_parameters"] <= 98_944 * density + 587
         assert row["compression_ratio"] == pytest.approx(row["dense_bytes"] / row["file_bytes"])
     assert frame.loc[("rate", 0.1), "file_bytes"] < frame.loc[("pruned", 0.1), "file_bytes"] / 3
 

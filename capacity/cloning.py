@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize, prune
 
 from capacity.errors import InputError
@@ -28,7 +28,11 @@ def clone(model: nn.Module, *, device: str | None = None) -> nn.Module:
                 raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
             if device is not None and tensor is not None:
                 memo[id(tensor)] = _moved(tensor, device)
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    if isinstance(model, fx.GraphModule):  # whose own copy leaves them behind
+        copied._forward_pre_hooks.update(model._forward_pre_hooks)
+        copied._forward_hooks.update(model._forward_hooks)
+    return copied
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:

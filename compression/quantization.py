@@ -110,7 +110,7 @@ def quantize(
         for ranges before training
     retrain: graph with rounding in it -> trained graph, or what `fit` returns; needed by "aware"
     weight_bits: 8 or 4; weights are rounded per output channel, symmetric about zero, so that pruned
-        weights stay zero. 4 is for "weight-only" and "aware"
+        weights stay zero, in training too. 4 is for "weight-only" and "aware"
     keep: layers that stay in float
 
     Masks are folded into the weights. Batch norms behind convolutions are folded by "static" and "aware".
@@ -132,7 +132,7 @@ def quantize(
             graph(*args)
     if scheme == "aware":
         assert retrain is not None
-        graph = _trained(graph, retrain)
+        graph = _trained(graph, plain, retrain)
     return _result(plain, convert(graph), scheme, weight_bits, keep)
 
 
@@ -224,9 +224,30 @@ def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -
         raise InputError(f"the calibration data does not fit the model: {reason}") from error
 
 
-def _trained(graph: nn.Module, retrain: Retrain) -> Any:
+def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
+    """Train a graph with rounding in it; weights that are zero in the model, pruned ones, stay zero."""
+    names = {name for name, _ in graph.named_parameters()}
+    kept = {name: p.detach() != 0 for name, p in plain.named_parameters() if name in names and p.dim() > 1}
+    zeros = _KeepZeros({name: mask for name, mask in kept.items() if not bool(mask.all())})
+    graph.register_forward_pre_hook(zeros)
     found = retrain(graph)
-    return found.model if isinstance(found, Fitted) else found
+    trained = found.model if isinstance(found, Fitted) else found
+    zeros(trained)
+    trained._forward_pre_hooks.clear()
+    return trained
+
+
+class _KeepZeros:
+    """A hook before each forward pass: what the masks drop is zero again."""
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        self.masks = masks
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, inputs: Any = None) -> None:
+        for name, mask in self.masks.items():
+            parameter = module.get_parameter(name)
+            parameter.mul_(mask.to(parameter.device))
 
 
 def convert(graph: Any) -> torch.fx.GraphModule:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +15,8 @@ from analysis.lab.records import RunFolder
 from capacity import InputError
 from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
-from compression.evaluation import evaluate, predictions
-from compression.quantization import QuantizeResult, compiled, quantize
+from compression.evaluation import evaluate
+from compression.quantization import QuantizeResult, compiled, quantize, signal_to_noise_db
 from compression.quantized_files import SCALARS, export_onnx, save_quantized
 from compression.training import Training
 
@@ -75,10 +76,22 @@ class Roundings:
         )  # fmt: skip
 
     def _float(self, base: nn.Module, home: Path, seed: int) -> dict[str, Any]:
-        row = self._scored(base, base)
+        logits, targets = self._outputs(base)
+        np.save(home / "float-logits.npy", logits.numpy(), allow_pickle=False)
+        row = self._scored(logits, targets, logits)
         row["state_bytes"] = sum(t.numel() * t.element_size() for t in base.state_dict().values())
         row["file_bytes"] = (home / "trained.safetensors").stat().st_size
-        return row | self._onnx(base, base, home / "float.onnx", seed) | self._timed(base, base, seed)
+        row |= self._onnx(base, base, home / "float.onnx", logits, seed)
+        return row | self._timed(base, base, seed) | self._noise(base)
+
+    def _noise(self, base: nn.Module) -> dict[str, Any]:
+        """Signal-to-quantization-noise ratio of each layer with its weight alone rounded, at 8 and 4 bits."""
+        data = self.bench.data.train.take(slice(0, self.config.calibration)).batches(100)
+        return {
+            f"noise_db_{bits}_{name}": ratio
+            for bits in (8, 4)
+            for name, ratio in signal_to_noise_db(base, data=data, weight_bits=bits).items()
+        }
 
     def _quantized(
         self, base: nn.Module, name: str, seed: int, home: Path, advance: Advance
@@ -91,20 +104,30 @@ class Roundings:
             retrain=lambda graph: self.bench.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]
         )  # fmt: skip
         graph = uncalibrated(result) if name == "uncalibrated" else result.model
-        row = self._scored(graph, base) | {"state_bytes": result.bytes_after}
+        logits, targets = self._outputs(graph)
+        expected = torch.from_numpy(np.load(home / "float-logits.npy", allow_pickle=False))
+        row = self._scored(logits, targets, expected) | {"state_bytes": result.bytes_after}
         row["file_bytes"] = save_quantized(result, home / f"{name}.safetensors")
         row["float_parameters"] = result.float_parameters
-        return row | self._onnx(graph, base, home / f"{name}.onnx", seed) | self._timed(graph, base, seed)
+        row |= self._onnx(graph, base, home / f"{name}.onnx", logits, seed)
+        return row | self._timed(graph, base, seed)
 
-    def _scored(self, model: nn.Module, base: nn.Module) -> dict[str, Any]:
+    def _outputs(self, model: nn.Module) -> tuple[Tensor, Tensor]:
+        """Logits and labels of the test split; graphs that compute integers in floats are slow, so once."""
+        model.eval()
+        with torch.no_grad():
+            pairs = [(model(inputs), targets) for inputs, targets in self.bench.data.test.batches(250)]
+        return torch.cat([logits for logits, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+    def _scored(self, logits: Tensor, targets: Tensor, expected: Tensor) -> dict[str, Any]:
         """Scores on the test split, and how often the prediction is the float network's."""
-        test = self.bench.data.test.batches(1000)
-        found, _ = predictions(model, test)
-        expected, _ = predictions(base, test)
-        agreement = float((found == expected).float().mean())
-        return evaluate(model, test).to_dict() | {"agreement_with_float": agreement}
+        agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
+        scores = evaluate(nn.Identity(), [(logits, targets)])
+        return scores.to_dict() | {"agreement_with_float": agreement}
 
-    def _onnx(self, graph: nn.Module, base: nn.Module, path: Path, seed: int) -> dict[str, Any]:
+    def _onnx(
+        self, graph: nn.Module, base: nn.Module, path: Path, logits: Tensor, seed: int
+    ) -> dict[str, Any]:
         """Bytes of the ONNX file and agreement of ONNX Runtime with torch; empty without the extra [onnx]."""
         if not self.config.onnx:
             return {}
@@ -119,13 +142,16 @@ class Roundings:
             return {}
         session = onnxruntime.InferenceSession(str(path))
         name = session.get_inputs()[0].name
-        same, total, right = 0, 0, 0
-        with torch.no_grad():
-            for inputs, targets in self.bench.data.test.batches(1000):
-                theirs = torch.from_numpy(session.run(None, {name: inputs.numpy()})[0]).argmax(1)
-                same += int((theirs == graph(inputs).argmax(1)).sum())
-                right, total = right + int((theirs == targets).sum()), total + len(targets)
-        row = {"onnx_bytes": written, "onnx_agreement": same / total, "onnx_top1_error": 1 - right / total}
+        test = self.bench.data.test.batches(250)
+        theirs = torch.cat(
+            [torch.from_numpy(session.run(None, {name: x.numpy()})[0]).argmax(1) for x, _ in test]
+        )
+        labels = torch.cat([targets for _, targets in test])
+        row = {
+            "onnx_bytes": written,
+            "onnx_agreement": float((theirs == logits.argmax(1)).float().mean()),
+            "onnx_top1_error": 1 - float((theirs == labels).float().mean()),
+        }
         for batch in BATCHES if seed == 0 else ():
             x = torch.randn(batch, *size).numpy()
             spent = self._times(

@@ -112,7 +112,7 @@ def test_pruned_weights_stay_zero_while_rounding_is_trained_in() -> None:
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     whole = fit(dense, TRAIN, settings=Training(epochs=6)).model
     masked = prune(whole, L1("zero"), amount=0.8, scope="global", layers=["1", "3"]).model
-    result = quantized(masked, "aware", retrain=retrain)
+    result = quantized(masked, "aware")
     stored = [t for t in result.model.state_dict().values() if t.dtype == torch.int8]
     zeros = sum(int((t == 0).sum()) for t in stored)
     assert zeros >= round(0.8 * (64 * 32 + 320)) > 0.75 * sum(t.numel() for t in stored)

@@ -33,7 +33,7 @@ class Config:
     """mlp, lenet300, lenet5 and the others that README names, torchvision:NAME or package.module:factory."""
     methods: tuple[Literal["rate", "shared"], ...] = METHODS
     """rate: values on a grid, rounded where error and bits cost least; shared: k-means code books."""
-    densities: tuple[float, ...] = (0.3, 0.1, 0.05)
+    densities: tuple[float, ...] = (0.2, 0.05, 0.02)
     """Fractions of the weights to keep, descending."""
     criterion: Literal["l1", "energy-per-bit"] = "energy-per-bit"
     """What to prune by: magnitude, or squared magnitude over what a weight's place costs in the file."""
@@ -45,13 +45,13 @@ class Config:
     """Of shared: bits of the index into each tensor's code book."""
     seeds: int = 3
     """How many trials, each with its own initial weights and order of the data."""
-    epochs: int = 30
+    epochs: int = 20
     """Epochs of training of the dense network."""
-    prune_epochs: int = 30
+    prune_epochs: int = 20
     """Epochs of training while it is pruned, under the dense network as teacher."""
     prune_until: float = 0.6
     """Share of those epochs after which the density is reached."""
-    code_epochs: int = 10
+    code_epochs: int = 8
     """Epochs of training with few values, under the dense network as teacher."""
     learning_rate: float = 0.05
     """Highest learning rate of training and pruning; it warms up over an epoch and anneals to zero."""
@@ -94,7 +94,7 @@ PRESETS = {
         methods=("rate",), epochs=15, prune_epochs=25, code_epochs=10, shift=1, weight_decay=1e-4,
     ),
     "lenet5": Config(
-        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.008, 0.0036), methods=("rate",),
+        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.008,), methods=("rate",),
         epochs=10, prune_epochs=16, code_epochs=8, shift=1, mixed_precision="bf16",
     ),
 }  # fmt: skip

@@ -185,6 +185,12 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
     ]
     means = summary(frame).set_index("scheme")
+    worst = noise(frame).query("bits == '4'").nsmallest(3, "ratio_db_mean")
+    lines.append(
+        "least signal over 4-bit rounding noise: "
+        + ", ".join(f"{row.layer} {row.ratio_db_mean:.1f} dB" for row in worst.itertuples())
+        + "; quantize(..., keep=[...]) leaves layers in float"
+    )
     for name, row in means.iterrows():
         if name != "float" and row["speedup_1_mean"] < 1 and row["speedup_32_mean"] < 1:
             lines.append(f"{name}: smaller, but slower than float here")
@@ -224,15 +230,46 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     return figure
 
 
+def noise(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Signal-to-quantization-noise ratio of each layer at 8 and 4 bits in dB, over seeds."""
+    from analysis.lab.statistics import summarize
+
+    columns = [name for name in frame.columns if name.startswith("noise_db_")]
+    rows = frame[frame["scheme"] == "float"].melt("seed", columns, value_name="ratio_db").dropna()
+    parts = rows["variable"].str.extract(r"noise_db_(?P<bits>\d)_(?P<layer>.*)")
+    return summarize(rows.assign(**parts), ["bits", "layer"], ["ratio_db"])
+
+
+def plot_noise(frame: "pd.DataFrame") -> "Figure":
+    """How far above its rounding noise each layer's output lies, in order of the layers."""
+    from analysis.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure
+
+    means = noise(frame)
+    layers = list(dict.fromkeys(means["layer"]))
+    figure, axes = new_figure(PAGE_INCHES, 2.6)
+    for place, (bits, colour) in enumerate(colours(["8", "4"]).items()):
+        rows = means[means["bits"] == bits]
+        style = {"color": colour, "marker": MARKERS[place], "label": f"{bits} bits"}
+        interval_line(axes, rows.assign(place=range(len(rows))), "place", "ratio_db", **style)
+    axes.set(ylabel="signal / rounding noise [dB]", xlabel="layer")
+    turned = {"rotation": 60, "ha": "right"} if len(layers) > 8 else {}
+    axes.set_xticks(range(len(layers)), layers, **turned)
+    axes.legend(loc="best")
+    return figure
+
+
 def start(config: Config) -> None:
-    """Run, print the table, write the figure and the table beside the results."""
+    """Run, print the table, write the figures and the table beside the results."""
+    from analysis.figures import save_figure
     from analysis.lab.publishing import publish
 
     frame = run(config)
+    pdf, png = save_figure(plot_noise(frame), folder_of(config).path, "signal_to_noise")
     publish(
         folder_of(config), "quantization_table", means=summary(frame), table=table(frame),
         lines=headline(frame, config), figure=plot(frame, config),
     )  # fmt: skip
+    print(f"figure:  {pdf}, {png.name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from running import ends_in_one_line, run_command
 
-from analysis.quantization_table import PRESETS, Config, headline, main, plot, summary, table
+from analysis.quantization_table import PRESETS, Config, headline, main, plot, plot_noise, summary, table
 
 SMALL = ["--smoke", "--schemes", "dynamic", "static", "weight-only-4", "uncalibrated"]
 
@@ -21,7 +21,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_the_run_folder(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} >= {"results.csv", "table.tex", "quantization_table.pdf"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "results.csv", "table.tex", "quantization_table.pdf", "signal_to_noise.pdf",
+    }  # fmt: skip
     frame = pd.read_csv(folder / "results.csv").set_index("scheme")
     assert list(frame.index) == ["float", "dynamic", "static", "weight-only-4", "uncalibrated"]
     for name in frame.index:
@@ -52,7 +54,8 @@ def test_the_table_compares_with_float() -> None:
     rows = [
         {"seed": seed, "scheme": scheme, "top1_error": error + 0.001 * seed, "agreement_with_float": 0.99,
          "state_bytes": 10, "file_bytes": 12, "speedup_1": speed, "speedup_32": speed, "latency_1_ms": 1.0,
-         "total": 360, "execution": "eager"}
+         "total": 360, "execution": "eager", "noise_db_8_0": 40.0 + seed, "noise_db_4_0": 16.0 + seed,
+         "noise_db_8_2.conv": 38.0, "noise_db_4_2.conv": 14.0}
         for seed in range(3)
         for scheme, error, speed in (("float", 0.02, 1.0), ("static", 0.023, 4.0))
     ]  # fmt: skip
@@ -61,7 +64,9 @@ def test_the_table_compares_with_float() -> None:
     assert means.loc["static", "top1_error_difference_mean"] == pytest.approx(0.003)
     assert "+0.30" in table(frame)
     assert not any("slower" in line for line in headline(frame, Config()))
+    assert "2.conv 14.0 dB, 0 17.0 dB" in "\n".join(headline(frame, Config()))
     assert len(plot(frame, Config()).axes) == 3
+    assert [line.get_label() for line in plot_noise(frame).axes[0].get_legend().get_texts()] != []
     assert all(PRESETS[name].preset == name for name in PRESETS)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from capacity import InputError
-from compression.criteria import L1, L2, Random, Reservoir
+from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
 
 
 def test_scores_by_hand() -> None:
@@ -70,3 +70,22 @@ def test_a_reservoir_larger_than_a_block_stays_uniform() -> None:
 def test_an_unknown_center_is_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'mean'"):
         L1(center="men")(torch.ones(2, 2))  # type: ignore[arg-type]
+
+
+def test_energy_per_bit_gathers_weights_in_rows_and_columns() -> None:
+    """Pruned little by little, fewer rows and columns hold the weights that stay than by magnitude."""
+    alive = {}
+    for criterion in (L1("zero"), EnergyPerBit()):
+        weight = torch.randn(60, 80, generator=torch.Generator().manual_seed(0))
+        for share in np.linspace(0.05, 0.95, 60):
+            scores = criterion(weight).flatten()
+            weight.view(-1)[scores.argsort()[: round(share * weight.numel())]] = 0
+        alive[type(criterion)] = int((weight != 0).any(1).sum() + (weight != 0).any(0).sum())
+        assert int((weight != 0).sum()) == round(0.05 * weight.numel())
+    assert alive[EnergyPerBit] < 0.9 * alive[L1]
+
+
+def test_energy_per_bit_of_a_dense_layer_ranks_as_magnitude_does() -> None:
+    weight = torch.randn(6, 7, 3, 3)
+    scores = EnergyPerBit()(weight)
+    assert torch.equal(scores.flatten().argsort(), weight.abs().flatten().argsort())

@@ -1,5 +1,6 @@
 """Gradual pruning: the cubic, exact sparsities, nothing comes back."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from capacity import InputError
+from capacity.live import live_masks
 from compression.batches import TensorBatches
 from compression.criteria import L1, Random
 from compression.masks import density, masks_of, nested
@@ -138,3 +140,17 @@ def test_a_snapshot_keeps_masks_and_leaves_training_as_it_was() -> None:
 def test_epochs_outside_the_schedule_are_refused(options: dict) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         fit(net(), DATA, settings=Training(epochs=4, **options))
+
+
+def test_with_an_input_size_dead_ends_go_first() -> None:
+    layers = ["0", "2", "4"]
+    plain = Gradual(L1("zero"), 0.9, end_epoch=3, updates=24, layers=layers)
+    swept = replace(plain, input_size=(5,))
+    dead, kept = [], []
+    for schedule in (plain, swept):
+        model = fit(net(), DATA, settings=Training(epochs=4, gradual=schedule)).model
+        live, masks = live_masks(model, (5,)), masks_of(model)
+        dead.append(sum(int((masks[f"{name}.weight"] & ~live[f"{name}.weight"]).sum()) for name in layers))
+        kept.append(density(masks))
+    assert dead[1] < dead[0]
+    assert kept[1] <= kept[0] == pytest.approx(0.1, abs=0.002)

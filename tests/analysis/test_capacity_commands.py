@@ -71,14 +71,15 @@ def test_what_digits_need(tmp_path: Path) -> None:
 
 
 def test_memorization_resumes(tmp_path: Path) -> None:
-    text = command("memorization_curve", "--smoke", "--output", str(tmp_path / "run"))
+    call = ["memorization_curve", "--smoke", "--ratios", "1.0", "2.5", "--output", str(tmp_path / "run")]
+    text = command(*call)
     assert "Cover's value lies in the 95 % interval" in text and "3-1: 3 parameters" in text
     results = (tmp_path / "run" / "results.csv").read_bytes()
     kept = tmp_path / "run" / "network-3-1.json"
     stamp = kept.stat().st_mtime_ns
     (tmp_path / "run" / "network-2-2-1.json").unlink()
     os.unlink(tmp_path / "run" / "results.csv")
-    command("memorization_curve", "--smoke", "--output", str(tmp_path / "run"))
+    command(*call)
     assert (tmp_path / "run" / "results.csv").read_bytes() == results and kept.stat().st_mtime_ns == stamp
     error = command("memorization_curve", "--networks", "3-x-1", "--output", str(tmp_path / "other"), code=2)
     assert "such as 4-3-1" in error

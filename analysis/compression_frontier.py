@@ -243,13 +243,12 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
 
 
 def _byte_axis(axes: "Axes") -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter
 
-    from analysis.figures import short_number
+    from analysis.figures import log_ticks, short_number
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.xaxis.set_minor_locator(NullLocator())
+    log_ticks(axes.xaxis, subs=(1, 3))
     axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.set_xlabel("file [bytes]")
 

@@ -8,6 +8,7 @@ from compression.checkpoints import write_whole
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLUMN_INCHES = 3.5
@@ -66,16 +67,23 @@ def interval_line(axes: "Axes", frame: "pd.DataFrame", x: str, y: str, **style: 
 
 def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
     """Capacity from large to small, labelled 5k, 1.5M; logarithmic where it spans more than a factor 3."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if bits.max() > 3 * bits.min():
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_ticks(axes.xaxis)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.invert_xaxis()
+
+
+def log_ticks(axis: "Axis", subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis at these multiples of the powers of ten, and none between."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
 
 
 def short_number(value: float, place: int) -> str:

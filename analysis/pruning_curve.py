@@ -284,9 +284,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against the amount pruned, published points beside it; bytes and time, measured, below."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    from analysis.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure
+    from analysis.figures import MARKERS, PAGE_INCHES, colours, interval_line, log_ticks, new_figure
     from analysis.lab.published import published
 
     means = summary(frame)
@@ -322,8 +320,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 10 * max(errors.min(), 1e-9):
         left.set_yscale("log")
-        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        left.yaxis.set_minor_locator(NullLocator())
+        log_ticks(left.yaxis)
         left.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
     right.set(ylabel="fraction of the dense network's", ylim=(0, None))
     for axes in (left, right):
@@ -334,13 +331,12 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
 
 def _kept_axis(axes: "Axes", kept: "pd.Series", unit: str) -> None:
     """Share of units kept, from all to few; logarithmic where it spans more than a factor of five."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    from analysis.figures import log_ticks
 
     axes.set_xlabel(f"{unit}s kept [%] →")
     if kept.max() > 5 * kept.min():
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_ticks(axes.xaxis)
     axes.xaxis.set_major_formatter(lambda value, place: f"{100 * value:.4g}")
     axes.invert_xaxis()
 

@@ -82,6 +82,11 @@ def fold_parametrizations(model: nn.Module) -> nn.Module:
     return model
 
 
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A copy with masks and parametrizations folded into plain parameters."""
+    return fold_parametrizations(fold_masks(clone(model)))
+
+
 def without_foreign_hooks(model: nn.Module) -> nn.Module:
     """Drop, in place, forward hooks that are not torch's own, so that no caller's code runs; returns it."""
     for module in model.modules():

@@ -42,6 +42,24 @@ def load_json(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
 
 
+def settle(path: str | Path, settings: Mapping[str, Any], what: str) -> None:
+    """Write the settings that identify what a directory holds, or compare them with those it has.
+
+    Raises InputError if they differ, saying in what.
+    """
+    path = Path(path)
+    if not path.exists():
+        save_json(path, settings)
+        return
+    found = load_json(path)
+    different = sorted(key for key in settings if found.get(key) != settings[key])
+    if different:
+        raise InputError(
+            f"{path.parent} holds a {what} with another {' and '.join(different)}; "
+            f"choose another directory or remove it"
+        )
+
+
 def save_model(model: nn.Module, path: str | Path) -> None:
     """Write a model's state dict, masks included, as safetensors; tied tensors once.
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import plain_copy
 from capacity.errors import InputError
 from capacity.report import render
 from compression.checkpoints import write_whole
@@ -37,7 +37,7 @@ from compression.records import (
     Kind,
     Plan,
     bit_patterns,
-    entropy_bits,
+    pattern_bits,
     plan_of,
     raw_parts,
     symbols_of,
@@ -134,7 +134,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     Reference: the pipeline of Han et al. 2016, "Deep Compression", arXiv:1510.00149, with adaptive
     arithmetic coding in place of index differences and Huffman codes.
     """
-    tensors = _tensors(_folded(model))
+    tensors = _tensors(plain_copy(model))
     plans = [plan_of(tensors, name) for name in tensors]
     coder = Encoder()
     _encode_tensors(coder, tensors, plans)
@@ -163,7 +163,7 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     Raises InputError for a file that is damaged, cut short, of another version or of another
     architecture; nothing in the file is executed, and nothing is allocated but what the model needs.
     """
-    copied = _folded(model)
+    copied = plain_copy(model)
     tensors = _tensors(copied)
     try:
         content = memoryview(Path(path).read_bytes())
@@ -190,14 +190,14 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
 
 def coding_report(model: nn.Module) -> CodingReport:
     """Where the bytes of `encode`'s file go, tensor by tensor, and what they would be by entropy alone."""
-    tensors = _tensors(_folded(model))
+    tensors = _tensors(plain_copy(model))
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
     for (name, tensor), plan, meter in zip(tensors.items(), plans, meters, strict=True):
         patterns = bit_patterns(tensor)
         nonzero = int(np.count_nonzero(patterns)) if patterns is not None else tensor.numel()
         raw = sum(map(len, raw_parts({name: tensor}, [plan])))
-        entropy = float(raw) if patterns is None or plan.kind not in CODED else entropy_bits(patterns) / 8
+        entropy = float(raw) if patterns is None or plan.kind not in CODED else pattern_bits(patterns) / 8
         rows.append(
             CodedTensor(
                 name,
@@ -215,10 +215,6 @@ def coding_report(model: nn.Module) -> CodingReport:
     coded = sum(meter.position_bits + meter.symbol_bits for meter in meters)
     rest = sum(row.book_bytes + row.raw_bytes for row in rows)
     return CodingReport(tuple(rows), HEADER + rest, coded / 8)
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    return fold_parametrizations(fold_masks(clone(model)))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

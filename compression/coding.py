@@ -172,6 +172,16 @@ def _stride(kept: NDArray[np.bool_], most: int = 64) -> int:
     return best
 
 
+def entropy_bits(counts: NDArray[Any]) -> float:
+    """Empirical entropy of all elements together, given how often each value occurs.
+
+    >>> entropy_bits(np.array([2, 2, 0]))
+    4.0
+    """
+    counts = counts[counts > 0].astype(np.float64)
+    return float(-(counts * np.log2(counts / counts.sum())).sum()) + 0.0
+
+
 def _bands(length: int) -> list[int]:
     """Where bands of rows begin: of one row each at first, then of a sixteenth of the rows before.
 

@@ -99,6 +99,15 @@ def _score(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torc
     )
 
 
+def outputs(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Outputs (N, ...) and targets (N,) on the CPU; the model is run and left as by `predictions`."""
+    with _evaluating(model) as device:
+        pairs = [(model(inputs.to(device)).cpu(), targets.cpu()) for inputs, targets in data]
+    if not pairs:
+        raise InputError("there is no data to run the model on")
+    return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
 def predictions(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Predicted classes and targets, both (N,) on the CPU, in the order of the data.
 

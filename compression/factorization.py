@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.report import render
 
@@ -119,7 +119,7 @@ def factorize(
         raise unknown("method", method, METHODS)
     if (rank is None) == (budget_parameters is None):
         raise InputError("give either rank or budget_parameters")
-    copied = fold_parametrizations(fold_masks(clone(model)))
+    copied = plain_copy(model)
     chosen = _chosen(copied, layers if not isinstance(rank, Mapping) else list(rank))
     spectra = {name: _Spectrum(name, module, method) for name, module in chosen.items()}
     ranks: Mapping[str, Rank]

@@ -20,14 +20,13 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
 from compression.evaluation import predictions
-from compression.training import Fitted
+from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Scheme = Literal["dynamic", "static", "weight-only", "aware"]
 SCHEMES = ("dynamic", "static", "weight-only", "aware")
-Retrain = Callable[[nn.Module], nn.Module | Fitted]
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -230,8 +229,7 @@ def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
     kept = {name: p.detach() != 0 for name, p in plain.named_parameters() if name in names and p.dim() > 1}
     zeros = _KeepZeros({name: mask for name, mask in kept.items() if not bool(mask.all())})
     graph.register_forward_pre_hook(zeros)
-    found = retrain(graph)
-    trained = found.model if isinstance(found, Fitted) else found
+    trained = model_of(retrain(graph))
     zeros(trained)
     trained._forward_pre_hooks.clear()
     return trained

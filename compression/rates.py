@@ -9,7 +9,6 @@ Oktay et al. 2020, arXiv:1906.06624; trained with straight-through gradients as 
 arXiv:2004.01077.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError
 from capacity.report import render
-from compression.training import Fitted
+from compression.coding import entropy_bits
+from compression.masks import split_name
+from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Retrain = Callable[[nn.Module], nn.Module | Fitted]
 MOST_LEVELS = 1024  # on either side of zero
 
 
@@ -101,13 +101,12 @@ def round_by_rate(
         raise InputError(f"penalty must not be negative, found {penalty}")
     if not relative_step > 0:
         raise InputError(f"relative_step must be positive, found {relative_step}")
-    plain = fold_parametrizations(fold_masks(clone(model)))
+    plain = plain_copy(model)
     before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
     grids = _install(plain, penalty, relative_step, refresh)
     trained: nn.Module = plain
     if retrain is not None:
-        found = retrain(plain)
-        trained = found.model if isinstance(found, Fitted) else found
+        trained = model_of(retrain(plain))
         grids = {name: _grid_of(trained, name) for name in grids}
     steps = {name: float(grid.step) for name, grid in grids.items()}
     folded = fold_parametrizations(clone(trained)).eval()
@@ -123,20 +122,15 @@ def round_by_rate(
                     before[name],
                     int(torch.count_nonzero(levels)),
                     int(levels.abs().max()),
-                    _entropy_bits(levels),
+                    entropy_bits(torch.unique(levels, return_counts=True)[1].cpu().numpy()),
                 )
             )
     return RoundResult(folded, penalty, tuple(rows))
 
 
-def _entropy_bits(levels: Tensor) -> float:
-    counts = torch.unique(levels, return_counts=True)[1].double()
-    return float(-(counts * (counts / counts.sum()).log2()).sum()) + 0.0
-
-
 def _grid_of(model: nn.Module, name: str) -> "_Grid":
-    path, _, key = name.rpartition(".")
-    grid = model.get_submodule(path).parametrizations[key][0]  # type: ignore[index]
+    module, key = split_name(model, name)
+    grid = module.parametrizations[key][0]  # type: ignore[index]
     assert isinstance(grid, _Grid)
     return grid
 
@@ -153,9 +147,8 @@ def _install(model: nn.Module, penalty: float, relative_step: float, refresh: in
         if len(nonzero) == 0:
             continue
         step = _step(nonzero, relative_step)
-        path, _, key = name.rpartition(".")
         grids[name] = _Grid(parameter.detach(), step, penalty, refresh)
-        parametrize.register_parametrization(model.get_submodule(path), key, grids[name])
+        parametrize.register_parametrization(*split_name(model, name), grids[name])
     return grids
 
 
@@ -164,6 +157,12 @@ def _step(nonzero: Tensor, relative: float) -> float:
     wanted = relative * float(nonzero.double().square().mean().sqrt())
     least = float(nonzero.abs().max()) / (MOST_LEVELS - 1)
     return float(torch.tensor(max(wanted, least, 2.0**-24)).clamp(max=65504.0).half())
+
+
+def placed(values: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
+    """A tensor of this shape with `values` at the flat indices `where`, and zeros elsewhere."""
+    flat = torch.zeros(shape.numel(), dtype=values.dtype, device=values.device)
+    return flat.index_put((where,), values).view(shape)
 
 
 class _Grid(nn.Module):
@@ -189,8 +188,7 @@ class _Grid(nn.Module):
             if self.passes % self.refresh == 0:
                 self._count(levels)
         rounded = values + (levels * self.step - values).detach()
-        flat = torch.zeros(self.shape.numel(), dtype=values.dtype, device=values.device)
-        return flat.index_put((self.where,), rounded).view(self.shape)
+        return placed(rounded, self.where, self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight.flatten()[self.where]

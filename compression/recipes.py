@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from capacity.measuring import measure
 from capacity.report import render
-from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model
+from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model, settle
 from compression.codec import encode
 from compression.costs import latencies, peak_memory_bytes
 from compression.evaluation import Evaluation
+from compression.training import model_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +138,7 @@ def recipe(
         step = None if store is None else _loaded(store, index, technique, current)
         if step is None:
             result = technique.apply(current)
-            found = result if isinstance(result, nn.Module) else result.model
+            found = model_of(result)
             metrics = _measured(found, model, input_size, evaluate, store, repeats)
             step = RecipeStep(index, technique.name, found, metrics, False)
             if store is not None:
@@ -149,17 +150,7 @@ def recipe(
 
 def _opened(directory: Path, model: nn.Module, names: Sequence[str]) -> Path:
     settings = {"techniques": list(names), "model_sha256": fingerprint(model)}
-    path = directory / "recipe.json"
-    if not path.exists():
-        save_json(path, settings)
-        return directory
-    found = load_json(path)
-    different = sorted(key for key in settings if found.get(key) != settings[key])
-    if different:
-        raise InputError(
-            f"{directory} holds a recipe with another {' and '.join(different)}; "
-            f"choose another directory or remove it"
-        )
+    settle(directory / "recipe.json", settings, "recipe")
     return directory
 
 
@@ -196,7 +187,7 @@ def _measured(
 ) -> dict[str, Any]:
     found = evaluate(model)
     metrics: dict[str, Any] = dict(dataclasses.asdict(found) if dataclasses.is_dataclass(found) else found)  # type: ignore[arg-type]
-    plain = fold_parametrizations(fold_masks(clone(model)))
+    plain = plain_copy(model)
     stored = [tensor for tensor in plain.state_dict().values() if tensor.dim()]
     metrics["parameters"] = sum(tensor.numel() for tensor in stored)
     metrics["nonzero_parameters"] = sum(int(torch.count_nonzero(tensor)) for tensor in stored)

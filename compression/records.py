@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.coding import WEAKEST, Traits, traits_of
+from compression.coding import WEAKEST, Traits, entropy_bits, traits_of
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -72,18 +72,6 @@ def bit_patterns(tensor: Tensor) -> NDArray | None:
 
 def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
     """The cheapest way to store a tensor."""
-    plan = _plan(tensors, name)
-    tensor = tensors[name]
-    if plan.kind not in CODED or tensor.dim() < 2:
-        return plan
-    patterns = bit_patterns(tensor)
-    assert patterns is not None
-    traits = traits_of((patterns != 0).reshape(tensor.shape[0], -1))
-    strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
-    return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
-
-
-def _plan(tensors: Mapping[str, Tensor], name: str) -> Plan:
     tensor = tensors[name]
     for index, (other, earlier) in enumerate(tensors.items()):
         if other == name:
@@ -97,34 +85,39 @@ def _plan(tensors: Mapping[str, Tensor], name: str) -> Plan:
         return Plan(Kind.RAW, bytes([Kind.RAW]))
     if tensor.dim() == 0 and not tensor.is_floating_point() and int(tensor) >= 0:
         return Plan(Kind.COUNT, bytes([Kind.COUNT]) + varint(int(tensor)))
+    plan = _cheapest(tensor, patterns)
+    if plan.kind not in CODED or tensor.dim() < 2:
+        return plan
+    traits = traits_of((patterns != 0).reshape(tensor.shape[0], -1))
+    strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
+    return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
+
+
+def _cheapest(tensor: Tensor, patterns: NDArray) -> Plan:
+    """With a code book if the values are few, else one by one."""
     nonzero = patterns[patterns != 0]
     if len(nonzero) == 0:
         return Plan(Kind.ZERO, bytes([Kind.ZERO]))
-    half = _exact_half(tensor, nonzero)
-    raw = _uncoded(tensor, patterns, half)
+    raw, raw_bits = _uncoded(tensor, nonzero)
     if len(np.unique(nonzero[: 16 * MOST_VALUES])) > MOST_VALUES:
         return raw
-    values = np.unique(nonzero)
+    values, counts = np.unique(nonzero, return_counts=True)
     if len(values) > MOST_VALUES:
         return raw
     coded = _book(tensor, values)
-    size = 8 * len(coded.record) + entropy_bits(patterns)
-    return coded if size < _uncoded_bits(tensor, raw, patterns) else raw
+    bits = 8 * len(coded.record) + entropy_bits(np.append(counts, len(patterns) - len(nonzero)))
+    return coded if bits < raw_bits else raw
 
 
-def _uncoded(tensor: Tensor, patterns: NDArray, half: bool) -> Plan:
-    """All elements one by one, or only those that are not zero, whichever takes less."""
-    whole = Plan(*[(kind, bytes([kind])) for kind in (Kind.RAW, Kind.RAW_HALF)][half])
-    nonzero = int(np.count_nonzero(patterns))
-    kind = Kind.SPARSE_HALF if half else Kind.SPARSE
-    sparse = Plan(kind, bytes([kind]) + varint(nonzero), np.zeros(1, patterns.dtype), nonzero)
-    less = _uncoded_bits(tensor, sparse, patterns) < _uncoded_bits(tensor, whole, patterns)
-    return sparse if less else whole
-
-
-def _uncoded_bits(tensor: Tensor, plan: Plan, patterns: NDArray) -> float:
-    bits = 8.0 * len(plan.record) + 8 * raw_size(tensor, plan)
-    return bits + entropy_bits((patterns != 0).astype(np.uint8)) if plan.stored else bits
+def _uncoded(tensor: Tensor, nonzero: NDArray) -> tuple[Plan, float]:
+    """All elements one by one, or only those that are not zero, whichever takes less; and how many bits."""
+    half, stored = _exact_half(tensor, nonzero), len(nonzero)
+    kind, sparse_kind = (Kind.RAW_HALF, Kind.SPARSE_HALF) if half else (Kind.RAW, Kind.SPARSE)
+    whole = Plan(kind, bytes([kind]))
+    sparse = Plan(sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, nonzero.dtype), stored)
+    sizes = [8.0 * (len(plan.record) + raw_size(tensor, plan)) for plan in (whole, sparse)]
+    sizes[1] += entropy_bits(np.array([stored, tensor.numel() - stored]))
+    return (sparse, sizes[1]) if sizes[1] < sizes[0] else (whole, sizes[0])
 
 
 def raw_size(tensor: Tensor, plan: Plan) -> int:
@@ -198,12 +191,10 @@ def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray:
     return patterns
 
 
-def entropy_bits(patterns: NDArray) -> float:
-    """Empirical entropy of an array, each element alone: zero or not, and which value."""
+def pattern_bits(patterns: NDArray) -> float:
+    """Empirical entropy of bit patterns, each element alone."""
     _, counts = np.unique(patterns[patterns != 0], return_counts=True)
-    counts = np.append(counts, len(patterns) - counts.sum())
-    counts = counts[counts > 0]
-    return float(-(counts * np.log2(counts / counts.sum())).sum())
+    return entropy_bits(np.append(counts, len(patterns) - counts.sum()))
 
 
 def varint(value: int) -> bytes:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError, unknown
 from capacity.report import render
-from compression.rates import Retrain
-from compression.training import Fitted
+from compression.coding import entropy_bits
+from compression.masks import split_name
+from compression.rates import placed
+from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +105,7 @@ def share(
     """
     if init not in INITS:
         raise unknown("init", init, INITS)
-    plain = fold_parametrizations(fold_masks(clone(model)))
+    plain = plain_copy(model)
     floats = {name: p for name, p in plain.named_parameters() if p.is_floating_point()}
     wanted = _wanted_bits(floats, bits)
     weights = {name: floats[name].detach()[floats[name].detach() != 0] for name in wanted}
@@ -117,14 +119,10 @@ def share(
     before = {name: floats[name].detach().clone() for name in weights}
     for name, nonzero in weights.items():
         book = cluster(nonzero, 2 ** wanted[name], init=init, generator=generator)
-        path, _, key = name.rpartition(".")
-        parametrize.register_parametrization(
-            plain.get_submodule(path), key, _Shared(floats[name].detach(), book)
-        )
+        parametrize.register_parametrization(*split_name(plain, name), _Shared(floats[name].detach(), book))
     trained: nn.Module = plain
     if retrain is not None:
-        found = retrain(plain)
-        trained = found.model if isinstance(found, Fitted) else found
+        trained = model_of(retrain(plain))
     folded = fold_parametrizations(clone(trained)).eval()
     return ShareResult(folded, tuple(_row(name, folded, before[name], wanted[name]) for name in weights))
 
@@ -211,8 +209,7 @@ class _Shared(nn.Module):
     def forward(self, book: Tensor) -> Tensor:
         scaled = book / self.counts  # whose gradient is the mean over a cluster instead of the sum
         values = scaled + (_half(book.detach()) - scaled).detach()  # the file holds halves, gradients pass
-        flat = torch.zeros(self.shape.numel(), dtype=book.dtype, device=book.device)
-        return flat.index_put((self.where,), values[self.index]).view(self.shape)
+        return placed(values[self.index], self.where, self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return self._book[0]
@@ -263,8 +260,6 @@ def _option(nonzero: Tensor, bits: int, init: Init, generator: torch.Generator) 
     """Bytes of indices (by entropy) and code book, and the squared error, of one tensor at these bits."""
     book = cluster(nonzero, 2**bits, init=init, generator=generator)
     index = torch.searchsorted((book[1:] + book[:-1]) / 2, nonzero.float().cpu())
-    counts = torch.bincount(index, minlength=len(book)).double()
-    counts = counts[counts > 0]
-    entropy_bits = float(-(counts * (counts / len(nonzero)).log2()).sum())
+    index_bits = entropy_bits(torch.bincount(index, minlength=len(book)).numpy())
     error = float((book[index] - nonzero.float().cpu()).double().square().sum())
-    return entropy_bits / 8 + 2 * len(book), error
+    return index_bits / 8 + 2 * len(book), error

@@ -11,13 +11,12 @@ from torch import nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
-from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model
+from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model, settle
 from compression.criteria import Criterion
 from compression.masks import density, masks_of
 from compression.pruning import Amount, Scope, Unit, prune, shown
-from compression.training import Fitted
+from compression.training import Retrain, model_of
 
-Retrain = Callable[[nn.Module], nn.Module | Fitted]
 Evaluate = Callable[[nn.Module], Any]
 Metrics = Mapping[str, Any]
 
@@ -117,7 +116,7 @@ def _compute(current, criterion, amount, index, retrain, evaluate, pruning) -> S
             result = prune(current, criterion, amount=amount, **pruning)
             current, requested, achieved = result.model, result.requested, result.achieved
         trained = retrain(current)
-        current = trained.model if isinstance(trained, Fitted) else trained
+        current = model_of(trained)
     metrics = evaluate(current)
     if dataclasses.is_dataclass(metrics) and not isinstance(metrics, type):
         metrics = dataclasses.asdict(metrics)
@@ -140,17 +139,7 @@ class _Store:
             "layers": None if layers is None else list(layers),
             "model_sha256": fingerprint(model),
         }
-        path = directory / "squeeze.json"
-        if not path.exists():
-            save_json(path, settings)
-            return
-        found = load_json(path)
-        different = sorted(key for key in settings if found.get(key) != settings[key])
-        if different:
-            raise InputError(
-                f"{directory} holds a squeeze with another {' and '.join(different)}; "
-                f"choose another directory or remove it"
-            )
+        settle(directory / "squeeze.json", settings, "squeeze")
 
     def load(self, index: int, model: nn.Module) -> Step | None:
         facts_path = self.directory / f"step-{index:03d}.json"

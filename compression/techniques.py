@@ -6,19 +6,19 @@ from typing import Any
 
 from torch import nn
 
-from capacity.cloning import clone, fold_masks, fold_parametrizations
+from capacity.cloning import clone, fold_masks, plain_copy
 from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, Criterion
 from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
 from compression.pruning import Amount, Scope, Unit, prune
-from compression.quantization import Retrain, quantize
+from compression.quantization import quantize
 from compression.quantized_files import load_quantized, save_quantized
 from compression.rates import round_by_rate
 from compression.recipes import Technique
 from compression.sharing import share
 from compression.shrinking import load_shrunk, save_shrunk, shrink
-from compression.training import Batches, Training
+from compression.training import Batches, Retrain, Training, model_of
 
 
 def pruning(
@@ -50,7 +50,7 @@ def shrinking(input_size: Any, *, amount: float | None = None, retrain: Retrain 
     def load(before: nn.Module, path: Path) -> nn.Module:
         return load_shrunk(fold_masks(clone(before)), path)
 
-    return Technique("shrink", apply, lambda result, path: save_shrunk(_model(result), path), load)
+    return Technique("shrink", apply, lambda result, path: save_shrunk(model_of(result), path), load)
 
 
 def distilling(
@@ -94,7 +94,7 @@ def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain |
         return result if retrain is None else retrain(result.model)
 
     def save(result: Any, path: Path) -> None:
-        save_model(_model(result), path)
+        save_model(model_of(result), path)
         save_json(path.with_suffix(".ranks.json"), ranks)
 
     def load(before: nn.Module, path: Path) -> nn.Module:
@@ -124,14 +124,8 @@ def quantizing(
     return Technique("quantize", apply, save_quantized, load)
 
 
-def _model(result: Any) -> nn.Module:
-    found = result if isinstance(result, nn.Module) else result.model
-    assert isinstance(found, nn.Module)
-    return found
-
-
 def _load_plain(before: nn.Module, path: Path) -> nn.Module:
-    return load_model(fold_parametrizations(fold_masks(clone(before))), path)
+    return load_model(plain_copy(before), path)
 
 
 def prune_share_code(

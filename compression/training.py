@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from compression.schedules import Gradual
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evaluation", "Fitted", "Training", "evaluate", "fit"]
+__all__ = ["Evaluation", "Fitted", "Retrain", "Training", "evaluate", "fit", "model_of"]
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Precision = Literal["no", "fp16", "bf16"]
@@ -68,6 +68,16 @@ class Fitted:
         import pandas as pd
 
         return pd.DataFrame(self.history)
+
+
+Retrain = Callable[[nn.Module], nn.Module | Fitted]
+
+
+def model_of(found: Any) -> nn.Module:
+    """A model itself, or the one that a result holds: what `fit` and every other function here returns."""
+    model = found if isinstance(found, nn.Module) else found.model
+    assert isinstance(model, nn.Module)
+    return model
 
 
 def fit(

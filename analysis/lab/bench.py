@@ -16,7 +16,7 @@ from capacity import InputError, generalization, label_entropy, measure
 from capacity.cloning import clone
 from compression.batches import Augment, CropAndFlip
 from compression.checkpoints import load_json, load_model, save_json, save_model
-from compression.criteria import L1, L2, Random, Reservoir
+from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
 from compression.masks import prunable
 from compression.training import Fitted, Objective, Training, evaluate, fit
 
@@ -67,6 +67,8 @@ class Bench:
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
         self.example = network
+        last = [name for name, module in network.named_modules() if hasattr(module, "weight")][-1]
+        self.weighted = list(dict.fromkeys([*self.layers, last]))  # outputs may lose weights, not units
 
     def _create(self, seed: int) -> nn.Module:
         config = self.config
@@ -186,5 +188,6 @@ def criterion_of(name: str, center: Any, seed: int) -> Any:
     made = {
         "l1": L1(center), "l2": L2(center),
         "reservoir": Reservoir(seed), "random": Random(seed), "control": None,
+        "energy-per-bit": EnergyPerBit(),
     }  # fmt: skip
     return made[name]

@@ -35,11 +35,8 @@ class Cuts:
         self.config = config
         self.bench = Bench(config, layers=config.layers)
         self.prepare = self.bench.prepare
-        if config.unit == "weight" and not config.layers:  # outputs may lose weights, not units
-            last = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")][-1]
-            self.layers = [*self.bench.layers, last]
-        else:
-            self.layers = self.bench.layers
+        every = config.unit == "weight" and not config.layers
+        self.layers = self.bench.weighted if every else self.bench.layers
         prunable(self.bench.example, self.layers)
         for amount in config.amounts:  # an impossible amount is refused before the first training
             self._cut(self.bench.example, "random", amount, 0)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from analysis.lab.bench import Bench, done, kept
+from analysis.lab.bench import Bench, criterion_of, done, kept
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity.cloning import clone
 from compression.codec import coding_report, decode, encode
-from compression.criteria import L1, EnergyPerBit
 from compression.distillation import DistillationLoss, objective
 from compression.evaluation import evaluate
 from compression.rates import round_by_rate
@@ -25,8 +24,6 @@ from compression.training import Training
 if TYPE_CHECKING:
     from analysis.compression_frontier import Config
 
-CRITERIA = {"l1": L1(center="zero"), "energy-per-bit": EnergyPerBit()}
-
 
 class Frontier:
     """What all trials share: the bench, and how to train, prune and code."""
@@ -35,8 +32,6 @@ class Frontier:
         self.config = config
         self.bench = Bench(config)
         self.prepare = self.bench.prepare
-        weighted = [name for name, m in self.bench.example.named_modules() if hasattr(m, "weight")]
-        self.layers = list(dict.fromkeys([*self.bench.layers, weighted[-1]]))
         self.loss = DistillationLoss(config.temperature, config.alpha)
 
     def epochs(self) -> int:
@@ -93,8 +88,9 @@ class Frontier:
         """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
         config = self.config
         schedule = Gradual(
-            CRITERIA[config.criterion], 1 - density, end_epoch=config.prune_until * config.prune_epochs,
-            updates=8 * config.prune_epochs, layers=self.layers, input_size=self.bench.data.input_size,
+            criterion_of(config.criterion, "zero", seed), 1 - density,
+            end_epoch=config.prune_until * config.prune_epochs, updates=8 * config.prune_epochs,
+            layers=self.bench.weighted, input_size=self.bench.data.input_size,
         )  # fmt: skip
         settings = self._settings(seed, config.prune_epochs, config.learning_rate, config.weight_decay)
         settings = replace(settings, gradual=schedule)

@@ -15,7 +15,7 @@ from analysis.lab.records import RunFolder
 from capacity import InputError
 from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
-from compression.evaluation import evaluate
+from compression.evaluation import evaluate, outputs
 from compression.quantization import QuantizeResult, compiled, quantize, signal_to_noise_db
 from compression.quantized_files import SCALARS, export_onnx, save_quantized
 from compression.training import Training
@@ -76,7 +76,7 @@ class Roundings:
         )  # fmt: skip
 
     def _float(self, base: nn.Module, home: Path, seed: int) -> dict[str, Any]:
-        logits, targets = self._outputs(base)
+        logits, targets = outputs(base, self.bench.data.test.batches(250))
         np.save(home / "float-logits.npy", logits.numpy(), allow_pickle=False)
         row = self._scored(logits, targets, logits)
         row["state_bytes"] = sum(t.numel() * t.element_size() for t in base.state_dict().values())
@@ -104,20 +104,13 @@ class Roundings:
             retrain=lambda graph: self.bench.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]
         )  # fmt: skip
         graph = uncalibrated(result) if name == "uncalibrated" else result.model
-        logits, targets = self._outputs(graph)
+        logits, targets = outputs(graph, self.bench.data.test.batches(250))
         expected = torch.from_numpy(np.load(home / "float-logits.npy", allow_pickle=False))
         row = self._scored(logits, targets, expected) | {"state_bytes": result.bytes_after}
         row["file_bytes"] = save_quantized(result, home / f"{name}.safetensors")
         row["float_parameters"] = result.float_parameters
         row |= self._onnx(graph, base, home / f"{name}.onnx", logits, seed)
         return row | self._timed(graph, base, seed)
-
-    def _outputs(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        """Logits and labels of the test split; graphs that compute integers in floats are slow, so once."""
-        model.eval()
-        with torch.no_grad():
-            pairs = [(model(inputs), targets) for inputs, targets in self.bench.data.test.batches(250)]
-        return torch.cat([logits for logits, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
     def _scored(self, logits: Tensor, targets: Tensor, expected: Tensor) -> dict[str, Any]:
         """Scores on the test split, and how often the prediction is the float network's."""

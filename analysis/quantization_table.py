@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from analysis.lab.records import RunFolder
 
-Name = Literal["dynamic", "static", "weight-only-8", "weight-only-4", "aware-8", "aware-4", "uncalibrated"]
+Name = Literal[
+    "dynamic", "static", "weight-only-8", "weight-only-4", "grouped-4", "aware-8", "aware-4", "uncalibrated"
+]  # fmt: skip
 ALL: tuple[Name, ...] = (
-    "dynamic", "static", "weight-only-8", "weight-only-4", "aware-8", "aware-4", "uncalibrated",
+    "dynamic", "static", "weight-only-8", "weight-only-4", "grouped-4", "aware-8", "aware-4", "uncalibrated",
 )  # fmt: skip
 
 
@@ -31,8 +33,11 @@ class Config:
     """mlp, lenet300, lenet5, resnet20, vgg16bn and the others that README names, torchvision:NAME or
     package.module:factory."""
     schemes: tuple[Name, ...] = ALL
-    """dynamic, static, weight-only-8 and -4 bits, aware-8 and -4 (trained with rounding), and uncalibrated:
-    static without calibration data, which `quantize` refuses, to show what it costs."""
+    """dynamic, static, weight-only-8 and -4 bits, grouped-4 (weights only, a scale per group), aware-8 and -4
+    (trained with rounding), and uncalibrated: static without calibration data, which `quantize` refuses, to
+    show what it costs."""
+    group_size: int = 32
+    """Weights of an output that share a scale in grouped-4, at most."""
     calibration: int = 1_000
     """Training samples that calibrate the ranges of activations."""
     compile: bool = True
@@ -108,7 +113,15 @@ def folder_of(config: Config) -> "RunFolder":
 
 def _check(config: Config) -> None:
     at_least_one(
-        config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats"
+        config,
+        "seeds",
+        "epochs",
+        "retrain_epochs",
+        "batch_size",
+        "image_size",
+        "calibration",
+        "repeats",
+        "group_size",
     )
     if not config.schemes:
         raise unknown("scheme", "", ALL)

@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -54,6 +54,7 @@ class QuantizeResult:
     bytes_after: int
     layers: tuple[QuantizedLayer, ...]
     float_parameters: int
+    group_size: int | None = None
 
     @property
     def left_in_float(self) -> dict[str, str]:
@@ -94,6 +95,7 @@ def quantize(
     calibration: Iterable[tuple[Tensor, Tensor]] | None = None,
     retrain: Retrain | None = None,
     weight_bits: Literal[8, 4] = 8,
+    group_size: int | None = None,
     keep: Sequence[str] = (),
 ) -> QuantizeResult:
     """A quantized copy of the model; the model itself is not changed.
@@ -110,6 +112,8 @@ def quantize(
     retrain: graph with rounding in it -> trained graph, or what `fit` returns; needed by "aware"
     weight_bits: 8 or 4; weights are rounded per output channel, symmetric about zero, so that pruned
         weights stay zero, in training too. 4 is for "weight-only" and "aware"
+    group_size: for "weight-only", at most so many weights of an output share a scale instead of all of
+        them: as many whole kernels as fit and divide the inputs
     keep: layers that stay in float
 
     Masks are folded into the weights. Batch norms behind convolutions are folded by "static" and "aware".
@@ -118,11 +122,12 @@ def quantize(
     already quantized, and layers to keep that do not exist.
     """
     _check(model, scheme, calibration, retrain, weight_bits, keep)
+    _check_groups(scheme, group_size)
     plain = fold_masks(clone(model)).cpu().eval()
     args, kwargs = example_input(plain, input_size, device="cpu")
     if kwargs:
         raise InputError("quantization exports the model and takes positional inputs only: a shape or a list")
-    graph = prepare(plain, args, scheme, weight_bits, keep)
+    graph = prepare(plain, args, scheme, weight_bits, keep, group_size)
     if scheme in ("static", "aware"):
         assert calibration is not None
         _calibrate(graph, calibration)
@@ -132,7 +137,16 @@ def quantize(
     if scheme == "aware":
         assert retrain is not None
         graph = _trained(graph, plain, retrain)
-    return _result(plain, convert(graph), scheme, weight_bits, keep)
+    return replace(_result(plain, convert(graph), scheme, weight_bits, keep), group_size=group_size)
+
+
+def _check_groups(scheme: str, group_size: int | None) -> None:
+    if group_size is None:
+        return
+    if scheme != "weight-only":
+        raise InputError(f"group_size is for scheme 'weight-only', found scheme {scheme!r}")
+    if group_size < 1:
+        raise InputError(f"group_size must be at least 1, found {group_size}")
 
 
 def _check(
@@ -187,7 +201,12 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def prepare(
-    plain: nn.Module, args: tuple[Any, ...], scheme: str, weight_bits: int, keep: Sequence[str]
+    plain: nn.Module,
+    args: tuple[Any, ...],
+    scheme: str,
+    weight_bits: int,
+    keep: Sequence[str],
+    group_size: int | None = None,
 ) -> torch.fx.GraphModule:
     """The exported model with observers in it, or with trainable rounding."""
     if scheme != "aware":  # dropout does nothing here, and torchao loses an activation's range behind it
@@ -205,7 +224,7 @@ def prepare(
         except Exception as error:  # whatever the exporter stumbles over
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"the model cannot be exported for quantization: {reason}") from error
-        quantizer = quantizer_of(scheme, weight_bits, keep)
+        quantizer = quantizer_of(scheme, weight_bits, keep, group_size)
         instrument = prepare_qat_pt2e if scheme == "aware" else prepare_pt2e
         graph: torch.fx.GraphModule = instrument(exported.module(), quantizer)
         allow_exported_model_train_eval(graph)
@@ -257,6 +276,11 @@ def convert(graph: Any) -> torch.fx.GraphModule:
         graph.eval()
         converted: torch.fx.GraphModule = convert_pt2e(graph)
         allow_exported_model_train_eval(converted)
+    for node in converted.graph.nodes:
+        if str(node.target) == "torchao.dequantize_affine":  # groups are symmetric: no zero points to keep
+            node.args = (*node.args[:3], None, *node.args[4:])
+    converted.graph.eliminate_dead_code()
+    converted.recompile()
     used = {str(node.target) for node in converted.graph.nodes if node.op == "get_attr"}
     for name in [*dict(converted.named_parameters()), *dict(converted.named_buffers())]:
         if name not in used:

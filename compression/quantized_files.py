@@ -35,6 +35,7 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     facts = {
         "scheme": result.scheme,
         "weight_bits": 4 if four else 8,
+        "group_size": result.group_size,
         "keep": [layer.name for layer in result.layers if layer.reason == "as asked"],
         "ranges": [list(node.args[1:3]) for node in _scalar_nodes(result.model)],
     }
@@ -54,12 +55,14 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
             facts = json.loads((file.metadata() or {})["quantized"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         scheme, bits, keep = str(facts["scheme"]), int(facts["weight_bits"]), list(map(str, facts["keep"]))
+        groups = facts.get("group_size")
+        groups = None if groups is None else int(groups)
         ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
     plain = fold_masks(clone(model)).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")
-    graph = prepare(plain, args, scheme, bits, keep)
+    graph = prepare(plain, args, scheme, bits, keep, groups)
     with torch.no_grad():
         graph(*args)
     graph = convert(graph)

@@ -1,16 +1,20 @@
 """Which tensors of an exported graph become integers, in torchao's terms."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import fx
+from torchao.quantization.granularity import PerGroup
 from torchao.quantization.pt2e import (
     FakeQuantize,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
 )
+from torchao.quantization.pt2e._affine_quantization import AffineQuantizedMinMaxObserver
+from torchao.quantization.pt2e.observer import MappingType
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     QuantizationConfig,
@@ -22,25 +26,73 @@ WEIGHTED = (
     torch.ops.aten.linear.default, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default,
     torch.ops.aten.conv3d.default,
 )  # fmt: skip
+SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
 
 
 def weight_spec(bits: int, *, trained: bool) -> QuantizationSpec:
     """Signed integers per output channel, symmetric about zero."""
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     if trained:
-        rounding = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=2**-12)
+        rounding = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=SMALLEST_SCALE)
     else:
-        rounding = PerChannelMinMaxObserver.with_args(eps=2**-12)
+        rounding = PerChannelMinMaxObserver.with_args(eps=SMALLEST_SCALE)
     return QuantizationSpec(
         dtype=torch.int8, observer_or_fake_quant_ctr=rounding, quant_min=low, quant_max=high,
         qscheme=torch.per_channel_symmetric, ch_axis=0,
     )  # fmt: skip
 
 
-def quantizer_of(scheme: str, weight_bits: int, keep: Sequence[str]) -> Quantizer:
+def group_spec(bits: int, group_size: int) -> QuantizationSpec:
+    """Signed integers, symmetric about zero, with a scale for each group of weights of an output."""
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    rounding = GroupObserver.with_args(
+        mapping_type=MappingType.SYMMETRIC_NO_CLIPPING_ERR, target_dtype=torch.int8,
+        granularity=PerGroup(group_size), quant_min=low, quant_max=high, eps=SMALLEST_SCALE,
+    )  # fmt: skip
+    return QuantizationSpec(
+        dtype=torch.int8, observer_or_fake_quant_ctr=rounding, quant_min=low, quant_max=high
+    )
+
+
+def blocks_of(shape: Sequence[int], group_size: int) -> list[int]:
+    """Shape of the groups of a weight: as many whole kernels of one output as fit into `group_size`.
+
+    Their number divides the inputs; a kernel larger than the group is a group of its own.
+
+    >>> blocks_of((64, 128), 32), blocks_of((16, 6, 3, 3), 32), blocks_of((16, 6, 7, 7), 32)
+    ([1, 32], [1, 3, 3, 3], [1, 1, 7, 7])
+    """
+    inputs, kernel = shape[1], list(shape[2:])
+    most = max(1, group_size // prod(kernel))
+    together = max(count for count in range(1, inputs + 1) if inputs % count == 0 and count <= most)
+    return [1, together, *kernel]
+
+
+class GroupObserver(AffineQuantizedMinMaxObserver):
+    """torchao's observer for groups that need not be of exactly the size asked for, without zero points.
+
+    Each end of a group's range is represented: in a small group it is no outlier that may be clipped.
+    """
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        self.block_size = blocks_of(weight.shape, self.granularity.group_size)
+        self.original_dtype = weight.dtype
+        grouped = weight.detach().reshape(weight.shape[0], weight.shape[1] // self.block_size[1], -1)
+        self.lowest, self.highest = grouped.amin(2), grouped.amax(2)
+        return weight
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        scale = torch.maximum(self.lowest / self.quant_min, self.highest / self.quant_max)
+        return scale.clamp(min=self.eps), torch.zeros_like(scale, dtype=torch.int8)
+
+
+def quantizer_of(
+    scheme: str, weight_bits: int, keep: Sequence[str], group_size: int | None = None
+) -> Quantizer:
     """The quantizer of a scheme; layers named in `keep` stay in float."""
     if scheme == "weight-only":
-        return WeightOnly(weight_spec(weight_bits, trained=False), keep)
+        spec = weight_spec(weight_bits, trained=False)
+        return WeightOnly(spec if group_size is None else group_spec(weight_bits, group_size), keep)
     quantizer = X86InductorQuantizer()
     if scheme == "dynamic":
         settings = get_default_x86_inductor_quantization_config(is_dynamic=True)
@@ -49,7 +101,7 @@ def quantizer_of(scheme: str, weight_bits: int, keep: Sequence[str]) -> Quantize
         quantizer.set_global(get_default_x86_inductor_quantization_config())
     else:
         default = get_default_x86_inductor_quantization_config(is_qat=True)
-        rounding = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=2**-12)
+        rounding = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
         activations = QuantizationSpec(
             dtype=torch.uint8, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine,
             observer_or_fake_quant_ctr=rounding,

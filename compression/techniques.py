@@ -107,15 +107,15 @@ def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain |
 
 
 def quantizing(
-    input_size: Any, *, scheme: Any = "static", weight_bits: Any = 8, calibration: Any = None,
-    retrain: Retrain | None = None,
+    input_size: Any, *, scheme: Any = "static", weight_bits: Any = 8, group_size: int | None = None,
+    calibration: Any = None, retrain: Retrain | None = None,
 ) -> Technique:  # fmt: skip
     """Quantize to integers; see `compression.quantization.quantize`. The last step of a recipe."""
 
     def apply(model: nn.Module) -> Any:
         return quantize(
             model, scheme=scheme, input_size=input_size, calibration=calibration, retrain=retrain,
-            weight_bits=weight_bits,
+            weight_bits=weight_bits, group_size=group_size,
         )  # fmt: skip
 
     def load(before: nn.Module, path: Path) -> nn.Module:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SCHEMES = {
     "dynamic": ("dynamic", 8), "static": ("static", 8), "weight-only-8": ("weight-only", 8),
-    "weight-only-4": ("weight-only", 4), "aware-8": ("aware", 8), "aware-4": ("aware", 4),
-    "uncalibrated": ("static", 8),
+    "weight-only-4": ("weight-only", 4), "grouped-4": ("weight-only", 4), "aware-8": ("aware", 8),
+    "aware-4": ("aware", 4), "uncalibrated": ("static", 8),
 }  # fmt: skip
 BATCHES = (1, 32)
 
@@ -102,6 +102,7 @@ class Roundings:
         result = quantize(
             base, scheme=scheme, input_size=self.bench.data.input_size, calibration=data,  # type: ignore[arg-type]
             retrain=lambda graph: self.bench.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]
+            group_size=self.config.group_size if name.startswith("grouped") else None,
         )  # fmt: skip
         graph = uncalibrated(result) if name == "uncalibrated" else result.model
         logits, targets = outputs(graph, self.bench.data.test.batches(250))

@@ -19,6 +19,7 @@ from compression.evaluation import predictions
 from compression.pruning import prune
 from compression.quantization import compiled, quantize, rounded, signal_to_noise_db
 from compression.quantized_files import export_onnx, load_quantized, pack, save_quantized, unpack
+from compression.quantizers import blocks_of
 from compression.shrinking import shrink
 from compression.training import Training, evaluate, fit
 
@@ -65,6 +66,38 @@ def quantized(model: nn.Module, scheme: str, bits: int = 8, **options):
     given_ = {"calibration": TRAIN} if scheme in ("static", "aware") else {}
     given_ |= {"retrain": retrain} if scheme == "aware" else {}
     return quantize(model, scheme=scheme, input_size=SIZE, weight_bits=bits, **given_, **options)
+
+
+def test_groups_round_finer_than_channels(trained: nn.Module, tmp_path) -> None:
+    whole = quantized(trained, "weight-only", 4)
+    groups = quantized(trained, "weight-only", 4, group_size=8)
+    x = next(iter(TEST))[0]
+    with torch.no_grad():
+        exact, coarse, fine = (m(x) for m in (trained, whole.model, groups.model))
+    assert (fine - exact).square().mean() < 0.7 * (coarse - exact).square().mean()
+    scales = 16 + 16 * 16 + 64 * 32 + 10 * 8  # a 3x3 kernel is a group; eights of the dense inputs
+    stored = [t for t in groups.model.state_dict().values() if t.dim() == 2 and t.is_floating_point()]
+    assert sum(t.numel() for t in stored) == scales
+    assert groups.bytes_after == whole.bytes_after + 4 * scales - _scale_bytes(whole)
+    save_quantized(groups, tmp_path / "g.safetensors")
+    again = load_quantized(net(), tmp_path / "g.safetensors", input_size=SIZE)
+    with torch.no_grad():
+        assert torch.equal(again(x), fine)
+
+
+def _scale_bytes(result) -> int:
+    """Bytes of the scales and zero points of weights rounded per channel."""
+    kept = dict(result.model.named_buffers())
+    return sum(t.numel() * t.element_size() for key, t in kept.items() if "scale" in key or "zero" in key)
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 5), st.integers(1, 128))
+def test_groups_divide_the_inputs(outputs: int, inputs: int, kernel: int, size: int) -> None:
+    one, together, *rest = blocks_of((outputs, inputs, kernel, kernel), size)
+    assert one == 1 and inputs % together == 0 and rest == [kernel, kernel]
+    assert together == 1 or together * kernel**2 <= size
+    larger = [n for n in range(together + 1, inputs + 1) if inputs % n == 0 and n * kernel**2 <= size]
+    assert not larger
 
 
 CASES = [("dynamic", 8), ("static", 8), ("weight-only", 8), ("weight-only", 4), ("aware", 8), ("aware", 4)]
@@ -252,6 +285,10 @@ def test_bad_input(trained: nn.Module) -> None:
         quantize(trained, scheme="statik", input_size=SIZE)
     with pytest.raises(InputError, match="int8 kernels only"):
         quantized(trained, "static", 4)
+    with pytest.raises(InputError, match="group_size is for scheme 'weight-only'"):
+        quantize(trained, scheme="dynamic", input_size=SIZE, group_size=32)
+    with pytest.raises(InputError, match="group_size must be at least 1"):
+        quantize(trained, scheme="weight-only", input_size=SIZE, group_size=0)
     with pytest.raises(InputError, match="weight_bits must be 8 or 4"):
         quantized(trained, "weight-only", 3)
     with pytest.raises(InputError, match="needs retrain"):

@@ -58,6 +58,8 @@ class Config:
     """Highest learning rate; it warms up over the first epoch and anneals to zero."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; everything is measured in single."""
     augment: bool = False
     """Random crops and flips of the training pictures."""
     shift: int = 0
@@ -74,13 +76,24 @@ class Config:
     """Run folder; by default runs/quantization_table-DATASET-MODEL-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass through everything: few samples, one seed, one epoch, nothing compiled."""
-    preset: Literal["default", "lenet5", "report-b", "report-c", "report-e"] = "default"
-    """lenet5: on MNIST; report-b, -c, -e: those reports' networks at full size."""
+    preset: Literal["default", "lenet5", "resnet20", "report-b", "report-c", "report-e"] = "default"
+    """lenet5: on MNIST; resnet20: on CIFAR-10; report-b, -c, -e: those reports' networks at full size."""
 
 
 PRESETS = {
     "default": Config(),
     "lenet5": Config(preset="lenet5", dataset="mnist", model="lenet5", epochs=8, retrain_epochs=2, shift=1),
+    "resnet20": Config(
+        preset="resnet20",
+        dataset="cifar10",
+        model="resnet20",
+        seeds=2,
+        epochs=12,
+        retrain_epochs=2,
+        learning_rate=0.1,
+        augment=True,
+        mixed_precision="bf16",
+    ),
     "report-b": Config(
         preset="report-b", dataset="cifar100", model="vgg16bn", epochs=200, retrain_epochs=10, augment=True
     ),

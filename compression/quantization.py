@@ -181,16 +181,18 @@ def _check(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings and log lines with which torchao and the exporter greet."""
-    log = logging.getLogger("torch.utils._pytree")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Without the warnings and log lines with which torchao, the exporter and the compiler greet."""
+    logs = [logging.getLogger(f"torch.utils.{name}") for name in ("_pytree", "cpp_extension")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
@@ -321,7 +323,7 @@ def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
 
 
 def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
-    """The quantized graph as integer kernels, by Inductor with frozen weights, for inputs like `example`.
+    """The quantized graph as integer kernels called from C++, by Inductor, for inputs like `example`; frozen.
 
     Raises InputError where it cannot be compiled (no C++ compiler), with what works instead, and, when
     called, for inputs of another shape.
@@ -330,7 +332,7 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
 
     ready = torch.compile(graph, dynamic=False)
     try:
-        with config.patch(freezing=True), torch.no_grad():
+        with _quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
             ready(example)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

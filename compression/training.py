@@ -109,6 +109,7 @@ def fit(
     if settings.gradual is not None and not isinstance(data, Sized):
         raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     copied = clone(model).train()
     masks = masks_of(copied)
@@ -118,6 +119,7 @@ def fit(
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
+        AcceleratorState._reset_state()  # else the first precision of a process would be the only one
         accelerator = Accelerator(mixed_precision=settings.mixed_precision)
         copied.to(accelerator.device)
         trained, optimizer = accelerator.prepare(copied), _optimizer(settings, trainable)
@@ -192,7 +194,7 @@ class _Loop:
     def __init__(self, model, optimizer, accelerator, settings, objective) -> None:  # type: ignore[no-untyped-def]
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         self.settings, self.objective = settings, objective
-        self.plain = accelerator.unwrap_model(model)
+        self.plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # autocast is the loop's
         self.scaled = settings.mixed_precision == "fp16"
         self.updates = 0  # of the gradual schedule
         self.mask({})
@@ -263,7 +265,8 @@ class _Loop:
         for inputs, targets in data:
             rate = self._set_rate(epoch + (count + 1) / steps if steps else epoch + 1)
             optimizer.zero_grad(set_to_none=True)
-            loss = self.objective(model, inputs.to(device), targets.to(device))
+            with self.accelerator.autocast():
+                loss = self.objective(model, inputs.to(device), targets.to(device))
             if self.scaled:
                 self.accelerator.backward(loss)
             else:

@@ -72,7 +72,7 @@ class Roundings:
         config = self.config
         return Training(
             epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, epochs / 2), seed=seed,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
         )  # fmt: skip
 
     def _float(self, base: nn.Module, home: Path, seed: int) -> dict[str, Any]:

@@ -143,3 +143,15 @@ def test_nothing_to_train_is_refused() -> None:
         fit(net().requires_grad_(False), data())
     with pytest.raises(InputError, match="no training data"):
         fit(net(), [])
+
+
+def test_every_precision_in_one_process_and_single_afterwards() -> None:
+    x = data().inputs
+    for precision in ("no", "bf16", "no"):
+        trained = fit(net(), data(), settings=Training(epochs=2, mixed_precision=precision)).model
+        assert all(p.dtype == torch.float32 for p in trained.parameters())
+        fresh = net()
+        fresh.load_state_dict(trained.state_dict())
+        with torch.no_grad():
+            found = trained(x)
+            assert found.dtype == torch.float32 and torch.equal(found, fresh(x)), precision

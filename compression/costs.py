@@ -21,12 +21,20 @@ def flops(model: nn.Module, input_size: Any) -> int:
     """Floating-point operations of one sample's forward pass; a multiply-add counts as two.
 
     Counted by `torch.utils.flop_counter` on a weightless copy: matrix products and convolutions. Masks
-    change nothing here, because dense kernels multiply the zeros too.
+    change nothing here, because dense kernels multiply the zeros too. A model that cannot run on the meta
+    device, because what it does depends on values, is run on real memory.
     """
+    try:
+        return _counted(fold_masks(clone(model, device="meta")), input_size, "meta")
+    except (RuntimeError, NotImplementedError):
+        device = next((str(p.device) for p in model.parameters()), "cpu")
+        return _counted(fold_masks(clone(model)), input_size, device)
+
+
+def _counted(copied: nn.Module, input_size: Any, device: str) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    copied = fold_masks(clone(model, device="meta")).eval()
-    args, kwargs = example_input(copied, input_size, device="meta")
+    args, kwargs = example_input(copied.eval(), input_size, device=device)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         copied(*args, **kwargs)

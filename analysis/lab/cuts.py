@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from analysis.lab.bench import Bench, criterion_of, done, kept
+from analysis.lab.metrics import file_bytes
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity import InputError
@@ -191,10 +192,3 @@ class Cuts:
             "latency_ms": times[0].median_ms,
             "dense_latency_ms": times[1].median_ms,
         }
-
-
-def file_bytes(model: nn.Module) -> int:
-    """Bytes of the model's state dict as a safetensors file."""
-    from safetensors.torch import save
-
-    return len(save({key: value.contiguous().clone() for key, value in model.state_dict().items()}))

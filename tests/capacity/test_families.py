@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torchvision import models
+from weightless import OnMeta
 
 from capacity import RULES, InputError, measure
 
@@ -177,16 +177,6 @@ def test_every_kind_of_packed_attention_keeps_its_parameters(options: dict, batc
         sizes = [torch.zeros(1, 4, 8).transpose(0, 1), *(torch.zeros(6, 1, width) for _, width in sizes[1:])]
     report = measure(Cross(), sizes)
     assert report.parameters == report.total_parameters == sum(p.numel() for p in Cross().parameters())
-
-
-class OnMeta(TorchFunctionMode):
-    """Parameters without memory, for constructors that compute with other tensors."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if function is torch.empty:
-            kwargs["device"] = "meta"
-        return function(*args, **kwargs)
 
 
 @pytest.mark.parametrize("name", models.list_models(module=models))

@@ -5,6 +5,9 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
+from weightless import OnMeta
 
 from analysis.lab.models import create
 from capacity import InputError
@@ -57,3 +60,19 @@ def test_a_shrunk_network_needs_less_of_everything() -> None:
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="repeats and batch_size"):
         latency(nn.Linear(2, 2), (2,), repeats=0)
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_flops_of_every_torchvision_classification_network(name: str) -> None:
+    """As `torch.utils.flop_counter` counts the network itself, and as torchvision publishes."""
+    with OnMeta():
+        model = models.get_model(name, weights=None).to("meta").eval()
+    weights = min(models.get_model_weights(name), key=lambda w: w.transforms().crop_size[0])
+    size = (3, weights.transforms().crop_size[0], weights.transforms().crop_size[0])
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.zeros(1, *size, device="meta"))
+    assert flops(model, size) == counter.get_total_flops()
+    assert flops(model, size) / 2e9 == pytest.approx(
+        weights.meta["_ops"], rel=0.005, abs=6e-4
+    )  # multiply-adds

@@ -56,6 +56,10 @@ class Config:
     """SGD with Nesterov momentum 0.9, or AdamW."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; everything is measured in single."""
+    compile: bool = False
+    """Train through torch.compile, which pays off for large networks."""
     patience: int | None = None
     """Stop a training after this many epochs without a better validation error."""
     neuron_dropout: int = 0

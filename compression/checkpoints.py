@@ -12,10 +12,16 @@ from torch import nn
 
 from capacity.errors import InputError
 from compression.masks import Masks, apply_masks
+from compression.processes import rank
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a neighbouring temporary path, flush it to disk and rename it to `path`."""
+    """Call `write` on a neighbouring temporary path, flush it to disk and rename it to `path`.
+
+    Where several processes share a run, only the first one writes.
+    """
+    if rank() > 0:
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -15,6 +15,7 @@ from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from compression.batches import TensorBatches
 from compression.checkpoints import fingerprint, load_json, save_json, write_whole
+from compression.processes import main_first
 from compression.training import Batches, Fitted, Precision, Training, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
@@ -232,7 +233,11 @@ def teacher_outputs(teacher: nn.Module, data: TensorBatches, path: str | Path) -
         raise InputError(
             "teacher outputs cannot be cached for augmented data: each epoch sees other pictures"
         )
-    path = Path(path).with_suffix(".npy")
+    with main_first():  # of several processes; the others find the file
+        return _cached_outputs(teacher, data, Path(path).with_suffix(".npy"))
+
+
+def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.ndarray:
     facts = {"teacher_sha256": fingerprint(teacher), "data_sha256": data_fingerprint(data)}
     known = path.with_suffix(".json")
     if known.exists():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from capacity.errors import InputError
 from capacity.generalization import wilson_interval
+from compression.processes import gathered, rank, world_size
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,18 @@ class Evaluation:
         )
 
 
-def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> Evaluation:
+def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, gather: bool = False) -> Evaluation:
     """Score a classifier that maps (B, ...) inputs to (B, classes) logits.
 
-    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in.
+    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in. With
+    `gather`, under torchrun, every process must call and scores its share of the batches; counts are added
+    up, so that no sample counts twice.
 
     Raises InputError for no data, for labels outside the model's classes, and for outputs that are not
     logits.
     """
     with _evaluating(model) as device:
-        return _score(model, data, device)
+        return _score(model, data, device, gather)
 
 
 @contextmanager
@@ -66,7 +69,35 @@ def _evaluating(model: nn.Module) -> Iterator[torch.device]:
         model.train(was_training)
 
 
-def _score(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Evaluation:
+def _score(
+    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device, gather: bool
+) -> Evaluation:
+    size = world_size() if gather else 1
+    mine = (batch for place, batch in enumerate(data) if place % size == rank() % size)
+    confusion, top5, loss = _counts(model, mine, device)
+    if size > 1:
+        parts = [part for part in gathered((confusion, top5, loss)) if part[0] is not None]
+        confusion = sum(part[0] for part in parts) if parts else None
+        top5, loss = sum(part[1] for part in parts), sum(part[2] for part in parts)
+    if confusion is None:
+        raise InputError("there is no data to evaluate on")
+    classes = confusion.shape[0]
+    total, correct = int(confusion.sum()), int(confusion.diag().sum())
+    return Evaluation(
+        correct=correct,
+        total=total,
+        classes=classes,
+        top1_error=1 - correct / total,
+        top5_error=1 - top5 / total if classes > 5 else None,
+        kappa=cohen_kappa(confusion),
+        cross_entropy_nats=loss / total,
+    )
+
+
+def _counts(
+    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> tuple[Tensor | None, int, float]:
+    """Table of targets and predictions (classes, classes), top-5 hits, and sum of the losses."""
     confusion, top5, loss = None, 0, 0.0
     for inputs, targets in data:
         targets = targets.to(device)
@@ -81,22 +112,11 @@ def _score(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torc
             )
         loss += float(F.cross_entropy(logits, targets, reduction="sum"))
         pairs = torch.bincount(targets * classes + logits.argmax(1), minlength=classes**2)
-        confusion = pairs if confusion is None else confusion + pairs
+        table = pairs.view(classes, classes).cpu()
+        confusion = table if confusion is None else confusion + table
         if classes > 5:
             top5 += int((logits.topk(5, dim=1).indices == targets[:, None]).sum())
-    if confusion is None:
-        raise InputError("there is no data to evaluate on")
-    table = confusion.view(classes, classes)
-    total, correct = int(table.sum()), int(table.diag().sum())
-    return Evaluation(
-        correct=correct,
-        total=total,
-        classes=classes,
-        top1_error=1 - correct / total,
-        top5_error=1 - top5 / total if classes > 5 else None,
-        kappa=cohen_kappa(table),
-        cross_entropy_nats=loss / total,
-    )
+    return confusion, top5, loss
 
 
 def outputs(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

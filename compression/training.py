@@ -15,6 +15,7 @@ from capacity.errors import InputError
 from compression.dropout import neuron_dropout
 from compression.evaluation import Evaluation, evaluate
 from compression.masks import Masks, apply_masks, masks_of, split_name
+from compression.processes import gathered, joined, own_share, world_size
 from compression.schedules import Gradual
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ class Training:
     """How to train. Rates are per step of the optimizer, lengths in epochs.
 
     `schedule` "cosine" anneals the learning rate to zero, "constant" keeps it; both rise linearly over
-    `warmup_epochs` first. With `patience`, training stops after that many epochs without a better
-    validation top-1 error and goes back to the best one. `neuron_dropout` maps a layer to how many of
-    its neurons are silenced in each batch. `gradual` prunes while training goes on. To rewind, keep a
-    snapshot after `snapshot_epoch` epochs, and later train from `start_epoch` to `epochs` again.
+    `warmup_epochs` first. `compile` runs the network through torch.compile. With `patience`, training stops
+    after that many epochs without a better validation top-1 error and goes back to the best one.
+    `neuron_dropout` maps a layer to how many of its neurons are silenced in each batch. `gradual` prunes
+    while training goes on. To rewind, keep a snapshot after `snapshot_epoch` epochs, and later train from
+    `start_epoch` to `epochs` again.
     """
 
     epochs: int = 10
@@ -51,6 +53,7 @@ class Training:
     neuron_dropout: Mapping[str, int] = field(default_factory=dict)
     gradual: Gradual | None = None
     mixed_precision: Precision = "no"
+    compile: bool = False
     seed: int = 0
 
 
@@ -99,7 +102,9 @@ def fit(
     objective: (model, inputs, targets) -> scalar loss; by default the cross-entropy of the logits
     progress: called with (epochs done, epochs) after each epoch
 
-    The same seed, data and machine give the same bytes. Torch's global generator is left as it was.
+    Under torchrun every process trains on its share of each batch, with the same result up to float
+    summation; batch norms see the share only. The same seed, data and machine give the same bytes. Torch's
+    global generator is left as it was.
 
     Raises InputError for settings that cannot be, for `patience` without validation data, and for a loss
     that is not finite.
@@ -120,9 +125,12 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         AcceleratorState._reset_state()  # else the first precision of a process would be the only one
+        if world_size() > 1:
+            joined()
         accelerator = Accelerator(mixed_precision=settings.mixed_precision)
         copied.to(accelerator.device)
         trained, optimizer = accelerator.prepare(copied), _optimizer(settings, trainable)
+        trained = torch.compile(trained) if settings.compile else trained
         if settings.mixed_precision == "fp16":  # the wrapper scales gradients, which costs 0.3 ms a step
             optimizer = accelerator.prepare(optimizer)
         loop = _Loop(trained, optimizer, accelerator, settings, objective or _cross_entropy)
@@ -194,8 +202,11 @@ class _Loop:
     def __init__(self, model, optimizer, accelerator, settings, objective) -> None:  # type: ignore[no-untyped-def]
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         self.settings, self.objective = settings, objective
-        self.plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # autocast is the loop's
+        self.plain = accelerator.unwrap_model(  # autocast is the loop's
+            model, keep_fp32_wrapper=False, keep_torch_compile=False
+        )
         self.scaled = settings.mixed_precision == "fp16"
+        self.shared = world_size() > 1
         self.updates = 0  # of the gradual schedule
         self.mask({})
 
@@ -229,7 +240,7 @@ class _Loop:
             for epoch in range(settings.start_epoch, settings.epochs):
                 entry = self._epoch(data, epoch)
                 if validation is not None:
-                    entry["validation_top1_error"] = evaluate(self.plain, validation).top1_error
+                    entry["validation_top1_error"] = evaluate(self.plain, validation, gather=True).top1_error
                     since += 1
                     if settings.patience is not None and entry["validation_top1_error"] < best_error:
                         best_error, since = entry["validation_top1_error"], 0
@@ -265,12 +276,11 @@ class _Loop:
         for inputs, targets in data:
             rate = self._set_rate(epoch + (count + 1) / steps if steps else epoch + 1)
             optimizer.zero_grad(set_to_none=True)
+            inputs, targets, weight = own_share(inputs, targets)
             with self.accelerator.autocast():
                 loss = self.objective(model, inputs.to(device), targets.to(device))
-            if self.scaled:
-                self.accelerator.backward(loss)
-            else:
-                loss.backward()
+            loss = loss if weight == 1 else weight * loss
+            self._backward(loss)
             optimizer.step()
             if self.settings.gradual is not None and steps:
                 self._prune_gradually(self.settings.gradual, epoch + (count + 1) / steps)
@@ -280,13 +290,27 @@ class _Loop:
             count += 1
         if count == 0:
             raise InputError("there is no training data")
-        mean = float(losses) / count
+        mean = sum(gathered(float(losses))) / world_size() / count
         if not math.isfinite(mean):
             raise InputError(
                 f"training diverged: the loss is {mean} in epoch {epoch + 1}; "
                 f"a learning rate below {self.settings.learning_rate} may help"
             )
         return {"epoch": epoch + 1, "training_loss_nats": mean, "learning_rate": rate}
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.scaled:
+            self.accelerator.backward(loss)
+        else:
+            loss.backward()
+        if self.shared:  # later, the processes would wait for these gradients and end in an error of theirs
+            idle = [n for n, p in self.plain.named_parameters() if p.requires_grad and p.grad is None]
+            if idle:
+                raise InputError(
+                    f"no output depends on {', '.join(idle)}, which training in several processes cannot "
+                    f"have: set requires_grad to False for them"
+                )
+            self.shared = False
 
     def _prune_gradually(self, schedule: Gradual, epoch: float) -> None:
         due = schedule.due(epoch)

@@ -18,6 +18,7 @@ from compression.batches import Augment, CropAndFlip
 from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
 from compression.masks import prunable
+from compression.processes import own_device
 from compression.training import Fitted, Objective, Training, evaluate, fit
 
 
@@ -57,7 +58,7 @@ class Bench:
         self.data: DataSet = data
         self.label_bits = label_entropy(data.test.labels)
         self.picture_size = data.input_size
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         network = self._create(0)  # the frozen part is the same in every trial
         measure(network, data.input_size)  # refuses a network that cannot take this data
         self.frozen: nn.Module | None = None
@@ -131,8 +132,8 @@ class Bench:
 
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Everything measured of a model; the test split is touched here, once."""
-        validation = evaluate(model, self.data.validation.batches(1000))
-        test = evaluate(model, self.data.test.batches(1000))
+        validation = evaluate(model, self.data.validation.batches(1000), gather=True)
+        test = evaluate(model, self.data.test.batches(1000), gather=True)
         report = measure(
             model, self.data.input_size, convention=self.config.convention, scope="trainable", effective=True
         )

@@ -1,5 +1,6 @@
 """From a Config dataclass to a command: presets, clear one-line errors, exit codes."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -31,7 +32,14 @@ def execute(
     start: Callable[[C], Any],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line."""
+    """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line.
+
+    Of several processes under torchrun, the first one speaks.
+    """
+    from compression.processes import leave, rank
+
+    if rank() > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         start(parse(config, presets, sys.argv[1:] if arguments is None else arguments))
     except InputError as error:
@@ -40,6 +48,7 @@ def execute(
         _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
     except KeyboardInterrupt:
         _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
+    leave()
 
 
 def at_least_one(config: Any, *names: str) -> None:

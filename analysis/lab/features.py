@@ -12,6 +12,7 @@ from torch import nn
 from analysis.lab.datasets import DataSet, Split
 from capacity.errors import InputError
 from compression.checkpoints import fingerprint, load_json, save_json
+from compression.processes import main_first, own_device
 
 
 def split_frozen(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
@@ -56,7 +57,8 @@ def cached_features(
         assert isinstance(split.inputs, torch.Tensor)
         pictures = hashlib.sha256(split.inputs.contiguous().numpy().data).hexdigest()
         mark = hashlib.sha256(f"{weights}{pictures}{split.mean}{split.std}".encode()).hexdigest()[:16]
-        features = _fill(frozen, split, folder / f"features-{part}-{mark}", batch_size, done)
+        with main_first():  # of several processes; the others find the file
+            features = _fill(frozen, split, folder / f"features-{part}-{mark}", batch_size, done)
         return Split(features, split.labels)
 
     parts = {part: change(getattr(data, part), part) for part in ("train", "validation", "test")}
@@ -67,7 +69,7 @@ def _fill(
     frozen: nn.Module, split: Split, path: Path, batch_size: int, done: Callable[[int], None] | None
 ) -> np.ndarray:
     """The features file, computed from its first missing row on."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     file, progress = path.with_suffix(".npy"), path.with_suffix(".json")
     frozen = frozen.to(device)
     rows = load_json(progress)["rows"] if progress.exists() and file.exists() else 0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from compression.processes import rank
+
 
 class Advance(Protocol):
     """Tells the bar what is going on, and how many units of work were done."""
@@ -22,7 +24,9 @@ def progress(total: float, doing: str) -> Iterator[Advance]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("left:"), TimeRemainingColumn(),
     )  # fmt: skip
-    bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    bar = Progress(
+        *columns, console=Console(stderr=True), disable=rank() > 0 or not sys.stderr.isatty(), transient=True
+    )
     with bar:
         task = bar.add_task(doing, total=total)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, write_whole
+from compression.processes import main_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,11 @@ def open_run(command: str, config: Any, *, name: str) -> RunFolder:
 
     Raises InputError if the folder holds a run with other settings, OSError if it cannot be written.
     """
+    with main_first():  # of several processes, so that no other finds a folder half made
+        return _opened(command, config, name)
+
+
+def _opened(command: str, config: Any, name: str) -> RunFolder:
     settings = {"command": command, "settings": settings_of(config)}
     mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     path = Path(config.output) if config.output else Path("runs") / f"{command}-{name}-{mark}"

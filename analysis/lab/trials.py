@@ -82,5 +82,6 @@ class Trials:
         return Training(
             epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
             weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
-            neuron_dropout=self.dropout, seed=seed,
+            neuron_dropout=self.dropout, seed=seed, mixed_precision=config.mixed_precision,
+            compile=config.compile,
         )  # fmt: skip

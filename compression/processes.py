@@ -1,0 +1,80 @@
+"""One run in several processes, as torchrun and `accelerate launch` start them: who computes, who writes.
+
+Every process runs the same program. The first one writes files and prints; all must reach the collective
+steps, training and `evaluate(..., gather=True)`, together.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rank() -> int:
+    """Number of this process; 0 is the one that writes."""
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """How many processes share this run; 1 outside of torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def own_device() -> torch.device:
+    """This process's GPU, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def joined() -> Any:
+    """Accelerate's state of this process, in the group of all of them; on the CPU where there is no GPU."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=own_device().type == "cpu")
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Let the first process through before all others."""
+    if world_size() == 1:
+        yield
+        return
+    with joined().main_process_first():
+        yield
+
+
+def leave() -> None:
+    """Part from the other processes at the end of a run."""
+    import torch.distributed as dist
+
+    if world_size() > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def gathered(values: Any) -> list[Any]:
+    """What each process holds, in their order; every process gets the whole list."""
+    if world_size() == 1:
+        return [values]
+    from accelerate.utils import gather_object
+
+    joined()
+    found: list[Any] = gather_object([values])
+    return found
+
+
+def own_share(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, float]:
+    """This process's samples of a batch, and the weight of their mean loss.
+
+    Gradients are averaged over processes: with these weights that is the gradient of the mean over the
+    whole batch, whatever its size. A process without samples takes one with weight 0.
+    """
+    size, count = world_size(), len(targets)
+    if size == 1:
+        return inputs, targets, 1.0
+    mine = slice(rank(), None, size) if rank() < count else slice(0, 1)
+    weight = len(range(rank(), count, size)) * size / count
+    return inputs[mine], targets[mine], weight

@@ -1,0 +1,63 @@
+"""Two real processes under torchrun train and score as one does, and only the first writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def run(*call: str, cwd: Path = HERE) -> subprocess.CompletedProcess:
+    return subprocess.run(call, capture_output=True, text=True, cwd=cwd, timeout=90)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[dict, dict]:
+    together = run(*TORCHRUN, "together.py", "all")
+    alone = run(sys.executable, "together.py", "all")
+    assert together.returncode == alone.returncode == 0, together.stderr + alone.stderr
+    return json.loads(together.stdout.splitlines()[-1]), json.loads(alone.stdout)
+
+
+def test_the_loss_curve_is_that_of_one_process_with_the_same_global_batch(pair) -> None:
+    together, alone = pair
+    assert together["processes"] == 2 and alone["processes"] == 1 and len(alone["losses"]) == 20
+    np.testing.assert_allclose(together["losses"], alone["losses"], rtol=0, atol=1e-5)
+    assert alone["losses"][-1] < 0.9 * alone["losses"][0]
+
+
+def test_batches_that_cannot_be_halved_weigh_right(pair) -> None:
+    together, alone = pair
+    np.testing.assert_allclose(together["weights"], alone["weights"], rtol=0, atol=1e-5)
+
+
+def test_no_sample_counts_twice(pair) -> None:
+    together, alone = pair
+    assert together["scores"]["total"] == 103 and together["errors"] == alone["errors"]
+    for key, value in alone["scores"].items():
+        assert together["scores"][key] == pytest.approx(value, abs=1e-6), key
+
+
+def test_parameters_that_nothing_depends_on_are_named() -> None:
+    done = run(*TORCHRUN, "together.py", "idle")
+    assert done.returncode != 0 and "no output depends on idle" in done.stderr
+
+
+def test_the_main_command_in_two_processes(tmp_path: Path) -> None:
+    options = ["--smoke", "--dataset", "digits", "--output"]
+    module = ["-m", "analysis.capacity_curve"]
+    together = run(*TORCHRUN, *module, *options, str(tmp_path / "two"), cwd=tmp_path)
+    alone = run(sys.executable, *module, *options, str(tmp_path / "one"), cwd=tmp_path)
+    assert together.returncode == alone.returncode == 0, together.stderr
+    assert together.stdout.count("results: ") == 1
+    names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")}
+    assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} == names
+    import pandas as pd
+
+    two, one = (pd.read_csv(tmp_path / name / "results.csv") for name in ("two", "one"))
+    pd.testing.assert_frame_equal(two, one, rtol=0.02)

@@ -47,6 +47,10 @@ class Config:
     """Of distilled: the student's name; by default the network itself with fewer channels."""
     student_amount: float = 0.5
     """Of distilled without a name: share of the channels that the student lacks."""
+    temperature: float = 2.0
+    """Of distilled: of the teacher's soft targets."""
+    alpha: float = 0.5
+    """Of distilled: weight of the teacher's soft targets; the rest is cross-entropy with the labels."""
     energy: float = 0.9
     """Of low-rank: share of the squared singular values to keep."""
     coded_sparsity: float = 0.9
@@ -159,6 +163,9 @@ def folder_of(config: Config) -> "RunFolder":
 
 
 def _check(config: Config) -> None:
+    from compression.distillation import DistillationLoss
+
+    DistillationLoss(config.temperature, config.alpha)  # refuses what cannot be
     at_least_one(
         config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats",
         "processes",
@@ -264,6 +271,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file and against time, mean and interval, with the Pareto front of each."""
+    from matplotlib.lines import Line2D
+
     from analysis.figures import PAGE_INCHES, colours, log_ticks, new_figure, short_number
 
     means = summary(frame)
@@ -281,7 +290,6 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
                 marker=marks[row["technique"]], linestyle="none", capsize=2, elinewidth=0.7, markersize=5,
                 xerr=half[x] if half[x] == half[x] and half[x] < row[f"{x}_mean"] else 0,
                 yerr=100 * half["top1_error"] if half["top1_error"] == half["top1_error"] else 0,
-                label=row["technique"],
             )  # fmt: skip
         front = pareto(rows[f"{x}_mean"].tolist(), rows["top1_error_mean"].tolist())
         points = rows.iloc[front].sort_values(f"{x}_mean")
@@ -294,8 +302,10 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
         axes.xaxis.set_major_formatter(short_number)
         axes.set_xlabel(label)
     panels[0].set_ylabel("top-1 error [%]")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", title="grey: Pareto front", title_fontsize=7)
+    handles = [
+        Line2D([], [], color=colour[n], marker=marks[n], linestyle="none", markersize=5) for n in names
+    ]
+    figure.legend(handles, names, loc="outside right center", title="grey: Pareto front", title_fontsize=7)
     return figure
 
 

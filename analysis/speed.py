@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.commands import execute
+from analysis.lab.races import Job, cached_heads, clusters, decoders, runtimes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +31,6 @@ class Config:
     """Only rows whose name contains this."""
     smoke: bool = False
     """A quick pass with small sizes; the ratios mean nothing."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row: what is done, by whom, and the ratio peer / ours (speed-up) that is the goal."""
-
-    name: str
-    peer: str
-    goal: str
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any] | None
 
 
 def reports(config: Config) -> Iterator[Job]:
@@ -359,7 +349,10 @@ def peak_mib(work: Callable[[], Any]) -> float:
     return peak - before
 
 
-JOBS = (reports, needs, training, pruning, shrinking, integers, files, peer_files)
+JOBS = (
+    reports, decoders, needs, training, cached_heads, pruning, shrinking, integers, runtimes, files,
+    peer_files, clusters,
+)  # fmt: skip
 
 
 def seconds(work: Callable[[], Any] | None) -> float:

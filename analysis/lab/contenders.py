@@ -10,6 +10,7 @@ from torch import nn
 from analysis.lab.bench import Bench
 from analysis.lab.metrics import Contender, figures
 from analysis.lab.models import create
+from analysis.lab.progress import silent
 from analysis.lab.records import RunFolder
 from capacity.cloning import plain_copy
 from compression.criteria import L1
@@ -32,10 +33,6 @@ Technique = Literal[
 ]  # fmt: skip
 
 
-def nothing(done: float = 0, doing: str | None = None) -> None:
-    """Progress within a cell is not shown: cells are."""
-
-
 class Contenders:
     """What all cells of one grid share: the bench, and how to train."""
 
@@ -43,7 +40,7 @@ class Contenders:
         self.config, self.bench = config, Bench(config)
         if "distilled" in config.techniques:
             self.student(0)  # refuses an unknown one before the first training
-        self.bench.prepare(RunFolder(Path()), nothing)
+        self.bench.prepare(RunFolder(Path()), silent)
 
     def row(self, folder: Path, seed: int, technique: str) -> dict[str, Any]:
         """The figures of one technique on this seed's baseline, kept in the run folder for all cells."""
@@ -57,7 +54,7 @@ class Contenders:
     def baseline(self, folder: Path, seed: int) -> nn.Module:
         """This seed's trained network; trained here where no other cell has left it in the run folder."""
         path = folder / f"seed-{seed}" / "baseline.safetensors"
-        return self.bench.trained(seed, path, self._settings(seed, self.config.epochs), nothing).eval()
+        return self.bench.trained(seed, path, self._settings(seed, self.config.epochs), silent).eval()
 
     def _settings(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
         config = self.config
@@ -68,13 +65,14 @@ class Contenders:
 
     def retrain(self, model: nn.Module, seed: int, rate: float = 1.0) -> nn.Module:
         """As many epochs for every technique that trains."""
-        return self.bench.fit(model, self._settings(seed, self.config.retrain_epochs, rate), nothing).model
+        return self.bench.fit(model, self._settings(seed, self.config.retrain_epochs, rate), silent).model
 
     def under(self, teacher: nn.Module, student: nn.Module, seed: int) -> nn.Module:
         """A student trained under a teacher for as long as the baseline was."""
         config = self.config
-        loss = objective(teacher, DistillationLoss(4, 0.9), mixed_precision=config.mixed_precision)
-        return self.bench.fit(student, self._settings(seed, config.epochs), nothing, loss).model
+        soft = DistillationLoss(config.temperature, config.alpha)
+        loss = objective(teacher, soft, mixed_precision=config.mixed_precision)
+        return self.bench.fit(student, self._settings(seed, config.epochs), silent, loss).model
 
     def student(self, seed: int) -> nn.Module:
         """The student asked for, or this network with fewer channels, not trained."""

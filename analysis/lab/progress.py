@@ -34,3 +34,7 @@ def progress(total: float, doing: str) -> Iterator[Advance]:
             bar.update(task, advance=done, description=doing)
 
         yield advance
+
+
+def silent(done: float = 0, doing: str | None = None) -> None:
+    """An Advance that shows nothing."""

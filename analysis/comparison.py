@@ -208,6 +208,8 @@ def ranking(frame: "pd.DataFrame") -> "Ranking | None":
     from analysis.lab.comparing import rank
     from analysis.lab.metrics import unpacked
 
+    if "right" not in frame.columns:  # results.csv leaves it out
+        return None
     seeds = sorted(frame["seed"].unique())
     whole = [name for name, rows in frame.groupby("technique", sort=False) if len(rows) == len(seeds)]
     right = {}

@@ -21,7 +21,6 @@ class Trials:
     def __init__(self, config: "Config") -> None:
         self.config = config
         self.bench = Bench(config, layers=config.layers, cache_features=config.cache_features)
-        self.dropout = {self.bench.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
         self.prepare = self.bench.prepare
         self._rehearse()
 
@@ -33,10 +32,9 @@ class Trials:
     def _rehearse(self) -> None:
         """All squeezes in a row, so that an impossible amount is refused before the first training."""
         network = self.bench.example
-        with neuron_dropout(network, self.dropout):
-            pass  # refuses more neurons than there are
-
         config = self.config
+        with neuron_dropout(network, training_of(config, self.bench, 0, 1).neuron_dropout):
+            pass  # refuses more neurons than there are
         for _ in range(config.iterations):
             network = prune(
                 network,
@@ -52,9 +50,9 @@ class Trials:
         config, bench, rows = self.config, self.bench, []
         home = folder.path / f"seed-{seed}"
         advance(doing=f"seed {seed}: training")
-        settings = self._settings(seed, config.epochs)
+        settings = training_of(config, bench, seed, config.epochs)
         base = bench.trained(seed, home / "trained.safetensors", settings, advance)
-        again = self._settings(seed, config.retrain_epochs)
+        again = training_of(config, bench, seed, config.retrain_epochs)
         for name in (*config.criterion, "control"):
             advance(doing=f"seed {seed}: {name}")
             steps = squeeze(
@@ -77,11 +75,12 @@ class Trials:
                 rows.append(facts | amounts | dict(step.metrics))
         return rows
 
-    def _settings(self, seed: int, epochs: int) -> Training:
-        config = self.config
-        return Training(
-            epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
-            weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
-            neuron_dropout=self.dropout, seed=seed, mixed_precision=config.mixed_precision,
-            compile=config.compile,
-        )  # fmt: skip
+
+def training_of(config: "Config", bench: Bench, seed: int, epochs: int) -> Training:
+    """How the trials of these settings train."""
+    dropout = {bench.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
+    return Training(
+        epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
+        weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
+        neuron_dropout=dropout, seed=seed, mixed_precision=config.mixed_precision, compile=config.compile,
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Notebooks that execute, ten questions answered from a run, documents in three forms; bad input."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+from nbclient import NotebookClient
+from running import call_of, run_command
+from torch import nn
+
+from analysis.lab.datasets import load
+from analysis.lab.documents import Section, to_latex, to_markdown, to_notebook
+from analysis.lab.finished import finished, runs_below
+from analysis.lab.probing import disturbed, ensemble, fgsm, kappa_of, normalized, scaled
+from analysis.notebook import main as notebook_main
+from analysis.questionnaire import main as questionnaire_main
+
+SMALL = ["--seeds", "2", "--epochs", "4", "--retrain-epochs", "1", "--iterations", "2", "--limit", "600"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "curve"
+    done = run_command("capacity_curve", *SMALL, "--output", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def executed(path: Path) -> list[str]:
+    """Run a notebook with the kernel of this environment; all that its code put out, as text."""
+    book = nbformat.read(path, as_version=4)
+    NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    return [json.dumps(cell.outputs) for cell in cells]
+
+
+def test_a_notebook_of_a_run_computes_it_again(run: Path) -> None:
+    notebook_main([str(run)])
+    outputs = executed(run / "notebook.ipynb")
+    assert len(outputs) == 4 and "image/png" in outputs[-1]
+    mean = finished(run).summary()["top1_error_mean"].iloc[0]
+    assert f"{mean:.6f}" in outputs[2]
+    first = (run / "notebook.ipynb").read_bytes()
+    notebook_main([str(run)])
+    assert (run / "notebook.ipynb").read_bytes() == first
+
+
+def test_ten_questions_from_the_command_line(run: Path) -> None:
+    done = subprocess.run(call_of("questionnaire", str(run), "--smoke"), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    text = (run / "questionnaire.md").read_text()
+    assert text in done.stdout and text.count("\n## ") == 10
+    for said in ("FGSM top-1 error", "label entropy", "kappa = ", "bits of label", "expected to be needed",
+                 "under random labels", "knee of the curve", "held-out training pictures", "gains",
+                 "the same, byte for byte"):  # fmt: skip
+        assert said in text.replace("\n", " "), said
+    assert "\\toprule" in (run / "questionnaire.tex").read_text()
+    assert "image/png" in executed(run / "questionnaire.ipynb")[0]
+
+
+def test_a_finished_run_tells_its_command(run: Path) -> None:
+    found = finished(run)
+    assert found.call == (
+        "python -m analysis.capacity_curve --epochs 4 --iterations 2 --limit 600 --retrain-epochs 1 --seeds 2"
+    ) or set(found.call.split()) >= {"--seeds", "--limit", "600"}
+    assert found.config.seeds == 2 and found.config.criterion == ("l1",)
+    assert [other.path for other in runs_below(run.parent)] == [run]
+    assert len(found.plot().axes) == 2 and found.headline()
+
+
+def test_the_attack_moves_each_value_by_its_strength_and_raises_the_loss() -> None:
+    test = load("digits").test.take(slice(0, 50))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    ((batch, labels),) = test.batches(50)
+    pictures = scaled(test, batch)
+    assert float(pictures.min()) >= -1e-6 and float(pictures.max()) <= 1 + 1e-6
+    torch.testing.assert_close(normalized(test, pictures), batch)
+    moved = fgsm(model, test, pictures, labels, 0.1)
+    change = (moved - pictures).abs()
+    inside = (pictures > 0.1) & (pictures < 0.9)
+    torch.testing.assert_close(change[inside], torch.full_like(change[inside], 0.1))
+    assert float(change.max()) <= 0.1 + 1e-6
+    loss = nn.functional.cross_entropy
+    assert loss(model(normalized(test, moved)), labels) > loss(model(batch), labels)
+    frame = disturbed(model, test, strengths=(0.01, 0.3))
+    assert list(frame["strength"]) == [0.01, 0.3] and frame["fgsm_top1_error"].is_monotonic_increasing
+
+
+def test_agreement_and_combination() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    labels = torch.tensor([0, 1, 2, 2, 1, 0])
+    found = torch.tensor([0, 1, 2, 1, 1, 2]).numpy()
+    assert kappa_of(found, labels, 3) == pytest.approx(cohen_kappa_score(found, labels))
+    sure, unsure = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert ensemble([sure, unsure]).tolist() == [0] and ensemble([unsure, unsure, sure / 8]).tolist() == [1]
+
+
+def test_three_forms_of_a_document() -> None:
+    table = pd.DataFrame({"name": ["a_b", "c|d"], "value [%]": [0.5, 12345]})
+    sections = [Section("One & two", ["50 % of it."], table, "picture"), Section("Code", [], code="1 + 1")]
+    assert "| c\\|d | 1.234e+04 |" in to_markdown("T", sections) and "![One & two]" in to_markdown(
+        "T", sections
+    )
+    latex = to_latex(sections)
+    assert r"One \& two" in latex and r"50 \% of it." in latex and r"a\_b" in latex and "picture.pdf" in latex
+    book = nbformat.reads(to_notebook("T", sections), as_version=4)
+    assert [cell.cell_type for cell in book.cells] == ["markdown", "markdown", "markdown", "code"]
+
+
+@pytest.mark.parametrize("main", [notebook_main, questionnaire_main])
+def test_what_is_no_run_is_refused(main, tmp_path: Path, run: Path, capsys) -> None:
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "config.json").write_bytes((run / "config.json").read_bytes())
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"command": "rm", "settings": {}}')
+    cases = [([str(tmp_path)], "no run folder"), ([], "name a run folder"),
+             ([str(unfinished)], "not come to its end"), ([str(foreign)], "run of 'rm'")]  # fmt: skip
+    for arguments, message in cases:
+        with pytest.raises(SystemExit) as ending:
+            main(arguments)
+        error = capsys.readouterr().err
+        assert ending.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_questions_need_the_networks(run: Path, tmp_path: Path, capsys) -> None:
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "seed-1" / "trained.safetensors").unlink()
+    with pytest.raises(SystemExit):
+        questionnaire_main([str(copy), "--smoke"])
+    assert "the run's networks are gone" in capsys.readouterr().err

@@ -23,7 +23,7 @@ class Config:
 def notebook(run: str | Path) -> str:
     """The notebook of a run as JSON text; it names the run folder by its whole path."""
     from analysis.lab.documents import Section, to_notebook
-    from analysis.lab.finished import finished
+    from analysis.lab.finished import finished, opening_code
 
     found = finished(run)
     facts = found.environment
@@ -33,17 +33,13 @@ def notebook(run: str | Path) -> str:
         f"{versions}, on {facts['device']} with {facts['threads']} threads."
     )
     sections = [
-        Section("The run", [made], code=_opening(Path(run))),
+        Section("The run", [made], code=opening_code(run) + "run.settings"),
         Section("What it says", found.headline() or ["Each row below is one measurement."]),
         Section("Results, a row for each measurement", [], code="run.frame"),
         Section("Means and 95 % intervals", ["Computed anew from the results."], code="run.summary()"),
         Section("Figure", ["Drawn anew from the results."], code="figure = run.plot()\nfigure"),
     ]
     return to_notebook(found.title.rstrip("."), sections)
-
-
-def _opening(run: Path) -> str:
-    return f"%matplotlib inline\nfrom analysis.lab.finished import finished\n\nrun = finished({str(run.resolve())!r})\nrun.settings"
 
 
 def start(config: Config) -> None:

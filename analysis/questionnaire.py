@@ -31,7 +31,7 @@ class Config:
 def start(config: Config) -> None:
     """Answer, print the Markdown, and write all three forms into the run folder."""
     from analysis.lab.documents import to_latex, to_markdown, to_notebook
-    from analysis.lab.finished import finished
+    from analysis.lab.finished import finished, opening_code
     from analysis.lab.progress import progress
     from analysis.lab.questions import QUESTIONS, answers
     from analysis.lab.records import RunFolder
@@ -52,7 +52,7 @@ def start(config: Config) -> None:
     print(text)
     folder.save_text(text, "questionnaire.md")
     folder.save_text(to_latex(sections), "questionnaire.tex")
-    opening = f"%matplotlib inline\nfrom analysis.lab.finished import finished\n\nrun = finished({str(folder.path.resolve())!r})\n"
+    opening = opening_code(folder.path)
     codes = {"7.": f"{opening}figure = run.plot()\nfigure", "10": f"{opening}run.summary()"}
     with_code = [replace(s, code=codes.get(s.title[:2], "")) for s in sections]
     folder.save_text(to_notebook(title, with_code), "questionnaire.ipynb")

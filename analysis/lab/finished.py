@@ -118,6 +118,14 @@ def runs_below(folder: str | Path) -> list[Finished]:
     return found
 
 
+def opening_code(path: str | Path) -> str:
+    """Code with which a notebook reads the run; figures are then shown in it."""
+    return (
+        "%matplotlib inline\nfrom analysis.lab.finished import finished\n\n"
+        f"run = finished({str(Path(path).resolve())!r})\n"
+    )
+
+
 def plain(value: Any) -> Any:
     """A setting as JSON holds it."""
     return list(value) if isinstance(value, tuple) else value

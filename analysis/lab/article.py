@@ -1,0 +1,271 @@
+"""What the article includes: numbers as LaTeX macros, tables, figures, and the command that made each."""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures import save_figure
+from analysis.lab.claims import REPORTS
+from analysis.lab.finished import Finished, finished
+from analysis.lab.published import COMPRESSION
+from analysis.lab.records import NOT_SETTINGS, RunFolder
+from analysis.tables import escape, mean_and_interval
+from capacity.errors import InputError
+from compression.checkpoints import load_json, save_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECORDED = {  # runs at full size that the article shows: name -> command, model
+    "frontier-lenet300": ("compression_frontier", "lenet300"),
+    "frontier-lenet5": ("compression_frontier", "lenet5"),
+    "quantized-lenet5": ("quantization_table", "lenet5"),
+    "quantized-resnet20": ("quantization_table", "resnet20"),
+}
+
+
+def write_article(
+    folder: Path,
+    lines: "pd.DataFrame",
+    runs: Mapping[str, Finished],
+    recorded: Sequence[Finished],
+    *,
+    smoke: bool,
+) -> None:
+    """Write numbers, tables and figures into a folder made anew; the same runs give the same bytes.
+
+    runs: stand-ins by command; recorded: runs at full size, of which those in RECORDED must be there
+
+    Raises InputError naming the runs that are missing.
+    """
+    full = _full(recorded)
+    if folder.exists():
+        shutil.rmtree(folder)
+    home = RunFolder(folder)
+    numbers = dict(_exact_numbers()) | dict(_verdicts(lines))
+    numbers |= dict(_of_stand_ins(runs)) | dict(_of_full(full))
+    numbers["QuickPass"] = "1" if smoke else "0"
+    home.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
+    home.save_text(reports_table(lines), "reports.tex")
+    sources = []
+    for name, run in {**runs, **full}.items():
+        save_figure(run.plot(), folder, name.replace("_", "-"))
+        sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{escape(run.call)}}} \\")
+    home.save_text("\n".join(sources) + "\n", "sources.tex")
+    home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
+    for name in ("frontier-lenet300", "frontier-lenet5"):
+        home.save_text(frontier_table(full[name]), f"{name}.tex")
+    for name in ("quantized-lenet5", "quantized-resnet20"):
+        home.save_text(quantized_table(full[name]), f"{name}.tex")
+
+
+def record(run: str | Path, folder: Path) -> Path:
+    """Copy a finished run's settings, environment and results to where the article finds them.
+
+    Paths of this machine are left out: where the data lay, and of a folder of pictures all but its name.
+    """
+    found = finished(run)
+    wanted = (found.command, found.config.model)
+    name = next((key for key, value in RECORDED.items() if value == wanted), "-".join(wanted))
+    facts = load_json(found.path / "config.json")
+    for settings in (facts["settings"], facts["all_settings"]):
+        for key in NOT_SETTINGS:
+            settings.pop(key, None)
+        kind, colon, path = settings.get("dataset", "").partition(":")
+        if colon:
+            settings["dataset"] = f"{kind}:{Path(path).name}"
+    home = RunFolder(folder / name)
+    save_json(home.path / "config.json", facts)
+    save_json(home.path / "environment.json", found.environment)
+    home.save_frame(found.frame)
+    return home.path
+
+
+def _full(recorded: Sequence[Finished]) -> dict[str, Finished]:
+    found = {}
+    for name, (command, model) in RECORDED.items():
+        fits = [r for r in recorded if (r.command, r.config.model) == (command, model) and not r.config.smoke]
+        if not fits:
+            raise InputError(f"the article needs a finished run of {command} with {model}; see paper/runs")
+        found[name] = fits[0]
+    return found
+
+
+def _camel(name: str) -> str:
+    """A name that TeX allows in a macro: letters only.
+
+    >>> _camel("frontier-lenet5")
+    'FrontierLenetFive'
+    """
+    names = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    digits = {str(value): name for value, name in enumerate(names)}
+    parts = [part.capitalize() for part in re.split(r"[^a-zA-Z0-9]+", name)]
+    return "".join(digits.get(letter, letter) for letter in "".join(parts))
+
+
+def grouped(value: float, decimals: int = 0) -> str:
+    """A number with thin spaces between thousands.
+
+    >>> grouped(102772992)
+    '102\\\\,772\\\\,992'
+    """
+    return f"{value:,.{decimals}f}".replace(",", r"\,")
+
+
+def _exact_numbers() -> Iterator[tuple[str, str]]:
+    from analysis.lab.models import create
+    from capacity import dense_capacity, measure
+
+    head = dense_capacity(25_088, [4096, 4096, 256, 10])
+    yield "HeadBits", grouped(head)
+    yield "HeadBitsTimesEight", grouped(8 * head)
+    yield "HeadBitsSqueezed", grouped(dense_capacity(25_088, [3596, 4096, 256, 10]))
+    report = measure(create("mlp", input_size=(1, 8, 8), classes=10), (1, 8, 8))
+    yield "SmallBits", grouped(report.capacity_bits)
+    yield "SmallParameters", grouped(report.total_parameters)
+    for name, model in (("LenetThree", "lenet300"), ("LenetFive", "lenet5")):
+        found = measure(create(model, input_size=(1, 28, 28), classes=10), (1, 28, 28))
+        yield f"{name}Bits", grouped(found.capacity_bits)
+        yield f"{name}Parameters", grouped(found.total_parameters)
+    for convention in ("running", "previous", "uncapped"):
+        bits = measure(
+            create("lenet5", input_size=(1, 28, 28), classes=10), (1, 28, 28), convention=convention
+        ).capacity_bits  # type: ignore[arg-type]
+        yield f"LenetFive{convention.capitalize()}", grouped(bits)
+
+
+def _verdicts(lines: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    counts = lines["verdict"].value_counts()
+    yield "Lines", str(len(lines))
+    for verdict in ("exact", "within interval", "not reproduced", "wrong", "needs its preset"):
+        yield f"Lines{_camel(verdict)}", str(int(counts.get(verdict, 0)))
+
+
+def _of_stand_ins(runs: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
+    curve = runs["capacity_curve"]
+    means = curve.summary()
+    rows = means[means["criterion"] == "l1"]
+    last = rows[rows["step"] == rows["step"].max()].iloc[0]
+    first = rows[rows["step"] == 0].iloc[0]
+    yield "CurveSeeds", str(curve.frame["seed"].nunique())
+    yield "CurvePoints", grouped(int(curve.frame["total"].iloc[0]))
+    yield "CurveSteps", str(int(rows["step"].max()))
+    yield "CurveLeft", f"{100 * last['capacity_bits_mean'] / first['capacity_bits_mean']:.1f}"
+    yield "CurveGap", _pair(last, "top1_error_difference", 100)
+    yield "CurveFirstError", _pair(first, "top1_error", 100)
+    yield "CurveLastError", _pair(last, "top1_error", 100)
+    yield "CurveFirstRho", _pair(first, "points_per_bit")
+    yield "CurveLastRho", _pair(last, "points_per_bit")
+    taught = runs["distillation_table"].summary()
+    taught = taught[taught["variant"] != "teacher"].set_index("variant")
+    for variant in ("alone", "class-mean", "dropout-on", "cold", "report-b"):
+        if variant in taught.index:
+            yield f"Students{_camel(variant)}", _pair(taught.loc[variant], "error_minus_distilled", 100)
+    rounded = runs["quantization_table"].summary().set_index("scheme")
+    for scheme in ("static", "uncalibrated"):
+        yield f"Rounded{_camel(scheme)}", _pair(rounded.loc[scheme], "top1_error_difference", 100)
+    means = runs["comparison"].summary().set_index("technique")
+    dense = means.loc["baseline", "file_bytes_mean"]
+    for name in ("static-int8", "deep-compressed", "rate-coded"):
+        yield f"Compared{_camel(name)}Ratio", f"{dense / means.loc[name, 'file_bytes_mean']:.1f}"
+    need = runs["data_requirement"].frame
+    rows = need[need["labels"] == "labels as they are"].iloc[-1]
+    yield "NeedBits", grouped(rows["expected_bits"])
+    yield "NeedChanges", grouped(rows["thresholds"])
+    shuffled = need[need["labels"] == "labels shuffled"].iloc[-1]
+    yield "NeedChangesShuffled", grouped(shuffled["thresholds"])
+
+
+def _of_full(full: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
+    for name in ("frontier-lenet300", "frontier-lenet5"):
+        means = full[name].summary()
+        rows = means[means["method"] == "rate"].reset_index(drop=True)
+        for place, row in rows.iterrows():
+            key = f"{_camel(name)}{'ABCDEFG'[int(place)]}"
+            yield f"{key}Ratio", f"{row['compression_ratio_mean']:.0f}"
+            yield f"{key}Error", _pair(row, "top1_error", 100)
+            yield f"{key}Bytes", grouped(row["file_bytes_mean"])
+            yield f"{key}Rho", f"{row['points_of_all_per_bit_mean']:.1f}"
+
+    for name in ("quantized-lenet5", "quantized-resnet20"):
+        means = full[name].summary().set_index("scheme")
+        for scheme in ("static", "weight-only-4", "grouped-4", "aware-4", "uncalibrated"):
+            yield f"{_camel(name)}{_camel(scheme)}", _pair(means.loc[scheme], "top1_error_difference", 100)
+        yield f"{_camel(name)}Float", _pair(means.loc["float"], "top1_error", 100)
+        agree = means.loc[["static", "aware-8"], "onnx_agreement_mean"].min()
+        yield f"{_camel(name)}Agreement", f"{100 * agree:.2f}"
+    for record in COMPRESSION:
+        key = _camel(f"published-{record.model}-{record.source}")
+        yield f"{key}Ratio", f"{record.compression_ratio:g}"
+        yield f"{key}Error", f"{100 * record.top1_error:.2f}"
+
+
+def _pair(row: Any, name: str, factor: float = 1) -> str:
+    return mean_and_interval(row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor)
+
+
+def reports_table(lines: "pd.DataFrame") -> str:
+    """All lines with their verdict, a block for each report; those that need a preset by number."""
+    parts = []
+    for report, rows in lines.groupby("report"):
+        parts.append(
+            rf"\midrule\multicolumn{{4}}{{l}}{{\textbf{{{report}.}} {escape(REPORTS[str(report)])}}} \\*"
+        )
+        waiting = rows[rows["verdict"] == "needs its preset"]
+        for row in rows[rows["verdict"] != "needs its preset"].to_dict("records"):
+            why = f" ({row['why']})" if row["why"] else ""
+            cells = (row["item"], row["published"], row["recomputed"] + why, row["verdict"])
+            parts.append(" & ".join(_text(cell) for cell in cells) + r" \\")
+        if len(waiting):
+            items = _text("; ".join(f"{row.item} ({row.published})" for row in waiting.itertuples()))
+            parts.append(
+                rf"\multicolumn{{4}}{{p{{0.97\linewidth}}}}{{\emph{{not trained here:}} {items}}} \\"
+            )
+    return "\n".join(parts) + "\n"
+
+
+def _text(value: object) -> str:
+    symbols = {"Σ": r"$\Sigma$", "ŷ": r"$\hat y$", "²": r"$^2$", "α": r"$\alpha$", "^20": r"$^{20}$"}
+    text = escape(value)
+    for symbol, tex in symbols.items():
+        text = text.replace(symbol, tex)
+    return text
+
+
+def comparison_table(run: Finished) -> str:
+    """Technique, error, capacity, rho, bytes of the file and speed-up, mean and interval."""
+    return _rows(
+        run.summary(), "technique",
+        (
+            ("top1_error", 100), ("capacity_bits", 1), ("points_per_bit", 1), ("file_bytes", 1),
+            ("speedup_32", 1),
+        ),
+    )  # fmt: skip
+
+
+def frontier_table(run: Finished) -> str:
+    """Method and share kept, error, bytes, ratio and rho."""
+    means = run.summary()
+    kept = means["density"].map(lambda share: f"{100 * share:g} %")
+    return _rows(
+        means.assign(method=means["method"] + ", " + kept), "method",
+        (("top1_error", 100), ("file_bytes", 1), ("compression_ratio", 1), ("points_of_all_per_bit", 1)),
+    )  # fmt: skip
+
+
+def quantized_table(run: Finished) -> str:
+    """Scheme, error, difference to float, bytes of the file and agreement of ONNX Runtime."""
+    return _rows(
+        run.summary(), "scheme",
+        (("top1_error", 100), ("top1_error_difference", 100), ("file_bytes", 1), ("onnx_agreement", 100)),
+    )  # fmt: skip
+
+
+def _rows(means: "pd.DataFrame", key: str, columns: Sequence[tuple[str, float]]) -> str:
+    lines = []
+    for row in means.to_dict("records"):
+        cells = [_pair(row, name, factor) for name, factor in columns]
+        lines.append(" & ".join([escape(row[key]), *cells]) + r" \\")
+    return "\n".join(lines) + "\n"

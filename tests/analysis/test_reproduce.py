@@ -1,0 +1,169 @@
+"""The five reports line by line: exact rows to the last digit, faults shown, runs read; the article."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from running import run_command
+
+from analysis.lab.article import RECORDED, _camel, _text, record, write_article
+from analysis.lab.claims import EXACT
+from analysis.lab.faults import FAULTS
+from analysis.lab.finished import finished, runs_below
+from analysis.lab.standins import TRAINED, trained_lines
+from capacity import InputError
+
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "paper"
+
+
+def test_the_golden_lines() -> None:
+    by_item = {line.item: line for function in EXACT[:3] for line in function()}
+    assert by_item["capacity of the VGG16 head"].recomputed == "102,772,992 bits"
+    assert "822,183,936" in by_item["capacity of the VGG16 head"].why
+    exact = [
+        "capacity along six squeezes of 100", "capacity of four small networks", "memory of vgg16",
+        "size of VGG16 with batch norm", "size of GoogLeNet", "size of ResNet-18 with 10 classes",
+        "size of five-layer student", "parameters of students v1 to v7",
+        "GoogLeNet without 20 % of its channels",
+    ]  # fmt: skip
+    assert {by_item[item].verdict for item in exact} == {"exact"}
+    assert by_item["memory of alexnet"].verdict == "not reproduced"
+
+
+def test_every_fault_is_shown() -> None:
+    said = {line.item: line.why for function in FAULTS for line in function()}
+    assert "perfect agreement scores 0 and chance 1; they are 1 and 0" in said["Cohen's kappa"]
+    first, second = re.findall(r"\[[\d, ]+\]", said["criteria L1 and L2"])
+    assert first != second
+    assert "0% of that layer's weights" in said["dropout(100) of the first hidden layer"]
+    falls, rises = map(float, re.findall(r"to (\d\.\d+)", said["hard term of the distillation loss"]))
+    assert falls < 0.01 and rises > 0.99
+    soft, divergence, entropy = map(float, re.findall(r"\d\.\d{6}", said["cross-entropy of two softmaxes"]))
+    assert soft == pytest.approx(divergence + entropy, abs=2e-6)
+    before, after, coded = map(float, re.findall(r"(\d\.\d+) MiB", said["size after pruning 60 %"]))
+    assert before == after > 2 * coded
+
+
+def test_trained_lines_are_read_from_the_run_of_their_preset(tmp_path: Path) -> None:
+    waiting = {line.item: line for line in trained_lines([])}
+    assert len(waiting) == len(TRAINED) and {line.verdict for line in waiting.values()} == {
+        "needs its preset"
+    }
+    assert all("floating-point operations" in line.why for line in waiting.values())
+    folder = tmp_path / "d"
+    folder.mkdir()
+    facts = {"command": "distillation_table", "settings": {"preset": "report-d"}, "all_settings": {}}
+    (folder / "config.json").write_text(json.dumps(facts))
+    rows = [
+        {"seed": seed, "network": network, "variant": variant, "top1_error": error + 0.001 * seed,
+         "kappa": 0.9, "total_parameters": 1, "capacity_bits": 1, "points_per_bit": 1.0}
+        for seed in range(3)
+        for network, variant, error in (
+            ("cnn_teacher", "teacher", 0.0215), ("cnn_student", "distilled", 0.012),
+            ("cnn_student", "alone", 0.013),
+        )
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    found = {line.item: line for line in trained_lines(runs_below(tmp_path))}
+    assert found["error of the teacher on MNIST"].verdict == "within interval"
+    student = found["error of the student on MNIST"]
+    assert student.verdict == "not reproduced" and student.why == "1.20 points better than published"
+    assert student.recomputed.startswith("1.30 ± 0.2")
+
+
+def test_recorded_runs_hold_no_path_of_a_machine(tmp_path: Path) -> None:
+    source = PAPER / "runs" / "quantized-lenet5"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    facts = json.loads((source / "config.json").read_text())
+    facts["all_settings"] |= {
+        "data": "/somewhere/data",
+        "output": "/else",
+        "dataset": "imagefolder:/home/x/cats",
+    }
+    (copy / "config.json").write_text(json.dumps(facts))
+    for name in ("environment.json", "results.csv"):
+        (copy / name).write_bytes((source / name).read_bytes())
+    path = record(copy, tmp_path / "runs")
+    text = (path / "config.json").read_text()
+    assert (
+        "somewhere" not in text and "/else" not in text and "/home" not in text and "imagefolder:cats" in text
+    )
+    assert finished(path).summary().equals(finished(copy).summary())
+    for recorded in (PAPER / "runs").glob("*/config.json"):
+        assert '"/' not in recorded.read_text(), recorded
+
+
+def test_the_article_needs_its_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a finished run of compression_frontier with lenet300"):
+        write_article(tmp_path / "generated", pd.DataFrame(), {}, [], smoke=True)
+    names = {run.path.name for run in runs_below(PAPER / "runs")}
+    assert names >= set(RECORDED)
+
+
+def test_names_for_tex() -> None:
+    assert _camel("published-lenet5-MIRACLE, 3.03 kB") == "PublishedLenetFiveMiracleThreeZeroThreeKb"
+    assert _text("-Σ y log(1 - ŷ) & 2^20") == r"-$\Sigma$ y log(1 - $\hat y$) \& 2$^{20}$"
+
+
+NAMES = (
+    r"\\(cite\w*|ref|label|input|rows|includegraphics|documentclass|bibliography\w*)(\[[^\]]*\])?\{[^}]*\}"
+)
+LAYOUT = (
+    r"(\.\d+\\linewidth|\\tabcolsep\}\{\d+pt\}|n_1|n_2|n_\{k-1\}|\(d\+1\)|k>1|\+ ?1\)|k\^2|"
+    r"\(1-\\alpha\)|T\^2)"
+)
+
+
+def test_no_digit_of_a_result_is_typed_in_the_article() -> None:
+    text = (PAPER / "main.tex").read_text()
+    preamble, body = text.split(r"\begin{document}")
+    names = set(re.findall(r"\\newcommand\{\\(\w+)\}", preamble))
+    assert names <= {
+        "VGG",
+        "LenetA",
+        "LenetB",
+        "ResnetA",
+        "Cifar",
+        "LOne",
+        "LTwo",
+        "half",
+        "PublishedHead",
+        "rows",
+    }
+    body = re.sub(r"(?m)%.*$", "", body)
+    for allowed in (NAMES, LAYOUT, r"QuickPass=1", r"multicolumn\{\d+\}"):
+        body = re.sub(allowed, "", body)
+    assert not re.findall(r"[^\n]*\d[^\n]*", body)
+
+
+def test_every_macro_used_is_defined_once(tmp_path: Path) -> None:
+    if not (PAPER / "generated" / "numbers.tex").exists():
+        pytest.skip("the article's input has not been made here: python -m analysis.reproduce --smoke")
+    defined = re.findall(r"\\newcommand\{\\(\w+)\}", (PAPER / "generated" / "numbers.tex").read_text())
+    assert len(defined) == len(set(defined))
+    cited = set(re.findall(r"\\citep?\{([^}]*)\}", (PAPER / "main.tex").read_text()))
+    keys = set(re.findall(r"@\w+\{(\w+),", (PAPER / "references.bib").read_text()))
+    assert {key for group in cited for key in group.split(",")} == keys
+
+
+@pytest.mark.slow
+def test_the_article_from_a_quick_pass_twice_is_the_same(tmp_path: Path) -> None:
+    import shutil
+
+    if shutil.which("latexmk") is None:
+        pytest.skip("latexmk is not installed")
+    built = []
+    for name in ("one", "two"):
+        paper = shutil.copytree(PAPER, tmp_path / name / "paper", ignore=shutil.ignore_patterns("generated"))
+        call = ["reproduce", "--smoke", "--output", str(tmp_path / "work"), "--paper", str(paper)]
+        done = run_command(*call, "--runs", str(PAPER / "runs"))
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        made = subprocess.run(["make", "-C", str(paper)], capture_output=True, text=True)
+        assert made.returncode == 0, made.stdout[-2000:]
+        built.append((paper / "main.pdf").read_bytes())
+    assert built[0] == built[1]

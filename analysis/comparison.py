@@ -245,14 +245,12 @@ def table(frame: "pd.DataFrame") -> str:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says: the setting, the ranking, who cannot be told apart, who is really faster."""
-    import torch
-
     total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     lines = [
         f"{config.model} on {config.dataset}, {total:,} test points, "
         f"{int(frame['classes'].iloc[0])} classes, {seeds} seeds, "
         f"convention {frame['convention'].iloc[0]!r}; ± is a 95 % interval of the mean over seeds; "
-        f"times beside the baseline's in one process, {torch.get_num_threads()} threads; "
+        f"times beside the baseline's in one process, {int(frame['threads'].iloc[0])} threads; "
         f"a multiply-add is two FLOPs, of dense kernels, which multiply zeros too"
     ]
     found = ranking(frame)
@@ -273,6 +271,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file and against time, mean and interval, with the Pareto front of each."""
+    from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
 
     from analysis.figures import PAGE_INCHES, colours, log_ticks, new_figure, short_number
@@ -289,6 +288,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
             half = {key: row[f"{key}_half_width"] for key in (x, "top1_error")}
             axes.errorbar(
                 row[f"{x}_mean"], 100 * row["top1_error_mean"], color=colour[row["technique"]],
+                ecolor=to_rgba(colour[row["technique"]], 0.45),
                 marker=marks[row["technique"]], linestyle="none", capsize=2, elinewidth=0.7, markersize=5,
                 xerr=half[x] if half[x] == half[x] and half[x] < row[f"{x}_mean"] else 0,
                 yerr=100 * half["top1_error"] if half["top1_error"] == half["top1_error"] else 0,

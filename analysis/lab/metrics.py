@@ -157,7 +157,7 @@ def _costs(
 ) -> dict[str, Any]:
     """Times beside the baseline's in eager mode, taking turns; nothing where only the reference path runs."""
     size = bench.data.input_size
-    row: dict[str, Any] = {"execution": "eager"}
+    row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads()}
     row["peak_memory_bytes"] = None
     if contender.quantized is None:
         row["peak_memory_bytes"] = peak_memory_bytes(contender.model, size)

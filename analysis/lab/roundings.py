@@ -158,7 +158,7 @@ class Roundings:
         """Latency beside the float network's in eager mode, taking turns; the first seed's stands for all."""
         if seed > 0:
             return {}
-        row: dict[str, Any] = {"execution": "eager"}
+        row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads()}
         size = self.bench.data.input_size
         for batch in BATCHES:
             x = torch.randn(batch, *size)

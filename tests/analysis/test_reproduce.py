@@ -131,7 +131,7 @@ def test_no_digit_of_a_result_is_typed_in_the_article() -> None:
         "Cifar",
         "LOne",
         "LTwo",
-        "half",
+        "topone",
         "PublishedHead",
         "rows",
     }

@@ -20,6 +20,14 @@ FEW = ["masked", "shrunk", "static-int8", "rate-coded"]
 SMALL = ["--seeds", "2", "--epochs", "3", "--retrain-epochs", "1", "--repeats", "3", "--techniques", *FEW]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums over several threads round otherwise, and processes share the machine's threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "undisturbed"

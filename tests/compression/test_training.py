@@ -1,6 +1,7 @@
 """fit(): the same as a bare torch loop, masks that stay, schedules, early stop, refused input."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -155,3 +156,12 @@ def test_every_precision_in_one_process_and_single_afterwards() -> None:
         with torch.no_grad():
             found = trained(x)
             assert found.dtype == torch.float32 and torch.equal(found, fresh(x)), precision
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_through_the_compiler_it_learns_the_same() -> None:
+    plain = fit(net(), data(), settings=Training(epochs=3))
+    fast = fit(net(), data(), settings=Training(epochs=3, compile=True))
+    assert type(fast.model) is nn.Sequential
+    for key, value in plain.model.state_dict().items():
+        torch.testing.assert_close(fast.model.state_dict()[key], value, rtol=1e-4, atol=1e-5)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capacity.errors import unknown
 from compression.checkpoints import write_whole
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 COLUMN_INCHES = 3.5
 PAGE_INCHES = 7.16
+VENUES = {  # width of a column and of the text in inches
+    "ieee": (COLUMN_INCHES, PAGE_INCHES),
+    "icml": (3.25, 6.75),
+    "neurips": (5.5, 5.5),
+    "acl": (3.03, 6.3),
+}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -33,8 +40,22 @@ def new_figure(width_inches: float, height_inches: float, **options: Any) -> "tu
     )  # fmt: skip
 
 
-def save_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    """Write NAME.pdf (fonts embedded) and NAME.png; the same figure gives the same bytes."""
+def fit_venue(figure: "Figure", venue: str) -> None:
+    """Bring a figure to a venue's column or text width, whichever it was drawn for; letters keep their size.
+
+    Raises InputError for a venue that VENUES does not hold.
+    """
+    if venue not in VENUES:
+        raise unknown("venue", venue, VENUES)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(VENUES[venue][0 if width <= COLUMN_INCHES else 1], height)
+
+
+def save_figure(figure: "Figure", folder: Path, name: str, *, pgf: bool = False) -> list[Path]:
+    """Write NAME.pdf (fonts embedded) and NAME.png; the same figure gives the same bytes.
+
+    With `pgf` also NAME.pgf, for an article that sets the letters itself; that needs pdflatex.
+    """
     import matplotlib.pyplot as plt
 
     paths = []
@@ -46,6 +67,10 @@ def save_figure(figure: "Figure", folder: Path, name: str) -> list[Path]:
 
         write_whole(path, write)
         paths.append(path)
+    if pgf:
+        with plt.rc_context({"pgf.texsystem": "pdflatex", "pgf.rcfonts": False}):
+            figure.savefig(folder / f"{name}.pgf", backend="pgf")
+        paths.append(folder / f"{name}.pgf")
     plt.close(figure)
     return paths
 

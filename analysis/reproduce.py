@@ -1,10 +1,9 @@
 """Five student reports put to the test line by line: published, recomputed, verdict; the article's input."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from analysis.lab.commands import execute
 
@@ -27,6 +26,10 @@ class Config:
     """Folder of the article; its generated/ is written anew where the folder exists."""
     gallery: str = ""
     """Folder to copy the figures of the runs on the digits to, as PNG: README's are in .readme."""
+    venue: Literal["ieee", "icml", "neurips", "acl"] = "ieee"
+    """Whose column and text widths the article's figures are drawn for."""
+    pgf: bool = False
+    """Write figures as PGF too, for an article that sets their letters itself; needs pdflatex."""
     full: bool = False
     """Run the presets at full size first; needs their data, and for most of them a GPU."""
     data: str = "data"
@@ -118,10 +121,9 @@ def headline(frame: "pd.DataFrame") -> str:
 
 def start(config: Config) -> None:
     """Print the lines; write them as CSV and LaTeX, and the article's input where there is an article."""
-    from analysis.lab.article import record, write_article
+    from analysis.lab.article import Style, record, write_article, write_gallery
     from analysis.lab.records import RunFolder
     from analysis.lab.standins import recorded
-    from compression.checkpoints import write_whole
 
     if config.record:
         for run in config.record:
@@ -136,12 +138,12 @@ def start(config: Config) -> None:
         print("presets without a finished run:\n  " + "\n  ".join(unrun))
     RunFolder(Path(config.output)).save_frame(frame, "reports.csv")
     print(f"results: {config.output}/reports.csv")
-    for command, run in runs.items() if config.gallery else ():
-        picture = run.path / f"{command}.png"
-        write_whole(Path(config.gallery) / picture.name, lambda beside, p=picture: shutil.copy(p, beside))
+    if config.gallery:
+        write_gallery(Path(config.gallery), runs, recorded(config.runs))
     if Path(config.paper).is_dir():
         folder = Path(config.paper) / "generated"
-        write_article(folder, frame, runs, recorded(config.runs), smoke=config.smoke)
+        style = Style(config.venue, config.pgf, config.smoke)
+        write_article(folder, frame, runs, recorded(config.runs), style)
         print(f"article: {folder}, for make -C {config.paper}")
 
 

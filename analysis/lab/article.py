@@ -3,17 +3,19 @@
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import save_figure
+from analysis.figures import fit_venue, save_figure
 from analysis.lab.claims import REPORTS
 from analysis.lab.finished import Finished, finished
 from analysis.lab.published import COMPRESSION
 from analysis.lab.records import NOT_SETTINGS, RunFolder
 from analysis.tables import escape, mean_and_interval
 from capacity.errors import InputError
-from compression.checkpoints import load_json, save_json
+from compression.checkpoints import load_json, save_json, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +28,21 @@ RECORDED = {  # runs at full size that the article shows: name -> command, model
 }
 
 
+@dataclass(frozen=True)
+class Style:
+    """How the article's input is made: for which venue's widths, with PGF, from a quick pass."""
+
+    venue: str = "ieee"
+    pgf: bool = False
+    smoke: bool = False
+
+
 def write_article(
     folder: Path,
     lines: "pd.DataFrame",
     runs: Mapping[str, Finished],
     recorded: Sequence[Finished],
-    *,
-    smoke: bool,
+    style: Style,
 ) -> None:
     """Write numbers, tables and figures into a folder made anew; the same runs give the same bytes.
 
@@ -46,12 +56,14 @@ def write_article(
     home = RunFolder(folder)
     numbers = dict(_exact_numbers()) | dict(_verdicts(lines))
     numbers |= dict(_of_stand_ins(runs)) | dict(_of_full(full))
-    numbers["QuickPass"] = "1" if smoke else "0"
+    numbers["QuickPass"] = "1" if style.smoke else "0"
     home.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     home.save_text(reports_table(lines), "reports.tex")
     sources = []
     for name, run in {**runs, **full}.items():
-        save_figure(run.plot(), folder, name.replace("_", "-"))
+        figure = run.plot()
+        fit_venue(figure, style.venue)
+        save_figure(figure, folder, name.replace("_", "-"), pgf=style.pgf)
         sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{escape(run.call)}}} \\")
     home.save_text("\n".join(sources) + "\n", "sources.tex")
     home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
@@ -59,6 +71,14 @@ def write_article(
         home.save_text(frontier_table(full[name]), f"{name}.tex")
     for name in ("quantized-lenet5", "quantized-resnet20"):
         home.save_text(quantized_table(full[name]), f"{name}.tex")
+
+
+def write_gallery(folder: Path, runs: Mapping[str, Finished], recorded: Sequence[Finished]) -> None:
+    """The figures of the stand-ins and of the recorded runs as PNG, for README."""
+    with TemporaryDirectory() as place:
+        for name, run in {**runs, **_full(recorded)}.items():
+            _, picture = save_figure(run.plot(), Path(place), name.replace("-", "_"))
+            write_whole(folder / picture.name, lambda beside, p=picture: shutil.copy(p, beside))
 
 
 def record(run: str | Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 from running import run_command
 
-from analysis.lab.article import RECORDED, _camel, _text, record, write_article
+from analysis.figures import fit_venue, save_figure
+from analysis.lab.article import RECORDED, Style, _camel, _text, record, write_article
 from analysis.lab.claims import EXACT
 from analysis.lab.faults import FAULTS
 from analysis.lab.finished import finished, runs_below
@@ -100,9 +102,21 @@ def test_recorded_runs_hold_no_path_of_a_machine(tmp_path: Path) -> None:
 
 def test_the_article_needs_its_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a finished run of compression_frontier with lenet300"):
-        write_article(tmp_path / "generated", pd.DataFrame(), {}, [], smoke=True)
+        write_article(tmp_path / "generated", pd.DataFrame(), {}, [], Style())
     names = {run.path.name for run in runs_below(PAPER / "runs")}
     assert names >= set(RECORDED)
+
+
+@pytest.mark.parametrize(("venue", "width"), [("icml", 6.75), ("neurips", 5.5), ("acl", 6.3)])
+def test_figures_fit_a_venue(venue: str, width: float, tmp_path: Path) -> None:
+    figure = finished(PAPER / "runs" / "quantized-lenet5").plot()
+    height = figure.get_size_inches()[1]
+    fit_venue(figure, venue)
+    assert figure.get_size_inches().tolist() == [width, height]
+    with pytest.raises(InputError, match="did you mean 'icml'"):
+        fit_venue(figure, "icmll")
+    paths = save_figure(figure, tmp_path, "figure", pgf=shutil.which("pdflatex") is not None)
+    assert all(path.stat().st_size > 1000 for path in paths)
 
 
 def test_names_for_tex() -> None:
@@ -153,8 +167,6 @@ def test_every_macro_used_is_defined_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_article_from_a_quick_pass_twice_is_the_same(tmp_path: Path) -> None:
-    import shutil
-
     if shutil.which("latexmk") is None:
         pytest.skip("latexmk is not installed")
     built = []

@@ -77,14 +77,17 @@ def _moments(split: Split, batch: Tensor) -> tuple[Tensor, Tensor]:
     return (torch.tensor(values, device=batch.device).view(shape) for values in (split.mean, split.std))  # type: ignore[return-value]
 
 
-def neighbours(split: Split, others: Split, *, count: int = 5, most: int = 10_000) -> np.ndarray:
-    """Class of each row of `others` by a vote of its nearest rows of `split`, of at most so many rows."""
+MOST_NEIGHBOURS = 10_000  # rows that a nearest neighbour is looked for in
+
+
+def neighbours(split: Split, others: Split, *, count: int = 5) -> np.ndarray:
+    """Class of each row of `others` by a vote of its nearest of the first MOST_NEIGHBOURS rows of `split`."""
     from sklearn.neighbors import KNeighborsClassifier
 
     def flat(part: Split) -> np.ndarray:
         return np.asarray(part.inputs).reshape(len(part), -1).astype(np.float32)
 
-    few = split.take(slice(0, most))
+    few = split.take(slice(0, MOST_NEIGHBOURS))
     judge = KNeighborsClassifier(count).fit(flat(few), few.labels.numpy())
     found: np.ndarray = judge.predict(flat(others))
     return found

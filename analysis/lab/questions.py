@@ -141,7 +141,8 @@ def annotation(e: Experiment) -> Section:
         _title(annotation),
         [
             f"There is no second annotator to compare with. Two independent ones are made: five nearest "
-            f"neighbours among {_looked_at(e):,} training pictures agree with the labels at kappa = {against:.4f}, the network at {network:.4f} "
+            f"neighbours among {_looked_at(e):,} training pictures agree with the labels at kappa = "
+            f"{against:.4f}, the network at {network:.4f} "
             f"(kappa = (po - pe) / (1 - pe), Cohen 1960).",
             f"{suspects} test labels ({suspects / len(labels):.2%}) are contradicted by both, and by both in "
             f"the same way: an estimate of the label noise, and a list to look through first.",
@@ -164,7 +165,8 @@ def inference(e: Experiment) -> Section:
             f"The training labels are {bits:,.0f} bits, the network stores at most {e.capacity_bits:,} bits "
             f"(convention {e.settings.convention!r}): {ratio:.3g} bits of label for each bit of capacity, so "
             f"that it {holds}.",
-            f"Matching the nearest of {_looked_at(e):,} training pictures errs on {error:.2%} of the test points; the network "
+            f"Matching the nearest of {_looked_at(e):,} training pictures errs on {error:.2%} of the test "
+            f"points; the network "
             f"differs on {test.lost + test.gained} of them, and gains {test.gained} for {test.lost} lost "
             f"(McNemar p = {test.p_value:.2g}).",
         ],

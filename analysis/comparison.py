@@ -270,7 +270,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
-    """Error against bytes of the file and against time, mean and interval, with the Pareto front of each."""
+    """Error against bytes of the file and against speed-up, mean and interval, with both Pareto fronts."""
     from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
 
@@ -281,7 +281,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     colour = dict(zip(names, colours([*names]).values(), strict=True))
     marks = dict(zip(names, "osD^v<>PXphd*8"[: len(names)], strict=True))
     figure, panels = new_figure(PAGE_INCHES, 3.3, ncols=2, sharey=True)
-    axis_of = {"file_bytes": "file [bytes]", "latency_32_ms": "time of a batch of 32 [ms]"}
+    axis_of = {"file_bytes": "file [bytes]", "speedup_32": "speed-up over the baseline, batch of 32"}
     for axes, (x, label) in zip(panels, axis_of.items(), strict=True):
         rows = means[means[f"{x}_mean"].notna()]
         for row in rows.to_dict("records"):
@@ -293,14 +293,14 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
                 xerr=half[x] if half[x] == half[x] and half[x] < row[f"{x}_mean"] else 0,
                 yerr=100 * half["top1_error"] if half["top1_error"] == half["top1_error"] else 0,
             )  # fmt: skip
-        front = pareto(rows[f"{x}_mean"].tolist(), rows["top1_error_mean"].tolist())
+        costs = rows[f"{x}_mean"] * (-1 if x == "speedup_32" else 1)
+        front = pareto(costs.tolist(), rows["top1_error_mean"].tolist())
         points = rows.iloc[front].sort_values(f"{x}_mean")
-        axes.step(
-            points[f"{x}_mean"], 100 * points["top1_error_mean"], where="post", color="0.6", zorder=0,
-            linewidth=0.9,
-        )  # fmt: skip
+        side = "pre" if x == "speedup_32" else "post"
+        errors = 100 * points["top1_error_mean"]
+        axes.step(points[f"{x}_mean"], errors, where=side, color="0.6", zorder=0, linewidth=0.9)
         axes.set_xscale("log")
-        log_ticks(axes.xaxis, subs=(1, 2, 5) if x == "latency_32_ms" else (1, 3))
+        log_ticks(axes.xaxis, subs=(1, 2, 5) if x == "speedup_32" else (1, 3))
         axes.xaxis.set_major_formatter(short_number)
         axes.set_xlabel(label)
     panels[0].set_ylabel("top-1 error [%]")

@@ -17,7 +17,7 @@ from compression.costs import flops
 from compression.shrinking import shrink
 
 FEW = ["masked", "shrunk", "static-int8", "rate-coded"]
-SMALL = ["--seeds", "2", "--epochs", "3", "--retrain-epochs", "1", "--repeats", "3", "--techniques", *FEW]
+SMALL = ["--seeds", "1", "--epochs", "3", "--retrain-epochs", "1", "--repeats", "3", "--techniques", *FEW]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +41,7 @@ def test_the_run_folder(undisturbed: Path) -> None:
     files = {path.name for path in undisturbed.iterdir()}
     assert files >= {"results.csv", "summary.csv", "table.tex", "comparison.pdf", "config.json"}
     frame = pd.read_csv(undisturbed / "results.csv")
-    assert list(frame["technique"]) == [name for name in ("baseline", *FEW) for _ in range(2)]
+    assert list(frame["technique"]) == ["baseline", *FEW]
     rows = frame[frame["seed"] == 0].set_index("technique")
     assert rows.loc["baseline", "file_bytes"] > 4 * 99_530 > rows.loc["shrunk", "file_bytes"]
     assert rows.loc["masked", "file_bytes"] == rows.loc["baseline", "file_bytes"]
@@ -100,7 +100,7 @@ def test_a_failing_cell_is_named_and_costs_no_other(tmp_path: Path) -> None:
 
 def test_the_settings_of_a_run_do_not_hold_where_it_was_computed(undisturbed: Path) -> None:
     settings = json.loads((undisturbed / "config.json").read_text())["settings"]
-    assert "processes" not in settings and settings["seeds"] == 2
+    assert "processes" not in settings and settings["seeds"] == 1
 
 
 def test_pareto_front() -> None:

@@ -245,12 +245,14 @@ def table(frame: "pd.DataFrame") -> str:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says: the setting, the ranking, who cannot be told apart, who is really faster."""
+    from analysis.lab.statistics import timing_threads
+
     total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     lines = [
         f"{config.model} on {config.dataset}, {total:,} test points, "
         f"{int(frame['classes'].iloc[0])} classes, {seeds} seeds, "
         f"convention {frame['convention'].iloc[0]!r}; ± is a 95 % interval of the mean over seeds; "
-        f"times beside the baseline's in one process, {int(frame['threads'].iloc[0])} threads; "
+        f"times beside the baseline's in one process, {timing_threads(frame)} threads; "
         f"a multiply-add is two FLOPs, of dense kernels, which multiply zeros too"
     ]
     found = ranking(frame)

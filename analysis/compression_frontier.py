@@ -94,8 +94,9 @@ PRESETS = {
         methods=("rate",), epochs=15, prune_epochs=25, code_epochs=10, shift=1, weight_decay=1e-4,
     ),
     "lenet5": Config(
-        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.0083, 0.0042), methods=("rate",),
-        epochs=10, prune_epochs=40, code_epochs=24, alpha=0.0, shift=1, mixed_precision="bf16",
+        preset="lenet5", dataset="mnist", model="lenet5", densities=(0.016, 0.0083, 0.0042),
+        methods=("rate",), epochs=10, prune_epochs=40, code_epochs=24, alpha=0.0, shift=1,
+        mixed_precision="bf16",
     ),
 }  # fmt: skip
 

@@ -200,11 +200,13 @@ def table(frame: "pd.DataFrame") -> str:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
+    from analysis.lab.statistics import timing_threads
+
     seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
     how = frame.groupby("scheme", sort=False)["execution"].first()
     lines = [
         f"{config.model} on {config.dataset}, {total:,} test points, {seeds} seeds; speed-up over float "
-        f"eager in the same process, {_threads(frame)} CPU threads; "
+        f"eager in the same process, {timing_threads(frame)} CPU threads; "
         f"first seed's timing; ± is a 95 % interval of the mean over seeds",
         "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
     ]
@@ -219,11 +221,6 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         if name != "float" and row["speedup_1_mean"] < 1 and row["speedup_32_mean"] < 1:
             lines.append(f"{name}: smaller, but slower than float here")
     return lines
-
-
-def _threads(frame: "pd.DataFrame") -> str:
-    """With how many threads the times were taken; runs of earlier versions do not say."""
-    return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "an unknown number of"
 
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":

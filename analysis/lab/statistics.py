@@ -36,3 +36,8 @@ def paired_difference(
     both = others.merge(reference, on=list(keys), suffixes=("", "_reference"))
     both[f"{column}_difference"] = both[column] - both[f"{column}_reference"]
     return summarize(both, list(by), [f"{column}_difference"])
+
+
+def timing_threads(frame: "pd.DataFrame") -> str:
+    """With how many threads the times of a run were taken; runs of earlier versions do not say."""
+    return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "an unknown number of"

@@ -64,7 +64,8 @@ def write_article(
         figure = run.plot()
         fit_venue(figure, style.venue)
         save_figure(figure, folder, name.replace("_", "-"), pgf=style.pgf)
-        sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{escape(run.call)}}} \\")
+        call = escape(run.call).replace("--", "-{}-")  # two hyphens, which TeX would join
+        sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\")
     home.save_text("\n".join(sources) + "\n", "sources.tex")
     home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name in ("frontier-lenet300", "frontier-lenet5"):

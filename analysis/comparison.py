@@ -139,8 +139,10 @@ def compare(config: Config) -> "tuple[pd.DataFrame, dict[str, str]]":
     contenders(here)  # refuses what cannot be before anything is written
     folder = folder_of(config)
     setting, workers = (here, str(folder.path.resolve())), Workers(config.processes, config.scheduler)
-    names = [[f"seed-{seed}/{name}" for seed in range(config.seeds)] for name in ("baseline",)]
-    names.append([f"seed-{seed}/{name}" for name in config.techniques for seed in range(config.seeds)])
+    names = [  # the baselines first: all other cells start from them
+        [f"seed-{seed}/{name}" for name in wave for seed in range(config.seeds)]
+        for wave in (("baseline",), config.techniques)
+    ]
     rows: list[Any] = []
     failures: dict[str, str] = {}
     with progress(sum(map(len, names)), "cells") as advance:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -26,11 +26,6 @@ from compression.training import Training
 
 if TYPE_CHECKING:
     from analysis.comparison import Config
-
-Technique = Literal[
-    "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
-    "aware-int4", "deep-compressed", "rate-coded", "distil-quantize-prune", "prune-shrink-int8",
-]  # fmt: skip
 
 
 class Contenders:

@@ -82,12 +82,11 @@ def answers(run: Finished, config: "Config", advance: Advance = silent) -> Itera
 def variable(e: Experiment) -> Section:
     """1. What is predicted, how accurately must it be, and what do disturbances cost?"""
     logits, labels = e.test_logits
-    scores = [evaluate(nn.Identity(), [(values, labels)]) for values in logits]
+    score = evaluate(nn.Identity(), [(logits[0], labels)])
     counts = torch.bincount(labels, minlength=e.classes)
     majority = int(counts.max()) / len(labels)
-    low, high = scores[0].top1_error_interval
+    low, high = score.top1_error_interval
     table = disturbed(e.networks[0], e.data.test, strengths=e.config.strengths, seed=0)
-    clean = scores[0].top1_error
     worst = table["strength"][table["fgsm_top1_error"] >= 0.5]
     broken = f"from a strength of {worst.iloc[0]:g} on" if len(worst) else "at none of these strengths"
     return Section(
@@ -95,7 +94,7 @@ def variable(e: Experiment) -> Section:
         [
             f"One of {e.classes} classes. Always naming the most frequent class is right for {majority:.1%} "
             f"of the test points: that is the accuracy that any model must exceed.",
-            f"The network of seed 0 errs on {clean:.2%} (95 % interval [{low:.2%}, {high:.2%}], "
+            f"The network of seed 0 errs on {score.top1_error:.2%} (95 % interval [{low:.2%}, {high:.2%}], "
             f"{len(labels):,} test points). Under the fast gradient sign method it errs on half of them or "
             f"more {broken}. Strengths are in units of pictures scaled to [0, 1].",
         ],

@@ -6,13 +6,16 @@ found.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.claims import Line, Verdict
-from analysis.lab.finished import Finished, runs_below
+from analysis.lab.finished import Finished, finished, runs_below
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +83,7 @@ def trained_lines(runs: Sequence[Finished]) -> Iterator[Line]:
         found = None if run is None else _found(run.summary(), row)
         published = f"{100 * row.published:.2f} %"
         if found is None:
-            cost = _training_flops(row)
+            cost = _training_flops(row.command, row.preset)
             yield Line(
                 row.report, row.item, published, "not run", "needs its preset",
                 f"about {cost:.1e} floating-point operations of training", row.call,
@@ -106,14 +109,15 @@ def _found(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
     return float(first[f"{row.column}_mean"]), float(first[f"{row.column}_half_width"])
 
 
-def _training_flops(row: Trained) -> float:
+@lru_cache
+def _training_flops(command: str, preset: str) -> float:
     """Operations of the preset's dense network and students: three passes a picture, epoch and seed."""
     import torch
 
     from analysis.lab.models import create
     from compression.costs import flops
 
-    config = import_module(f"analysis.{row.command}").PRESETS[row.preset]
+    config = import_module(f"analysis.{command}").PRESETS[preset]
     pictures, size, classes = DATA[config.dataset]
 
     def cost(name: str) -> int:
@@ -121,10 +125,10 @@ def _training_flops(row: Trained) -> float:
             return flops(create(name, input_size=size, classes=classes), size)
 
     whole = cost(config.model)
-    if row.command == "capacity_curve":  # the frozen features are computed once
+    if command == "capacity_curve":  # the frozen features are computed once
         return float(whole * pictures)
     epochs: float = 3.0 * whole * config.epochs
-    if row.command == TAUGHT:
+    if command == TAUGHT:
         lessons = sum(whole + 3 * cost(name) for name in config.student) * len(config.variants)
         epochs = 3.0 * whole * config.teacher_epochs + config.epochs * lessons
     return epochs * pictures * config.seeds
@@ -150,11 +154,6 @@ def stand_in(command: str, changes: Mapping[str, Any], folder: Path, *, smoke: b
     module = import_module(f"analysis.{command}")
     path = folder / command
     config = replace(module.Config(), **changes, smoke=smoke, output=str(path))
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    from analysis.lab.finished import finished
-
     with redirect_stdout(StringIO()):
         module.start(config)
     return finished(path)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Technique = Literal[
     "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
-    "aware-int4", "deep-compressed", "rate-coded", "distil-quantize-prune", "prune-shrink-int8",
+    "aware-int4", "masked-int8", "deep-compressed", "rate-coded", "distil-quantize-prune",
+    "prune-shrink-int8",
 ]  # fmt: skip
 ALL: tuple[Technique, ...] = (
     "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
@@ -97,8 +98,9 @@ class Config:
     """Run folder; by default runs/comparison-DATASET-MODEL-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass through everything: few samples, one seed, one epoch."""
-    preset: Literal["default", "lenet5", "report-e"] = "default"
-    """lenet5: on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size."""
+    preset: Literal["default", "lenet5", "report-d", "report-e"] = "default"
+    """lenet5: on MNIST; report-d: that report's six-layer network at a fifth of its weights, then in
+    integers, on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size."""
 
 
 PRESETS = {
@@ -106,6 +108,10 @@ PRESETS = {
     "lenet5": Config(
         preset="lenet5", dataset="mnist", model="lenet5", epochs=6, retrain_epochs=3, shift=1,
         coded_sparsity=0.98, sparsity=0.95, mixed_precision="bf16",
+    ),
+    "report-d": Config(
+        preset="report-d", dataset="mnist", model="six_layer", epochs=4, retrain_epochs=2, sparsity=0.8,
+        techniques=("control", "masked", "static-int8", "masked-int8"),
     ),
     "report-e": Config(
         preset="report-e", dataset="cifar10", model="resnet18", epochs=100, retrain_epochs=30, augment=True,

@@ -74,9 +74,11 @@ class Config:
     """Run folder; by default runs/distillation_table-DATASET-MODEL-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass through everything: few samples, one seed, one epoch."""
-    preset: Literal["default", "ablation", "report-b", "report-d", "report-e"] = "default"
+    preset: Literal[
+        "default", "ablation", "report-b", "report-d", "report-d-cifar10", "report-d-flowers", "report-e"
+    ] = "default"
     """ablation: report B's faults and modern losses on MNIST with 2,000 labels; report-b, -d, -e: those
-    reports' students at full size."""
+    reports' students at full size (D's on MNIST, on CIFAR-10, and function matching on Flowers-102)."""
 
 
 PRESETS = {
@@ -99,6 +101,17 @@ PRESETS = {
         preset="report-d", dataset="mnist", model="cnn_teacher", student=("cnn_student",), labels=None,
         student_dropout=0.0, variants=("alone", "distilled"), seeds=3, teacher_epochs=3, epochs=30,
         batch_size=128,
+    ),
+    "report-d-cifar10": Config(
+        preset="report-d-cifar10", dataset="cifar10", model="cnn_teacher", student=("cnn_student",),
+        labels=None, student_dropout=0.0, variants=("alone", "distilled"), seeds=3, teacher_epochs=6,
+        epochs=30, batch_size=128,
+    ),
+    "report-d-flowers": Config(
+        preset="report-d-flowers", dataset="flowers102", model="torchvision:wide_resnet101_2",
+        student=("torchvision:resnet50",), labels=None, student_dropout=0.0,
+        variants=("alone", "distilled", "matching"), seeds=3, teacher_epochs=50, epochs=1_000, augment=True,
+        pretrained=True, learning_rate=0.01,
     ),
     "report-e": Config(
         preset="report-e", dataset="cifar10", model="resnet18", student=("cnn5",), labels=None,

@@ -89,11 +89,19 @@ class Config:
     """Run folder; by default runs/pruning_curve-DATASET-MODEL-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass through everything: few samples, two amounts, one seed, one epoch."""
-    preset: Literal["default", "lenet5", "lenet300", "lenet5-teacher", "report-b", "report-c", "report-e"] = (
-        "default"
-    )
+    preset: Literal[
+        "default",
+        "lenet5",
+        "lenet300",
+        "lenet5-teacher",
+        "report-b",
+        "report-c",
+        "report-c-masked",
+        "report-e",
+    ] = "default"
     """lenet5, lenet300: sparsity records on MNIST; lenet5-teacher: retraining at 1 % density under the dense
-    teacher and without; report-b, -c, -e: those reports' pruning at full size."""
+    teacher and without; report-b, -c, -e: those reports' pruning at full size (C's of channels, and of
+    single weights)."""
 
 
 PRESETS = {
@@ -117,6 +125,10 @@ PRESETS = {
     "report-c": Config(
         preset="report-c", dataset="cifar100", model="googlenet", criterion=("l2",), amounts=(0.2,),
         unit="neuron", scope="layer", epochs=200, retrain_epochs=100, augment=True,
+    ),
+    "report-c-masked": Config(
+        preset="report-c-masked", dataset="cifar100", model="googlenet", criterion=("l1",), amounts=(0.2,),
+        epochs=200, retrain_epochs=100, augment=True,
     ),
     "report-e": Config(
         preset="report-e", dataset="cifar10", model="resnet18", epochs=100, retrain_epochs=0, augment=True

@@ -151,6 +151,7 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     measured = (
         "top1_error",
+        "top5_error",
         "agreement_with_float",
         "state_bytes",
         "file_bytes",

@@ -89,8 +89,9 @@ def record(run: str | Path, folder: Path) -> Path:
     """
     found = finished(run)
     wanted = (found.command, found.config.model)
-    name = next((key for key, value in RECORDED.items() if value == wanted), "-".join(wanted))
     facts = load_json(found.path / "config.json")
+    other = f"{found.command}-{facts['settings'].get('preset', found.config.model)}"
+    name = next((key for key, value in RECORDED.items() if value == wanted), other)
     for settings in (facts["settings"], facts["all_settings"]):
         for key in NOT_SETTINGS:
             settings.pop(key, None)

@@ -146,6 +146,11 @@ def distil_quantize_prune(home: Contenders, base: nn.Module, seed: int) -> Conte
     return Contender(found, found, 8, coded=True)
 
 
+def masked_int8(home: Contenders, base: nn.Module, seed: int) -> Contender:
+    """The smallest weights masked, the rest retrained, then static int8."""
+    return integers(home, masked(home, base, seed).model, seed, scheme="static")
+
+
 def prune_shrink_int8(home: Contenders, base: nn.Module, seed: int) -> Contender:
     """Channels removed, retrained, then static int8."""
     return integers(home, shrunk(home, base, seed).model, seed, scheme="static")
@@ -166,6 +171,7 @@ MAKERS: dict[str, Maker] = {
     "static-int8": partial(integers, scheme="static"),
     "grouped-int4": partial(integers, scheme="weight-only", bits=4, group=32),
     "aware-int4": partial(integers, scheme="aware", bits=4),
+    "masked-int8": masked_int8,
     "deep-compressed": deep_compressed,
     "rate-coded": rate_coded,
     "distil-quantize-prune": distil_quantize_prune,

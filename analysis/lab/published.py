@@ -1,5 +1,6 @@
 """What others published, to stand beside what is measured here; amounts and errors as fractions."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,9 +9,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def _letter(source: str) -> str:
+    found = re.match(r"report ([A-E])\b", source)
+    return "" if found is None else found[1]
+
+
 @dataclass(frozen=True)
 class Point:
-    """One published result of pruning; `amount` is the fraction of weights (or channels) removed."""
+    """One published result of pruning; `amount` is the fraction of weights (or channels) removed.
+
+    item, preset: how `reproduce` calls it, and the preset of pruning_curve that trains it
+    """
 
     source: str
     model: str
@@ -19,48 +28,87 @@ class Point:
     amount: float
     top1_error: float
     unit: str = "weight"
+    item: str = ""
+    preset: str = ""
+
+    @property
+    def report(self) -> str:
+        """The letter of the report it is from; empty for other sources."""
+        return _letter(self.source)
 
 
 PRUNING = (
-    Point("report B, Table 6", "vgg16bn", "cifar100", "random", 0.1, 0.6559),
-    Point("report B, Table 6", "vgg16bn", "cifar100", "l1", 0.1, 0.4242),
+    Point("report B, Table 6", "vgg16bn", "cifar100", "random", 0.1, 0.6559,
+          item="error after 10 % random pruning", preset="report-b"),
+    Point("report B, Table 6", "vgg16bn", "cifar100", "l1", 0.1, 0.4242,
+          item="error after 10 % L1 pruning", preset="report-b"),
     Point("report B, dense", "vgg16bn", "cifar100", "dense", 0.0, 0.2887),
-    Point("report C, retrained", "googlenet", "cifar100", "l2", 0.2, 0.2585, "neuron"),
-    Point("report C, dense", "googlenet", "cifar100", "dense", 0.0, 0.2296, "neuron"),
-    Point("report E, Table 1", "resnet18", "cifar10", "l1", 0.6, 0.0974),
-    Point("report E, dense", "resnet18", "cifar10", "dense", 0.0, 0.0576),
+    Point("report C, retrained", "googlenet", "cifar100", "l2", 0.2, 0.2585, "neuron",
+          item="error without 20 % of the channels", preset="report-c"),
+    Point("report C, masked", "googlenet", "cifar100", "l1", 0.2, 0.275,
+          item="error after unstructured pruning (its amount is not told; 20 % here)",
+          preset="report-c-masked"),
+    Point("report C, dense", "googlenet", "cifar100", "dense", 0.0, 0.2296, "neuron",
+          item="error of GoogLeNet", preset="report-c"),
+    Point("report E, Table 1", "resnet18", "cifar10", "l1", 0.6, 0.0974,
+          item="error after 60 % pruning", preset="report-e"),
+    Point("report E, dense", "resnet18", "cifar10", "dense", 0.0, 0.0576,
+          item="error of ResNet-18", preset="report-e"),
     # Dettmers and Zettlemoyer 2019, arXiv:1907.04840; Molchanov et al. 2017, arXiv:1701.05369
     Point("sparse momentum", "lenet5", "mnist", "l1", 0.991, 0.0089),
     Point("variational dropout", "lenet5", "mnist", "l1", 0.996, 0.008),
     Point("sparse momentum", "lenet300", "mnist", "l1", 0.95, 0.0153),
     Point("variational dropout", "lenet300", "mnist", "l1", 0.985, 0.019),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Student:
-    """One published result of distillation; variant "alone" is the same student without its teacher."""
+    """One published result of distillation; variant "alone" is the same student without its teacher.
+
+    item, preset: how `reproduce` calls it, and the preset of distillation_table that trains it
+    """
 
     source: str
     student: str
     dataset: str
     variant: str
     top1_error: float
+    item: str = ""
+    preset: str = ""
+
+    @property
+    def report(self) -> str:
+        """The letter of the report it is from."""
+        return _letter(self.source)
 
 
 DISTILLATION = (
     *(
-        Student("report B", f"student_v{number}", "cifar100", "report-b", error)
+        Student("report B", f"student_v{number}", "cifar100", "report-b", error,
+                f"error of student v{number}", "report-b")
         for number, error in enumerate((0.4159, 0.3743, 0.3828, 0.5191, 0.5352, 0.3763, 0.4150), 1)
     ),
-    Student("report D", "cnn_teacher", "mnist", "teacher", 0.0222),
-    Student("report D", "cnn_student", "mnist", "distilled", 0.0250),
-    Student("report D", "cnn_teacher", "cifar10", "teacher", 0.3028),
-    Student("report D", "cnn_student", "cifar10", "distilled", 0.4145),
+    Student("report B", "student_v6", "cifar100", "report-b", 0.3728,
+            "error of student v6, its second figure", "report-b"),
+    Student("report B", "student_v7", "cifar100", "report-b", 0.4059,
+            "error of student v7, its second figure", "report-b"),
+    Student("report D", "cnn_teacher", "mnist", "teacher", 0.0222,
+            "error of the teacher on MNIST", "report-d"),
+    Student("report D", "cnn_student", "mnist", "distilled", 0.0250,
+            "error of the student on MNIST", "report-d"),
+    Student("report D", "cnn_teacher", "cifar10", "teacher", 0.3028,
+            "error of the teacher on CIFAR-10", "report-d-cifar10"),
+    Student("report D", "cnn_student", "cifar10", "distilled", 0.4145,
+            "error of the student on CIFAR-10", "report-d-cifar10"),
+    Student("report D, its ResNet 101x3", "torchvision:wide_resnet101_2", "flowers102", "teacher", 0.0182,
+            "error of a wide ResNet-101 on Flowers-102", "report-d-flowers"),
+    Student("report D, its ResNet 50x1", "torchvision:resnet50", "flowers102", "matching", 0.1898,
+            "error of ResNet-50 after function matching", "report-d-flowers"),
     Student("report E", "resnet18", "cifar10", "teacher", 0.0576),
-    Student("report E", "cnn5", "cifar10", "alone", 0.33925),
-    Student("report E", "cnn5", "cifar10", "freezing", 0.323),
-)
+    Student("report E", "cnn5", "cifar10", "alone", 0.33925, "error of the student alone", "report-e"),
+    Student("report E", "cnn5", "cifar10", "freezing", 0.323, "error of the student at T = 0.01", "report-e"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

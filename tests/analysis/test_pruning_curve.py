@@ -128,9 +128,9 @@ def test_the_reports_pruning_is_recorded_and_has_presets() -> None:
     assert b["random"] == 0.6559 and b["l1"] == 0.4242
     assert published("resnet18", "cifar10").set_index("amount").loc[0.6, "top1_error"] == 0.0974
     assert published("mlp", "digits").empty
-    for name in ("report-b", "report-e", "report-c", "lenet5", "lenet300"):
+    for name in ("report-b", "report-e", "report-c", "report-c-masked", "lenet5", "lenet300"):
         config = PRESETS[name]
-        points = published(config.model, config.dataset)
+        points = published(config.model, config.dataset).query("unit == @config.unit")
         assert set(points["amount"]) - {0.0} <= set(config.amounts) and config.preset == name
 
 

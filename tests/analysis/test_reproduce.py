@@ -15,7 +15,7 @@ from analysis.lab.article import RECORDED, Style, _camel, _text, record, write_a
 from analysis.lab.claims import EXACT
 from analysis.lab.faults import FAULTS
 from analysis.lab.finished import finished, runs_below
-from analysis.lab.standins import TRAINED, trained_lines
+from analysis.lab.standins import TRAINED, preset_of, trained_lines
 from capacity import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,10 @@ def test_trained_lines_are_read_from_the_run_of_their_preset(tmp_path: Path) -> 
     assert all("floating-point operations" in line.why for line in waiting.values())
     folder = tmp_path / "d"
     folder.mkdir()
-    facts = {"command": "distillation_table", "settings": {"preset": "report-d"}, "all_settings": {}}
+    facts = {
+        "command": "distillation_table", "settings": {"preset": "report-d"},
+        "all_settings": {"preset": "report-d", "dataset": "imagefolder:digits"},
+    }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(facts))
     rows = [
         {"seed": seed, "network": network, "variant": variant, "top1_error": error + 0.001 * seed,
@@ -71,10 +74,42 @@ def test_trained_lines_are_read_from_the_run_of_their_preset(tmp_path: Path) -> 
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
     found = {line.item: line for line in trained_lines(runs_below(tmp_path))}
-    assert found["error of the teacher on MNIST"].verdict == "within interval"
+    teacher = found["error of the teacher on MNIST"]
+    assert teacher.verdict == "within interval" and teacher.why == "on imagefolder:digits"
     student = found["error of the student on MNIST"]
-    assert student.verdict == "not reproduced" and student.why == "1.20 points better than published"
+    assert student.verdict == "not reproduced"
+    assert student.why == "1.20 points better than published; on imagefolder:digits"
     assert student.recomputed.startswith("1.30 ± 0.2")
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(0.004, "within interval"), (0.006, "not reproduced")])
+def test_a_minimal_reduction_is_at_most_half_a_point(gap: float, verdict: str, tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    folder.mkdir()
+    settings = {"preset": "report-d", "dataset": "mnist"}
+    facts = {"command": "comparison", "settings": {"preset": "report-d"}, "all_settings": settings}
+    (folder / "config.json").write_text(json.dumps(facts))
+    rows = [
+        {"seed": seed, "technique": technique, "top1_error": 0.01 + 0.0001 * seed + more,
+         "mask_only": technique == "masked", "execution": "eager"}
+        for seed in range(3)
+        for technique, more in (("baseline", 0.0), ("masked", gap), ("masked-int8", 0.0))
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "results.csv", index=False)
+    found = {line.item: line for line in trained_lines(runs_below(tmp_path))}
+    line = found["six-layer network, five times sparser"]
+    assert line.verdict == verdict and line.published == "minimal reduction"
+    assert line.recomputed == f"{100 * gap:+.2f} ± 0.00 points"
+    assert found["six-layer network, five times sparser, then quantized"].verdict == "within interval"
+
+
+def test_every_published_error_with_a_preset_is_a_line() -> None:
+    items = [row.item for row in TRAINED]
+    assert len(items) == len(set(items))
+    for row in TRAINED:
+        config = preset_of(row.command, row.preset)
+        assert config.preset == row.preset, row
+    assert {row.report for row in TRAINED} == set("ABCDE")
 
 
 def test_recorded_runs_hold_no_path_of_a_machine(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Config:
     """Highest learning rate; it warms up over the first epoch and anneals to zero."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; everything is measured in single."""
     augment: bool = False
     """Random crops and flips, the same for teacher and student."""
     shift: int = 0

@@ -71,6 +71,8 @@ class Config:
     """SGD with Nesterov momentum 0.9, or AdamW."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; everything is measured in single."""
     augment: bool = False
     """Random crops and flips of the training pictures."""
     shift: int = 0

@@ -48,7 +48,7 @@ def measure(
     Raises InputError for an unknown convention, scope or module name, a model without parameters in
     scope or with integer ones that no rule names, and an input the model cannot take.
 
-    Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328.
+    Reference: Friedland, Metere and Krell 2018, arXiv:1810.02328.
 
     >>> from torch import nn
     >>> measure(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), (2,)).capacity_bits

@@ -6,7 +6,7 @@ sorted sums is a threshold that has to be stored, so with t changes and d featur
     maximum_bits  = t · (d + 1) + t        each threshold a perceptron of its own, and its output weight
     expected_bits = ceil(log2(t + 1)) · d  the thresholds learned as well as a binary search finds them
 
-Reference: Friedland, Krell and Metere 2018, arXiv:1810.02328 (the heuristic for a data set).
+Reference: Friedland, Metere and Krell 2018, arXiv:1810.02328 (the heuristic for a data set).
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ running    the least bits on any way to it (data-processing inequality)  TFMeter
 uncapped   nothing: the sum of the parameters                            Brainome predictors
 ========== ============================================================= =========================
 
-Reference: Friedland, Krell and Metere 2018, "A Practical Approach to Sizing Neural Networks",
+Reference: Friedland, Metere and Krell 2018, "A Practical Approach to Sizing Neural Networks",
 arXiv:1810.02328.
 """
 
@@ -93,7 +93,7 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: str = "prev
 
     Raises InputError for sizes that are not positive integers and for an unknown convention.
 
-    Reference: Friedland, Krell and Metere 2018.
+    Reference: Friedland, Metere and Krell 2018.
 
     >>> dense_capacity(2, [2, 1])
     8

@@ -34,6 +34,12 @@ class Settings(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def mixed_precision(self) -> Any: ...
+    @property
     def augment(self) -> bool: ...
     @property
     def shift(self) -> int: ...
@@ -50,9 +56,16 @@ class Settings(Protocol):
 class Bench:
     """Data, networks, training and scoring of one experiment."""
 
-    def __init__(self, config: Settings, *, layers: Sequence[str] = (), cache_features: bool = False) -> None:
+    def __init__(
+        self,
+        config: Settings,
+        *,
+        layers: Sequence[str] = (),
+        cache_features: bool = False,
+        validation: float = 0.1,
+    ) -> None:
         self.config = config
-        data = load(config.dataset, data=config.data, image_size=config.image_size)
+        data = load(config.dataset, data=config.data, image_size=config.image_size, validation=validation)
         if config.limit is not None:
             data = data.map(lambda split: split.take(slice(0, config.limit)))
         self.data: DataSet = data
@@ -96,6 +109,14 @@ class Bench:
         if self.frozen is not None:
             _, network = split_frozen(network)
         return network.to(self.device)
+
+    def training(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
+        """How a seed trains for so many epochs; rate: share of the learning rate asked for."""
+        config = self.config
+        return Training(
+            epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
+        )  # fmt: skip
 
     def trained(self, seed: int, path: Path, settings: Training, advance: Advance) -> nn.Module:
         """The network of this seed, trained; from disk where that was done."""

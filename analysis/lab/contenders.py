@@ -22,7 +22,6 @@ from compression.rates import round_by_rate
 from compression.sharing import share
 from compression.shrinking import shrink
 from compression.silencing import silence_dead
-from compression.training import Training
 
 if TYPE_CHECKING:
     from analysis.comparison import Config
@@ -49,25 +48,20 @@ class Contenders:
     def baseline(self, folder: Path, seed: int) -> nn.Module:
         """This seed's trained network; trained here where no other cell has left it in the run folder."""
         path = folder / f"seed-{seed}" / "baseline.safetensors"
-        return self.bench.trained(seed, path, self._settings(seed, self.config.epochs), silent).eval()
-
-    def _settings(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
-        config = self.config
-        return Training(
-            epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
-        )  # fmt: skip
+        return self.bench.trained(seed, path, self.bench.training(seed, self.config.epochs), silent).eval()
 
     def retrain(self, model: nn.Module, seed: int, rate: float = 1.0) -> nn.Module:
         """As many epochs for every technique that trains."""
-        return self.bench.fit(model, self._settings(seed, self.config.retrain_epochs, rate), silent).model
+        return self.bench.fit(
+            model, self.bench.training(seed, self.config.retrain_epochs, rate), silent
+        ).model
 
     def under(self, teacher: nn.Module, student: nn.Module, seed: int) -> nn.Module:
         """A student trained under a teacher for as long as the baseline was."""
         config = self.config
         soft = DistillationLoss(config.temperature, config.alpha)
         loss = objective(teacher, soft, mixed_precision=config.mixed_precision)
-        return self.bench.fit(student, self._settings(seed, config.epochs), silent, loss).model
+        return self.bench.fit(student, self.bench.training(seed, config.epochs), silent, loss).model
 
     def student(self, seed: int) -> nn.Module:
         """The student asked for, or this network with fewer channels, not trained."""

@@ -69,10 +69,9 @@ class Cuts:
         epochs = config.epochs if whole else config.retrain_epochs
         snapshot = config.snapshot_epoch if what == "dense" and config.schedule == "rewind" else None
         start = config.snapshot_epoch if what != "dense" and config.schedule == "rewind" else 0
-        return Training(
-            epochs=epochs, start_epoch=start, snapshot_epoch=snapshot, learning_rate=config.learning_rate,
-            optimizer=config.optimizer, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, epochs / 2), seed=seed,
+        return replace(
+            self.bench.training(seed, epochs), start_epoch=start, snapshot_epoch=snapshot,
+            optimizer=config.optimizer,
         )  # fmt: skip
 
     def trial(self, seed: int, folder: RunFolder, advance: Advance) -> Iterator[dict[str, Any]]:
@@ -90,7 +89,7 @@ class Cuts:
         early = home / "snapshot.safetensors"
         for name, taught in self._ways():
             current, way = base, name + " + teacher" * taught
-            loss = objective(base, DistillationLoss(config.temperature, config.alpha)) if taught else None
+            loss = self._objective(base) if taught else None
             for amount in config.amounts:
                 advance(doing=f"seed {seed}: {way}, {amount:.4g}")
                 compute = partial(self._pruned, current, early, name, amount, seed, advance, loss)
@@ -99,6 +98,11 @@ class Cuts:
                 yield {"seed": seed, "criterion": way, "amount": amount} | row
                 if config.schedule in ("iterative", "rewind"):
                     current = found
+
+    def _objective(self, teacher: nn.Module) -> Objective:
+        config = self.config
+        loss = DistillationLoss(config.temperature, config.alpha)
+        return objective(teacher, loss, mixed_precision=config.mixed_precision)
 
     def _fit(
         self, model: nn.Module, settings: Training, advance: Advance, loss: Objective | None = None

@@ -30,7 +30,7 @@ class Frontier:
 
     def __init__(self, config: "Config") -> None:
         self.config = config
-        self.bench = Bench(config)
+        self.bench = Bench(config, validation=config.validation)
         self.prepare = self.bench.prepare
         self.loss = DistillationLoss(config.temperature, config.alpha)
 
@@ -68,14 +68,7 @@ class Frontier:
                 yield {"seed": seed, "method": method, "density": density} | row
 
     def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> Training:
-        return Training(
-            epochs=epochs,
-            learning_rate=rate,
-            weight_decay=decay,
-            warmup_epochs=min(1.0, epochs / 2),
-            seed=seed,
-            mixed_precision=self.config.mixed_precision,
-        )
+        return replace(self.bench.training(seed, epochs), learning_rate=rate, weight_decay=decay)
 
     def _fit(
         self, model: nn.Module, settings: Training, advance: Advance, teacher: nn.Module | None = None

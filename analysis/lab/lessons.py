@@ -84,7 +84,7 @@ class Lessons:
         config, home = self.config, folder.path / f"seed-{seed}"
         advance(doing=f"seed {seed}: teacher")
         fresh = self.bench.network(seed)
-        settings = self._settings(seed, config.teacher_epochs)
+        settings = self.bench.training(seed, config.teacher_epochs)
         advance(config.teacher_epochs if done(home / "teacher") else 0)
         train = partial(self._teacher, fresh, settings, advance)
         teacher, row = kept(home / "teacher", fresh, train, self._scored(None, seed))
@@ -105,13 +105,6 @@ class Lessons:
             data = self.bench.data
             student = create(name, input_size=data.input_size, classes=len(data.classes))
         return with_dropout(student, self.config.student_dropout).to(self.bench.device)
-
-    def _settings(self, seed: int, epochs: int) -> Training:
-        config = self.config
-        return Training(
-            epochs=epochs, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, epochs / 2), seed=seed,
-        )  # fmt: skip
 
     def _teacher(self, fresh: nn.Module, settings: Training, advance: Advance) -> nn.Module:
         return self.bench.fit(fresh, settings, advance).model
@@ -134,7 +127,7 @@ class Lessons:
             epochs = max(1, round(epochs * config.labels / len(train)))
         augment = augmentation(config)
         batches = train.batches(config.batch_size, shuffle=True, augment=augment, seed=seed)
-        settings = self._settings(seed, epochs)
+        settings = self.bench.training(seed, epochs)
         step = config.epochs / epochs
 
         def progress(epoch: int, epochs: int) -> None:

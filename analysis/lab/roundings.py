@@ -18,7 +18,6 @@ from compression.costs import time_calls, wall_ms
 from compression.evaluation import evaluate, outputs
 from compression.quantization import QuantizeResult, compiled, quantize, signal_to_noise_db
 from compression.quantized_files import SCALARS, export_onnx, save_quantized
-from compression.training import Training
 
 if TYPE_CHECKING:
     from analysis.quantization_table import Config
@@ -51,7 +50,7 @@ class Roundings:
         config, home = self.config, folder.path / f"seed-{seed}"
         advance(doing=f"seed {seed}: training")
         base = self.bench.trained(
-            seed, home / "trained.safetensors", self._settings(seed, config.epochs), advance
+            seed, home / "trained.safetensors", self.bench.training(seed, config.epochs), advance
         ).cpu()
         yield self._row(home / "float", seed, "float", lambda: self._float(base, home, seed))
         for name in config.schemes:
@@ -67,13 +66,6 @@ class Roundings:
         if not facts.exists():
             save_json(facts, compute())
         return {"seed": seed, "scheme": name} | load_json(facts)
-
-    def _settings(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
-        config = self.config
-        return Training(
-            epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
-            warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
-        )  # fmt: skip
 
     def _float(self, base: nn.Module, home: Path, seed: int) -> dict[str, Any]:
         logits, targets = outputs(base, self.bench.data.test.batches(250))
@@ -98,7 +90,7 @@ class Roundings:
     ) -> dict[str, Any]:
         scheme, bits = SCHEMES[name]
         data = self.bench.data.train.take(slice(0, self.config.calibration)).batches(100)
-        settings = self._settings(seed, self.config.retrain_epochs, rate=0.1)
+        settings = self.bench.training(seed, self.config.retrain_epochs, rate=0.1)
         result = quantize(
             base, scheme=scheme, input_size=self.bench.data.input_size, calibration=data,  # type: ignore[arg-type]
             retrain=lambda graph: self.bench.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Trials of a squeezing experiment: a network per seed, squeezed by each criterion, each step scored."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.bench import Bench, criterion_of
@@ -79,8 +80,7 @@ class Trials:
 def training_of(config: "Config", bench: Bench, seed: int, epochs: int) -> Training:
     """How the trials of these settings train."""
     dropout = {bench.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
-    return Training(
-        epochs=epochs, learning_rate=config.learning_rate, optimizer=config.optimizer,
-        weight_decay=config.weight_decay, warmup_epochs=min(1.0, epochs / 2), patience=config.patience,
-        neuron_dropout=dropout, seed=seed, mixed_precision=config.mixed_precision, compile=config.compile,
+    return replace(
+        bench.training(seed, epochs), optimizer=config.optimizer, patience=config.patience,
+        neuron_dropout=dropout, compile=config.compile,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import fit_venue, save_figure
 from analysis.lab.claims import REPORTS
 from analysis.lab.finished import Finished, finished
-from analysis.lab.published import COMPRESSION
+from analysis.lab.published import COMPRESSION, DISTILLATION
 from analysis.lab.records import NOT_SETTINGS, RunFolder
 from analysis.tables import escape, mean_and_interval
 from capacity.errors import InputError
@@ -20,11 +20,14 @@ from compression.checkpoints import load_json, save_json, write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORDED = {  # runs at full size that the article shows: name -> command, model
+RECORDED = {  # runs at full size that the article shows: name -> command, preset
     "frontier-lenet300": ("compression_frontier", "lenet300"),
     "frontier-lenet5": ("compression_frontier", "lenet5"),
     "quantized-lenet5": ("quantization_table", "lenet5"),
     "quantized-resnet20": ("quantization_table", "resnet20"),
+    "students-mnist": ("distillation_table", "report-d"),
+    "students-cifar10": ("distillation_table", "report-d-cifar10"),
+    "six-layer": ("comparison", "report-d"),
 }
 
 
@@ -72,6 +75,9 @@ def write_article(
         home.save_text(frontier_table(full[name]), f"{name}.tex")
     for name in ("quantized-lenet5", "quantized-resnet20"):
         home.save_text(quantized_table(full[name]), f"{name}.tex")
+    for name in ("students-mnist", "students-cifar10"):
+        home.save_text(students_table(full[name]), f"{name}.tex")
+    home.save_text(sparse_table(full["six-layer"]), "six-layer.tex")
 
 
 def write_gallery(folder: Path, runs: Mapping[str, Finished], recorded: Sequence[Finished]) -> None:
@@ -88,9 +94,9 @@ def record(run: str | Path, folder: Path) -> Path:
     Paths of this machine are left out: where the data lay, and of a folder of pictures all but its name.
     """
     found = finished(run)
-    wanted = (found.command, found.config.model)
     facts = load_json(found.path / "config.json")
-    other = f"{found.command}-{facts['settings'].get('preset', found.config.model)}"
+    wanted = (found.command, found.preset)
+    other = f"{found.command}-{found.preset or found.config.model}"
     name = next((key for key, value in RECORDED.items() if value == wanted), other)
     for settings in (facts["settings"], facts["all_settings"]):
         for key in NOT_SETTINGS:
@@ -107,10 +113,12 @@ def record(run: str | Path, folder: Path) -> Path:
 
 def _full(recorded: Sequence[Finished]) -> dict[str, Finished]:
     found = {}
-    for name, (command, model) in RECORDED.items():
-        fits = [r for r in recorded if (r.command, r.config.model) == (command, model) and not r.config.smoke]
+    for name, (command, preset) in RECORDED.items():
+        fits = [r for r in recorded if (r.command, r.preset) == (command, preset) and not r.config.smoke]
         if not fits:
-            raise InputError(f"the article needs a finished run of {command} with {model}; see paper/runs")
+            raise InputError(
+                f"the article needs a finished run of {command} --preset {preset}; see paper/runs"
+            )
         found[name] = fits[0]
     return found
 
@@ -218,6 +226,20 @@ def _of_full(full: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
         yield f"{_camel(name)}Float", _pair(means.loc["float"], "top1_error", 100)
         agree = means.loc[["static", "aware-8"], "onnx_agreement_mean"].min()
         yield f"{_camel(name)}Agreement", f"{100 * agree:.2f}"
+    for name in ("students-mnist", "students-cifar10"):
+        for row in full[name].summary().to_dict("records"):
+            key = f"{_camel(name)}{_camel(row['variant'])}"
+            yield key, _pair(row, "top1_error", 100)
+            if row["variant"] == "distilled":
+                yield f"{key}Difference", _pair(row, "error_minus_alone", 100)
+    for student in DISTILLATION:
+        if student.report == "D" and student.dataset != "flowers102":
+            key = _camel(f"published-{student.dataset}-{student.variant}")
+            yield key, f"{100 * student.top1_error:.2f}"
+    means = full["six-layer"].summary().set_index("technique")
+    for technique in ("control", "masked", "static-int8", "masked-int8"):
+        yield f"SixLayer{_camel(technique)}", _pair(means.loc[technique], "top1_error_difference", 100)
+    yield "SixLayerBaseline", _pair(means.loc["baseline"], "top1_error", 100)
     for record in COMPRESSION:
         key = _camel(f"published-{record.model}-{record.source}")
         yield f"{key}Ratio", f"{record.compression_ratio:g}"
@@ -282,6 +304,22 @@ def quantized_table(run: Finished) -> str:
     return _rows(
         run.summary(), "scheme",
         (("top1_error", 100), ("top1_error_difference", 100), ("file_bytes", 1), ("onnx_agreement", 100)),
+    )  # fmt: skip
+
+
+def students_table(run: Finished) -> str:
+    """Network and how it was trained, error, difference to the student alone, parameters."""
+    means = run.summary()
+    names = means["network"].str.removeprefix("cnn_") + ", " + means["variant"]
+    means = means.assign(network=names.str.replace("teacher, teacher", "teacher"))
+    return _rows(means, "network", (("top1_error", 100), ("error_minus_alone", 100), ("parameters", 1)))
+
+
+def sparse_table(run: Finished) -> str:
+    """Technique, error, difference to the whole network, bytes of the file and of the coded file."""
+    return _rows(
+        run.summary(), "technique",
+        (("top1_error", 100), ("top1_error_difference", 100), ("file_bytes", 1), ("coded_bytes", 1)),
     )  # fmt: skip
 
 

@@ -36,6 +36,11 @@ class Finished:
         return found
 
     @property
+    def preset(self) -> str:
+        """The preset it was started from; empty for the default."""
+        return str(self.settings.get("preset", ""))
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Versions, machine and commit that produced the run."""
         return load_json(self.path / "environment.json")

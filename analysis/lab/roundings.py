@@ -16,7 +16,8 @@ from capacity import InputError
 from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
 from compression.evaluation import evaluate, outputs
-from compression.quantization import QuantizeResult, compiled, quantize, signal_to_noise_db
+from compression.noise import signal_to_noise_db
+from compression.quantization import QuantizeResult, compiled, quantize
 from compression.quantized_files import SCALARS, export_onnx, save_quantized
 
 if TYPE_CHECKING:

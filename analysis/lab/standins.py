@@ -78,9 +78,7 @@ TRAINED = (
 def trained_lines(runs: Sequence[Finished]) -> Iterator[Line]:
     """Each line from the run of its preset where that is finished; else what it would cost."""
     for row in TRAINED:
-        run = next(
-            (r for r in runs if (r.command, r.settings.get("preset")) == (row.command, row.preset)), None
-        )
+        run = next((r for r in runs if (r.command, r.preset) == (row.command, row.preset)), None)
         found = None if run is None else _found(run.summary(), row)
         if run is None or found is None:
             cost = _training_flops(row.command, row.preset)

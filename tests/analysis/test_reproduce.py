@@ -136,7 +136,7 @@ def test_recorded_runs_hold_no_path_of_a_machine(tmp_path: Path) -> None:
 
 
 def test_the_article_needs_its_runs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs a finished run of compression_frontier with lenet300"):
+    with pytest.raises(InputError, match="needs a finished run of compression_frontier --preset lenet300"):
         write_article(tmp_path / "generated", pd.DataFrame(), {}, [], Style())
     names = {run.path.name for run in runs_below(PAPER / "runs")}
     assert names >= set(RECORDED)

@@ -17,7 +17,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1
 from compression.evaluation import predictions
 from compression.pruning import prune
-from compression.quantization import compiled, quantize, rounded, signal_to_noise_db
+from compression.quantization import compiled, quantize
 from compression.quantized_files import export_onnx, load_quantized, pack, save_quantized, unpack
 from compression.quantizers import blocks_of
 from compression.shrinking import shrink
@@ -249,28 +249,11 @@ def test_onnx_runtime_agrees(trained: nn.Module, results: dict, scheme: str, tmp
     assert np.mean(logits.argmax(1) == ours.numpy()) >= 0.995
 
 
-def test_signal_to_noise_falls_by_six_decibels_a_bit(trained: nn.Module) -> None:
-    eight = signal_to_noise_db(trained, data=TEST)
-    four = signal_to_noise_db(trained, data=TEST, weight_bits=4)
-    assert set(eight) == {"0", "4", "7", "10"}
-    for name in eight:
-        assert eight[name] - four[name] == pytest.approx(24.1, abs=4)
-
-
 @given(st.lists(st.integers(-8, 7), min_size=1, max_size=40))
 def test_packing_gives_back_every_value(values: list[int]) -> None:
     tensor = torch.tensor(values, dtype=torch.int8)
     packed = pack(tensor)
     assert packed.numel() == -(-len(values) // 2) and torch.equal(unpack(packed, tensor.shape), tensor)
-
-
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.sampled_from([4, 8]))
-def test_rounding_is_within_half_a_step_and_keeps_zero(values: list[float], bits: int) -> None:
-    weight = torch.tensor([values])
-    step = float(weight.abs().max().clamp(min=1e-12)) / (2 ** (bits - 1) - 0.5)
-    error = (rounded(weight, bits) - weight).abs()
-    assert float(error.max()) <= 0.5 * step * 1.001 + 1e-9
-    assert bool((rounded(weight, bits)[weight == 0] == 0).all())
 
 
 def test_bad_input(trained: nn.Module) -> None:

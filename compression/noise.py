@@ -1,0 +1,56 @@
+"""How much of each layer's signal rounding its weight costs: which layers to keep in float."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.cloning import clone, fold_masks
+from compression.evaluation import predictions
+from compression.quantization import LAYERS
+
+
+def signal_to_noise_db(
+    model: nn.Module, *, data: Iterable[tuple[Tensor, Tensor]], weight_bits: int = 8
+) -> Mapping[str, float]:
+    """Signal-to-quantization-noise ratio of each layer's output in dB, with its weight alone rounded.
+
+    10·log10(Σ y² / Σ (y - ŷ)²) over the data; the lowest are the layers to keep in float.
+    """
+    plain = fold_masks(clone(model)).cpu().eval()
+    power: dict[str, list[float]] = {}
+    for name, module in plain.named_modules():
+        if isinstance(module, LAYERS):
+            module.register_forward_hook(_noise_hook(name, rounded(module.weight, weight_bits), power))
+    predictions(plain, data)
+    return {
+        name: float("inf") if noise == 0 else float(10 * torch.log10(torch.tensor(signal / noise)))
+        for name, (signal, noise) in power.items()
+    }
+
+
+def _noise_hook(name: str, weight: Tensor, power: dict[str, list[float]]) -> Any:
+    def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        other = clone(module)
+        for key in list(other._forward_hooks):
+            del other._forward_hooks[key]
+        other.weight.data = weight
+        noise = (other(inputs[0]) - output).double().square().sum()
+        before = power.get(name, [0.0, 0.0])
+        power[name] = [before[0] + float(output.double().square().sum()), before[1] + float(noise)]
+
+    return hook
+
+
+def rounded(weight: Tensor, bits: int) -> Tensor:
+    """A weight rounded per output channel, symmetric about zero, as floats.
+
+    >>> rounded(torch.tensor([[1.0, 0.5, 0.0]]), 8)[0, 2].item()
+    0.0
+    """
+    values = weight.detach()
+    largest = values.flatten(1).abs().amax(1).clamp(min=1e-12)
+    scale = (largest / (2 ** (bits - 1) - 0.5)).view(-1, *[1] * (values.dim() - 1))
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return (values / scale).round().clamp(low, high) * scale

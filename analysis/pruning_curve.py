@@ -79,6 +79,8 @@ class Config:
     """Random shifts of the training pictures by up to so many pixels; for digits, which must not flip."""
     tolerance: float = 0.005
     """Accuracy counts as equal while the mean error is at most so much above the reference."""
+    validation: float = 0.1
+    """Share of the training pictures held out; choices are made on them, and nothing learns from them."""
     convention: Literal["previous", "running", "uncapped"] = "previous"
     """How a layer's capacity is capped by what feeds it."""
     pretrained: bool = False

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.lab.commands import execute
 from analysis.lab.races import Job, cached_heads, clusters, decoders, runtimes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Group = Literal[
+    "reports", "decoders", "needs", "training", "cached-heads", "pruning", "shrinking", "integers",
+    "runtimes", "files", "peer-files", "clusters",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class Config:
     """Runs of each side; the median counts. Jobs of more than ten seconds run once."""
     nncodec: str = ""
     """Python of an environment in which NNCodec is installed, to compare sizes of files with."""
-    only: str = ""
-    """Only rows whose name contains this."""
+    only: tuple[Group, ...] = ()
+    """Only these groups of rows; by default all."""
     smoke: bool = False
     """A quick pass with small sizes; the ratios mean nothing."""
 
@@ -204,8 +210,6 @@ def integers(config: Config) -> Iterator[Job]:
     from compression.quantization import compiled, quantize
 
     name, size = ("lenet300", (1, 28, 28)) if config.smoke else ("vgg16bn", (3, 32, 32))
-    if config.only and config.only not in f"int8 {name}":
-        return
     model = create(name, input_size=size, classes=100).eval()
     data = TensorBatches(torch.randn(64, *size), torch.zeros(64, dtype=torch.long), 32)
     result = quantize(model, scheme="static", input_size=size, calibration=data)
@@ -233,8 +237,6 @@ def files(config: Config) -> Iterator[Job]:
     from compression.pruning import prune
     from compression.sharing import share
 
-    if config.only and config.only not in "file of torchvision:vgg16":
-        return
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/net.dcz"
         name = "lenet300" if config.smoke else "torchvision:vgg16"
@@ -284,8 +286,6 @@ def peer_files(config: Config) -> Iterator[Job]:
     from compression.rates import round_by_rate
     from compression.training import Training, fit
 
-    if config.only and config.only not in "NNCodec":
-        return
     if not config.nncodec:
         print("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
         return
@@ -349,10 +349,11 @@ def peak_mib(work: Callable[[], Any]) -> float:
     return peak - before
 
 
-JOBS = (
-    reports, decoders, needs, training, cached_heads, pruning, shrinking, integers, runtimes, files,
-    peer_files, clusters,
-)  # fmt: skip
+JOBS: dict[Group, Callable[[Config], Iterator[Job]]] = {
+    "reports": reports, "decoders": decoders, "needs": needs, "training": training,
+    "cached-heads": cached_heads, "pruning": pruning, "shrinking": shrinking, "integers": integers,
+    "runtimes": runtimes, "files": files, "peer-files": peer_files, "clusters": clusters,
+}  # fmt: skip
 
 
 def seconds(work: Callable[[], Any] | None) -> float:
@@ -369,10 +370,8 @@ def run(config: Config) -> "pd.DataFrame":
     import pandas as pd
 
     rows = []
-    for make in JOBS:
-        for job in make(config):
-            if config.only not in job.name:
-                continue
+    for group in config.only or JOBS:
+        for job in JOBS[group](config):
             pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
             if not config.smoke and not max(pairs[0]) > 10:
                 pairs = [(seconds(job.ours), seconds(job.theirs)) for _ in range(config.repeats)]

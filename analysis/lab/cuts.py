@@ -34,7 +34,7 @@ class Cuts:
 
     def __init__(self, config: "Config") -> None:
         self.config = config
-        self.bench = Bench(config, layers=config.layers)
+        self.bench = Bench(config, layers=config.layers, validation=config.validation)
         self.prepare = self.bench.prepare
         every = config.unit == "weight" and not config.layers
         self.layers = self.bench.weighted if every else self.bench.layers

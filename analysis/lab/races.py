@@ -33,8 +33,6 @@ def decoders(config: "Config") -> Iterator[Job]:
 
     from capacity import measure
 
-    if config.only and config.only not in "capacity of a decoder":
-        return
     layers, width = (2, 64) if config.smoke else (80, 8192)
     with torch.device("meta"):
         layer = nn.TransformerEncoderLayer(width, 8, 4 * width, batch_first=True, norm_first=True)
@@ -61,8 +59,6 @@ def cached_heads(config: "Config") -> Iterator[Job]:
     from analysis.lab.models import create
     from compression.training import Training, fit
 
-    if config.only and config.only not in "epoch of VGG16's head on cached features":
-        return
     side, count = (32, 8) if config.smoke else (224, 64)
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
@@ -91,8 +87,6 @@ def runtimes(config: "Config") -> Iterator[Job]:
     from compression.quantization import quantize
 
     name, size = ("lenet300", (1, 28, 28)) if config.smoke else ("vgg16bn", (3, 32, 32))
-    if config.only and config.only not in f"{name} as dynamic int8 in ONNX Runtime":
-        return
     model = create(name, input_size=size, classes=100).eval()
     data = TensorBatches(torch.randn(64, *size), torch.zeros(64, dtype=torch.long), 32)
     for scheme, compiled in (("static", False), ("dynamic", True)):
@@ -118,8 +112,6 @@ def clusters(config: "Config") -> Iterator[Job]:
     """A grid of 24 trainings on two local Dask workers, against one."""
     from importlib.util import find_spec
 
-    if config.only and config.only not in "24 cells on two Dask workers":
-        return
     if find_spec("distributed") is None:
         print("skipped: distributed is not installed (pip install deepcapacity[cluster])")
         return

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.lab.bench import Bench
+from analysis.lab.metrics import onnx_session
 from analysis.lab.progress import Advance
 from analysis.lab.records import RunFolder
 from capacity import InputError
@@ -116,18 +118,14 @@ class Roundings:
         self, graph: nn.Module, base: nn.Module, path: Path, logits: Tensor, seed: int
     ) -> dict[str, Any]:
         """Bytes of the ONNX file and agreement of ONNX Runtime with torch; empty without the extra [onnx]."""
-        if not self.config.onnx:
-            return {}
-        try:
-            import onnxruntime
-        except ImportError:
+        if not self.config.onnx or find_spec("onnxruntime") is None:
             return {}
         size = self.bench.data.input_size
         try:
             written = export_onnx(graph, path, input_size=size)
         except InputError:
             return {}
-        session = onnxruntime.InferenceSession(str(path))
+        session = onnx_session(path)
         name = session.get_inputs()[0].name
         test = self.bench.data.test.batches(250)
         theirs = torch.cat(

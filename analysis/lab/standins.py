@@ -78,7 +78,8 @@ TRAINED = (
 def trained_lines(runs: Sequence[Finished]) -> Iterator[Line]:
     """Each line from the run of its preset where that is finished; else what it would cost."""
     for row in TRAINED:
-        run = next((r for r in runs if (r.command, r.preset) == (row.command, row.preset)), None)
+        mine = [run for run in runs if (run.command, run.preset) == (row.command, row.preset)]
+        run = next((run for run in mine if not run.config.smoke and run.config.limit is None), None)
         found = None if run is None else _found(run.summary(), row)
         if run is None or found is None:
             cost = _training_flops(row.command, row.preset)
@@ -91,23 +92,21 @@ def trained_lines(runs: Sequence[Finished]) -> Iterator[Line]:
 
 
 def _judged(row: Trained, mean: float, half: float, run: Finished) -> Line:
-    """The line of a run, with how it differs from its preset, if it does."""
-    difference = isinstance(row.published, str)
-    gap = mean if isinstance(row.published, str) else mean - row.published
-    unit, spread = ("points" if difference else "%"), _spread(100 * half)
-    measured = f"{100 * mean:+.2f}{spread} {unit}" if difference else f"{100 * mean:.2f}{spread} {unit}"
-    within = abs(gap) <= (SMALL_DIFFERENCE if difference else half)
-    better = "better" if gap < 0 else "worse"
-    against = "the whole network" if difference else "published"
-    remarks = [] if within else [f"{100 * abs(gap):.2f} points {better} than {against}"]
-    remarks += (
-        [f"on {run.config.dataset}"]
-        if run.config.dataset != preset_of(row.command, row.preset).dataset
-        else []
+    """The line of a run; other data than the preset's is named."""
+    spread, dataset = _spread(100 * half), run.config.dataset
+    if isinstance(row.published, str):
+        measured, within = f"{100 * mean:+.2f}{spread} points", mean <= SMALL_DIFFERENCE
+        gap, against = mean, "the whole network"
+    else:
+        gap, against = mean - row.published, "published"
+        measured, within = f"{100 * mean:.2f}{spread} %", abs(gap) <= half
+    remarks = [f"{100 * abs(gap):.2f} points {'better' if gap < 0 else 'worse'} than {against}"] * (
+        not within
     )
+    if dataset != preset_of(row.command, row.preset).dataset:
+        remarks.append(f"on {dataset}")
     verdict: Verdict = "within interval" if within else "not reproduced"
-    why = "; ".join(remarks)
-    return Line(row.report, row.item, _told(row.published), measured, verdict, why, run.call)
+    return Line(row.report, row.item, _told(row.published), measured, verdict, "; ".join(remarks), run.call)
 
 
 def _told(published: float | str) -> str:

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 RECORDED = {  # runs at full size that the article shows: name -> command, preset
     "frontier-lenet300": ("compression_frontier", "lenet300"),
     "frontier-lenet5": ("compression_frontier", "lenet5"),
+    "frontier-lenet5-long": ("compression_frontier", "lenet5-long"),
     "quantized-lenet5": ("quantization_table", "lenet5"),
     "quantized-resnet20": ("quantization_table", "resnet20"),
     "students-mnist": ("distillation_table", "report-d"),
     "students-cifar10": ("distillation_table", "report-d-cifar10"),
     "six-layer": ("comparison", "report-d"),
 }
+
+
+FRONTIERS = ("frontier-lenet300", "frontier-lenet5", "frontier-lenet5-long")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def write_article(
         sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\")
     home.save_text("\n".join(sources) + "\n", "sources.tex")
     home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
-    for name in ("frontier-lenet300", "frontier-lenet5"):
+    for name in FRONTIERS:
         home.save_text(frontier_table(full[name]), f"{name}.tex")
     for name in ("quantized-lenet5", "quantized-resnet20"):
         home.save_text(quantized_table(full[name]), f"{name}.tex")
@@ -209,7 +213,7 @@ def _of_stand_ins(runs: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
 
 
 def _of_full(full: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
-    for name in ("frontier-lenet300", "frontier-lenet5"):
+    for name in FRONTIERS:
         means = full[name].summary()
         rows = means[means["method"] == "rate"].reset_index(drop=True)
         for place, row in rows.iterrows():

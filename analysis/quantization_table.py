@@ -228,7 +228,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error, bytes of the file and speed-up of each scheme, a row each; mean and interval over seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    from analysis.figures import PAGE_INCHES, colours, new_figure, short_number
+    from analysis.figures import PAGE_INCHES, colours, log_ticks, new_figure, short_number
 
     means = summary(frame).iloc[::-1].reset_index(drop=True)
     figure, (left, middle, right) = new_figure(PAGE_INCHES, 0.8 + 0.22 * len(means), ncols=3, sharey=True)
@@ -241,6 +241,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 5 * max(errors.min(), 1e-9):
         left.set_xscale("log")
+        log_ticks(left.xaxis)
         left.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
     middle.barh(rows, means["file_bytes_mean"], color=three, height=0.6)
     middle.xaxis.set_major_formatter(short_number)
@@ -252,7 +253,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     right.legend(loc="best")
     left.set(xlabel="top-1 error [%]")
     middle.set(xlabel="file [bytes]")
-    right.set(xlabel="speed-up over float eager, batch 32", xlim=(0, None))
+    right.set(xlabel="speed-up over float, batch 32", xlim=(0, None))
     left.set_yticks(rows, means["scheme"])
     return figure
 

@@ -107,7 +107,7 @@ PRESETS = {
     "report-d-cifar10": Config(
         preset="report-d-cifar10", dataset="cifar10", model="cnn_teacher", student=("cnn_student",),
         labels=None, student_dropout=0.0, variants=("alone", "distilled"), seeds=3, teacher_epochs=6,
-        epochs=30, batch_size=128, mixed_precision="bf16",
+        epochs=30, batch_size=128, mixed_precision="bf16", learning_rate=0.02,
     ),
     "report-d-flowers": Config(
         preset="report-d-flowers", dataset="flowers102", model="torchvision:wide_resnet101_2",

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures import fit_venue, save_figure
 from analysis.lab.claims import REPORTS
 from analysis.lab.finished import Finished, finished
-from analysis.lab.published import COMPRESSION, DISTILLATION
+from analysis.lab.published import COMPRESSION, DISTILLATION, report_of
 from analysis.lab.records import NOT_SETTINGS, RunFolder
 from analysis.tables import escape, mean_and_interval
 from capacity.errors import InputError
@@ -30,9 +30,6 @@ RECORDED = {  # runs at full size that the article shows: name -> command, prese
     "students-cifar10": ("distillation_table", "report-d-cifar10"),
     "six-layer": ("comparison", "report-d"),
 }
-
-
-FRONTIERS = ("frontier-lenet300", "frontier-lenet5", "frontier-lenet5-long")
 
 
 @dataclass(frozen=True)
@@ -75,13 +72,8 @@ def write_article(
         sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\")
     home.save_text("\n".join(sources) + "\n", "sources.tex")
     home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
-    for name in FRONTIERS:
-        home.save_text(frontier_table(full[name]), f"{name}.tex")
-    for name in ("quantized-lenet5", "quantized-resnet20"):
-        home.save_text(quantized_table(full[name]), f"{name}.tex")
-    for name in ("students-mnist", "students-cifar10"):
-        home.save_text(students_table(full[name]), f"{name}.tex")
-    home.save_text(sparse_table(full["six-layer"]), "six-layer.tex")
+    for name, run in full.items():
+        home.save_text(TABLES[run.command](run), f"{name}.tex")
 
 
 def write_gallery(folder: Path, runs: Mapping[str, Finished], recorded: Sequence[Finished]) -> None:
@@ -213,41 +205,50 @@ def _of_stand_ins(runs: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
 
 
 def _of_full(full: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
-    for name in FRONTIERS:
-        means = full[name].summary()
-        rows = means[means["method"] == "rate"].reset_index(drop=True)
-        for place, row in rows.iterrows():
-            key = f"{_camel(name)}{'ABCDEFG'[int(place)]}"
-            yield f"{key}Ratio", f"{row['compression_ratio_mean']:.0f}"
-            yield f"{key}Error", _pair(row, "top1_error", 100)
-            yield f"{key}Bytes", grouped(row["file_bytes_mean"])
-            yield f"{key}Rho", f"{row['points_of_all_per_bit_mean']:.1f}"
-
-    for name in ("quantized-lenet5", "quantized-resnet20"):
-        means = full[name].summary().set_index("scheme")
-        for scheme in ("static", "weight-only-4", "grouped-4", "aware-4", "uncalibrated"):
-            yield f"{_camel(name)}{_camel(scheme)}", _pair(means.loc[scheme], "top1_error_difference", 100)
-        yield f"{_camel(name)}Float", _pair(means.loc["float"], "top1_error", 100)
-        agree = means.loc[["static", "aware-8"], "onnx_agreement_mean"].min()
-        yield f"{_camel(name)}Agreement", f"{100 * agree:.2f}"
-    for name in ("students-mnist", "students-cifar10"):
-        for row in full[name].summary().to_dict("records"):
-            key = f"{_camel(name)}{_camel(row['variant'])}"
-            yield key, _pair(row, "top1_error", 100)
-            if row["variant"] == "distilled":
-                yield f"{key}Difference", _pair(row, "error_minus_alone", 100)
+    for name, run in full.items():
+        yield from NUMBERS[run.command](_camel(name), run.summary())
     for student in DISTILLATION:
-        if student.report == "D" and student.dataset != "flowers102":
+        if report_of(student.source) == "D" and student.dataset != "flowers102":
             key = _camel(f"published-{student.dataset}-{student.variant}")
             yield key, f"{100 * student.top1_error:.2f}"
-    means = full["six-layer"].summary().set_index("technique")
-    for technique in ("control", "masked", "static-int8", "masked-int8"):
-        yield f"SixLayer{_camel(technique)}", _pair(means.loc[technique], "top1_error_difference", 100)
-    yield "SixLayerBaseline", _pair(means.loc["baseline"], "top1_error", 100)
     for record in COMPRESSION:
         key = _camel(f"published-{record.model}-{record.source}")
         yield f"{key}Ratio", f"{record.compression_ratio:g}"
         yield f"{key}Error", f"{100 * record.top1_error:.2f}"
+
+
+def _of_frontier(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    rows = means[means["method"] == "rate"].reset_index(drop=True)
+    for place, row in rows.iterrows():
+        key = f"{name}{'ABCDEFG'[int(place)]}"
+        yield f"{key}Ratio", f"{row['compression_ratio_mean']:.0f}"
+        yield f"{key}Error", _pair(row, "top1_error", 100)
+        yield f"{key}Bytes", grouped(row["file_bytes_mean"])
+        yield f"{key}Rho", f"{row['points_of_all_per_bit_mean']:.1f}"
+
+
+def _of_quantized(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    means = means.set_index("scheme")
+    for scheme in ("static", "weight-only-4", "grouped-4", "aware-4", "uncalibrated"):
+        yield f"{name}{_camel(scheme)}", _pair(means.loc[scheme], "top1_error_difference", 100)
+    yield f"{name}Float", _pair(means.loc["float"], "top1_error", 100)
+    agree = means.loc[["static", "aware-8"], "onnx_agreement_mean"].min()
+    yield f"{name}Agreement", f"{100 * agree:.2f}"
+
+
+def _of_students(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    for row in means.to_dict("records"):
+        key = f"{name}{_camel(row['variant'])}"
+        yield key, _pair(row, "top1_error", 100)
+        if row["variant"] == "distilled":
+            yield f"{key}Difference", _pair(row, "error_minus_alone", 100)
+
+
+def _of_sparse(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    means = means.set_index("technique")
+    for technique in ("control", "masked", "static-int8", "masked-int8"):
+        yield f"{name}{_camel(technique)}", _pair(means.loc[technique], "top1_error_difference", 100)
+    yield f"{name}Baseline", _pair(means.loc["baseline"], "top1_error", 100)
 
 
 def _pair(row: Any, name: str, factor: float = 1) -> str:
@@ -333,3 +334,13 @@ def _rows(means: "pd.DataFrame", key: str, columns: Sequence[tuple[str, float]])
         cells = [_pair(row, name, factor) for name, factor in columns]
         lines.append(" & ".join([escape(row[key]), *cells]) + r" \\")
     return "\n".join(lines) + "\n"
+
+
+TABLES: dict[str, Callable[[Finished], str]] = {  # of a run at full size, by its command
+    "compression_frontier": frontier_table, "quantization_table": quantized_table,
+    "distillation_table": students_table, "comparison": sparse_table,
+}  # fmt: skip
+NUMBERS: dict[str, Callable[[str, "pd.DataFrame"], Iterator[tuple[str, str]]]] = {
+    "compression_frontier": _of_frontier, "quantization_table": _of_quantized,
+    "distillation_table": _of_students, "comparison": _of_sparse,
+}  # fmt: skip

@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _letter(source: str) -> str:
+def report_of(source: str) -> str:
+    """The letter of the report that a source names; empty for other sources.
+
+    >>> report_of("report B, Table 6"), report_of("sparse momentum")
+    ('B', '')
+    """
     found = re.match(r"report ([A-E])\b", source)
     return "" if found is None else found[1]
 
@@ -30,11 +35,6 @@ class Point:
     unit: str = "weight"
     item: str = ""
     preset: str = ""
-
-    @property
-    def report(self) -> str:
-        """The letter of the report it is from; empty for other sources."""
-        return _letter(self.source)
 
 
 PRUNING = (
@@ -76,11 +76,6 @@ class Student:
     top1_error: float
     item: str = ""
     preset: str = ""
-
-    @property
-    def report(self) -> str:
-        """The letter of the report it is from."""
-        return _letter(self.source)
 
 
 DISTILLATION = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from analysis.lab.documents import Section
-from analysis.lab.evidence import Experiment
+from analysis.lab.evidence import Experiment, title
 from analysis.lab.finished import Finished
 from analysis.lab.progress import Advance, silent
 from analysis.lab.questions_data import annotation, data, inference, need, variable
@@ -26,6 +26,6 @@ def answers(run: Finished, config: "Config", advance: Advance = silent) -> Itera
     """The ten sections, in order; each is measured when it is asked for."""
     experiment = Experiment(run, config)
     for question in QUESTIONS:
-        advance(doing=(question.__doc__ or "").splitlines()[0])
+        advance(doing=title(question))
         yield question(experiment)
         advance(1)

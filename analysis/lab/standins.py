@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.claims import Line, Verdict
 from analysis.lab.finished import Finished, finished, runs_below
-from analysis.lab.published import DISTILLATION, PRUNING
+from analysis.lab.published import DISTILLATION, PRUNING, report_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +56,12 @@ TRAINED = (
     Trained("B", "error of VGG16", 0.2887, ROUNDED, "report-b", {"scheme": "float"}),
     Trained("B", "top-5 error of VGG16", 0.1054, ROUNDED, "report-b", {"scheme": "float"}, "top5_error"),
     *(
-        Trained(point.report, point.item, point.top1_error, PRUNED, point.preset,
+        Trained(report_of(point.source), point.item, point.top1_error, PRUNED, point.preset,
                 {"criterion": point.criterion, "amount": point.amount})
         for point in PRUNING if point.preset
     ),
     *(
-        Trained(point.report, point.item, point.top1_error, TAUGHT, point.preset,
+        Trained(report_of(point.source), point.item, point.top1_error, TAUGHT, point.preset,
                 {"network": point.student, "variant": point.variant})
         for point in DISTILLATION if point.preset
     ),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
-from compression.masks import prunable
+from compression.targets import prunable
 
 
 @contextmanager
@@ -19,18 +19,16 @@ def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 
 
     Raises InputError for unknown layers and for amounts that are not in [0, neurons - 1].
     """
-    layers = prunable(model, amounts)
+    layers = prunable(model, amounts, unit="neuron")
     generator = torch.Generator().manual_seed(seed)
     handles = []
-    for name, module in layers.items():
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        neurons, amount = weight.shape[0], amounts[name]
+    for name, target in layers.items():
+        neurons, amount = target.units, amounts[name]
         if not 0 <= amount < neurons:
             raise InputError(
                 f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}"
             )
-        handles.append(module.register_forward_hook(_silence(neurons, amount, generator)))
+        handles.append(target.module.register_forward_hook(_silence(neurons, amount, generator)))
     try:
         yield
     finally:

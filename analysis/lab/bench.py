@@ -17,8 +17,8 @@ from capacity.cloning import clone
 from compression.batches import Augment, CropAndFlip
 from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
-from compression.masks import prunable
 from compression.processes import own_device
+from compression.targets import prunable
 from compression.training import Fitted, Objective, Training, evaluate, fit
 
 

@@ -64,15 +64,16 @@ def number_of(
     what: the layers and their units in words, "layer '0' has|weights"
     keep: how many every layer keeps
 
-    A fraction takes what room there is. Raises InputError for a count that does not fit.
+    A fraction of one layer takes what room there is, and so does any amount of several together that leaves
+    something. Raises InputError for what does not fit.
     """
     where, _, units = what.partition("|")
     total, free = sum(alive), sum(room)
     asked = amount if isinstance(amount, int) else round(amount * total)
-    fits = asked <= free or (len(alive) > 1 and asked < total)
-    if not isinstance(amount, int) or fits:
+    several = len(alive) > 1
+    if not asked or (asked < total if several else asked <= free or isinstance(amount, float)):
         return min(asked, free), asked
-    least = f"at least {'one' if keep == 1 else keep} must stay"
+    least = f"at least {max(1, keep) if keep > 1 and not several else 'one'} must stay"
     if free < total - keep * len(alive):
         least = f"{free:,} of them may go, the scores of others being infinite"
     count = f" ({amount} is a count; the fraction would be {amount / 100:g})" if 1 < amount < 100 else ""

@@ -143,7 +143,7 @@ def prune(
     work = _work(model, requested, unit, scope, layers, input_size)
     rows, asked = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
     copied = apply_masks(clone(model), masks, keep_dropped=False)
-    found = masks_of(copied)
+    found = masks | masks_of(copied)  # which names a mask of tied weights once
     layers_now = tuple(row for part in rows for row in part)
     counted = {row.name: row.after for row in layers_now} if unit == "weight" else {}
     masked, left = _coverage(model, found, work.choice, counted)
@@ -205,7 +205,10 @@ def _work(
         raise InputError(f"layers must be a list of names, found the text {layers!r}: pass [{layers!r}]")
     choice = choose(model, layers, unit=unit, input_size=input_size)
     if not choice.chosen:
-        raise InputError("the model has no dense or convolutional layer to prune besides its output layer")
+        why = "".join(f"; {name!r}: {reason}" for name, (_, reason) in list(choice.left.items())[:4])
+        raise InputError(
+            f"the model has no dense or convolutional layer to prune besides its output layer{why}"
+        )
     if scope == "global":
         return _Work((("", choice.chosen, amount),), choice)
     return _Work(tuple((name, {name: t}, amount) for name, t in choice.chosen.items()), choice)

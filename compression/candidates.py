@@ -67,7 +67,7 @@ def _prune_by_threshold(
     """Single weights, by a threshold common to all layers."""
     criterion = rule.criterion
     assert not isinstance(criterion, Sampler)
-    parts, alive, room, shapes = [], [], [], []
+    parts, alive, room = [], [], []
     for target in group.values():
         weight, mask = checked_value(target), target.mask(masks)
         living = None if mask is None or bool(mask.all()) else mask.to(weight.device).flatten()
@@ -77,13 +77,12 @@ def _prune_by_threshold(
         alive.append(weight.numel() if living is None else int(torch.count_nonzero(living)))
         free = alive[-1] if score is not None else int(_finite(values.flatten(), living).sum())
         room.append(max(0, min(alive[-1] - rule.keep, free)))
-        shapes.append(weight.shape)
     number, asked = number_of(amount, alive, room, what=_what(group, rule), keep=rule.keep)
     dead = sum(part.values.numel() for part in parts) - sum(alive)
     rows = []
     found = masks_without_lowest(parts, number + dead, keep=rule.keep)
-    for (name, target), before, mask, shape in zip(group.items(), alive, found, shapes, strict=True):
-        masks |= dict.fromkeys(target.names, mask.view(shape))
+    for (name, target), before, mask in zip(group.items(), alive, found, strict=True):
+        masks |= dict.fromkeys(target.names, mask.view(target.shape))
         rows.append(PrunedLayer(name, before, before - int(torch.count_nonzero(mask))))
     return rows, asked
 
@@ -160,7 +159,7 @@ class _Candidates:
         if self.unit == "neuron":
             count = target.by_unit(self.mask).shape[0]
             kept = torch.ones(count, dtype=torch.bool, device=self.mask.device).index_fill_(0, units, False)
-            mask = self.mask & target.spread(kept, self.mask.shape)
+            mask = self.mask & target.spread(kept)
             if target.bias is not None:
                 whole = torch.ones_like(target.bias, dtype=torch.bool)
                 bias = masks.get(target.bias_name, whole).to(whole.device)

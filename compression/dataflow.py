@@ -6,6 +6,7 @@ that weight. In a sum, a weight whose output feeds another one of the front is n
 shortcut carries past a layer is not a head of its own.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,7 +139,7 @@ def flow_of_pass(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), _Marking(flow) as marking:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Marking(flow) as marking:
             for name, parameter in model.named_parameters():
                 marking.mark(parameter, Mark(weights=frozenset([name])))
             for tensor in tensors_of((args, kwargs)):
@@ -179,6 +180,22 @@ def flow_of_graph(model: nn.Module) -> Dataflow:
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
             marks[node] = flow.after(name, operands)
     return flow
+
+
+def plain_name(model: nn.Module, name: str) -> str:
+    """A parameter's name as its layer's code reads it: the weight that parametrizations or hooks compute.
+
+    >>> layer = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
+    >>> plain_name(layer, "parametrizations.weight.original")
+    'weight'
+    """
+    name = re.sub(r"(^|\.)parametrizations\.(\w+)\.original\d*$", r"\1\2", name)
+    path, _, key = name.rpartition(".")
+    for suffix in ("_orig", "_g", "_v"):  # of torch's masks and norms by hook, which set a plain attribute
+        base = key.removesuffix(suffix)
+        if base != key and isinstance(vars(model.get_submodule(path)).get(base), Tensor):
+            return name.removesuffix(suffix)
+    return name
 
 
 def tensors_of(value: Any) -> list[Tensor]:

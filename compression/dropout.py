@@ -19,11 +19,13 @@ def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 
 
     Raises InputError for unknown layers and for amounts that are not in [0, neurons - 1].
     """
-    layers = prunable(model, amounts, unit="neuron")
     generator = torch.Generator().manual_seed(seed)
     handles = []
-    for name, target in layers.items():
-        neurons, amount = target.units, amounts[name]
+    for name, amount in amounts.items():
+        target = next(iter(prunable(model, [name], unit="neuron").values()))
+        neurons = target.units
+        if target.key != "weight":
+            raise InputError(f"layer {name!r}: {target.names[0]!r} is not the weight of a layer of its own")
         if not 0 <= amount < neurons:
             raise InputError(
                 f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}"
@@ -42,7 +44,7 @@ def _silence(neurons: int, amount: int, generator: torch.Generator):  # type: ig
             return None
         scale = torch.full((neurons,), neurons / (neurons - amount), dtype=output.dtype)
         scale[torch.randperm(neurons, generator=generator)[:amount]] = 0
-        channel = -1 if isinstance(module, nn.Linear) else 1
+        channel = 1 if isinstance(module, nn.modules.conv._ConvNd) else -1
         shape = [1] * output.dim()
         shape[channel] = neurons
         return output * scale.to(output.device).view(shape)

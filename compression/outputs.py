@@ -7,6 +7,7 @@ nothing of that works, the last layer registered is taken, and the result says s
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, map_tensors
-from compression.dataflow import Dataflow, flow_of_graph, flow_of_pass
+from compression.dataflow import Dataflow, flow_of_graph, flow_of_pass, plain_name
 
 SIDES = (32, 224, 28, 64, 84, 96, 128, 256, 299, 384, 512)  # of pictures that networks are made for
 LENGTHS = (16, 64, 128, 512, 1024, 16000)  # of sequences
@@ -85,7 +86,9 @@ def _rehearsed(model: nn.Module, candidates: Iterable[tuple[str, Any]]) -> Outpu
 def _attempt(find: Callable[..., Dataflow], *arguments: Any) -> Dataflow | None:
     """A dataflow that reaches outputs, or None, whatever a wrong guess runs into."""
     try:
-        flow = find(*arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            flow = find(*arguments)
     except Exception:
         return None
     return flow if flow.outputs else None
@@ -96,10 +99,13 @@ def _is_meta(model: nn.Module) -> bool:
 
 
 def _from(flow: Dataflow, model: nn.Module, *, found_by: str) -> OutputLayers:
-    names = dict.fromkeys(name.rpartition(".")[0] for name in flow.outputs)
+    outputs, multiplied = (
+        frozenset(plain_name(model, name) for name in names) for names in (flow.outputs, flow.sources)
+    )
+    names = {name.rpartition(".")[0] for name in outputs}
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     layers = tuple(sorted(names, key=order.__getitem__))
-    return OutputLayers(layers, found_by, frozenset(flow.outputs), frozenset(flow.sources))
+    return OutputLayers(layers, found_by, outputs, multiplied)
 
 
 def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Dataflow, nn.Module]:

@@ -79,6 +79,7 @@ class Gradual:
             found = [target.mask(masks) for target in group]
             dead = sum(int((~mask).sum()) for mask in found if mask is not None)
             missing = round(self.sparsity(update) * total) - dead
+            missing = min(missing, total - dead - 1)  # the last weight of a small layer stays
             if missing > 0:
                 extend_masks(model, masks, self.criterion, amount=missing, scope="global", layers=names)
 
@@ -92,8 +93,9 @@ class Gradual:
             kept = live[key] if earlier is None else live[key] & earlier
             if bool(kept.any()):  # a layer that lives nowhere has the schedule to answer for
                 masks |= dict.fromkeys(target.names, kept)
-                weight = target.module.get_parameter(target.key)
-                weight.data.mul_(kept)
+                weight = target.module._parameters.get(target.key)
+                if weight is not None:
+                    weight.data.mul_(kept)
 
 
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:

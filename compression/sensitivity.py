@@ -129,7 +129,8 @@ def sensitivity(
             raise InputError("unit 'channel' shrinks the model and needs its input_size")
         groups = coupled_layers(model, input_size)
     else:
-        groups = [(name,) for name in prunable(model, None, unit=unit, input_size=input_size)]
+        every = prunable(model, None, unit=unit, input_size=input_size)
+        groups = [(name,) for name, target in every.items() if unit == "weight" or target.units > 1]
     effects = []
     for group in groups:
         for amount in amounts:

@@ -1,6 +1,5 @@
 """What can be pruned: every matrix of a model, where its units lie, and what is left alone and why."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError, unknown
+from compression.dataflow import plain_name
 from compression.masks import Masks, masked_value
 from compression.outputs import OutputLayers, output_layers
 
 Unit = Literal["weight", "neuron"]
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-HALF = "its weight is computed from two parts: use torch.nn.utils.parametrizations.weight_norm instead"
 SEPARATE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -41,6 +40,7 @@ class Target:
     module: nn.Module
     place: Place
     names: tuple[str, ...]
+    shape: torch.Size
     known: bool  # a kind of layer that is known to multiply with it
 
     @property
@@ -59,15 +59,12 @@ class Target:
 
     @property
     def elements(self) -> int:
-        found = getattr(self.module, self.key)
-        assert isinstance(found, Tensor)
-        return found.numel()
+        return self.shape.numel()
 
     @property
     def units(self) -> int:
         """How many neurons or channels its rows are."""
-        shape = getattr(self.module, self.key).shape
-        return int(shape[0] if self.place.axis == 0 else shape[1] * self.place.groups)
+        return int(self.shape[0] if self.place.axis == 0 else self.shape[1] * self.place.groups)
 
     def value(self) -> Tensor:
         """The matrix with its mask applied."""
@@ -84,8 +81,9 @@ class Target:
         parts = tensor.unflatten(0, (self.place.groups, -1)).transpose(1, 2)  # groups, units, inputs, ...
         return parts.flatten(0, 1).flatten(1)
 
-    def spread(self, units: Tensor, shape: torch.Size) -> Tensor:
+    def spread(self, units: Tensor) -> Tensor:
         """A value of each unit, repeated over its weights; in the matrix's shape."""
+        shape = self.shape
         if self.place.axis == 0:
             return units.view(-1, *[1] * (len(shape) - 1)).expand(shape)
         grouped = units.view(self.place.groups, 1, -1, *[1] * (len(shape) - 2))
@@ -104,15 +102,6 @@ def joined(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def plain_name(model: nn.Module, name: str) -> str:
-    """A parameter's name without what masks and parametrizations add to it."""
-    name = re.sub(r"(^|\.)parametrizations\.(\w+)\.original\d*$", r"\1\2", name)
-    path, _, key = name.rpartition(".")
-    if key.endswith("_orig") and f"{key.removesuffix('_orig')}_mask" in model.get_submodule(path)._buffers:
-        return name.removesuffix("_orig")
-    return name
-
-
 def distinct_parameters(model: nn.Module) -> dict[tuple[str, ...], nn.Parameter]:
     """Every parameter once, under all its names."""
     names: dict[int, dict[str, None]] = {}
@@ -124,7 +113,7 @@ def distinct_parameters(model: nn.Module) -> dict[tuple[str, ...], nn.Parameter]
         tensors[id(parameter)] = parameter
     found: dict[tuple[str, ...], nn.Parameter] = {}
     for key, several in names.items():
-        found.setdefault(tuple(several), tensors[key])  # two originals of one weight: the first
+        found.setdefault(tuple(several), tensors[key])  # of two parts of one weight, the first
     return found
 
 
@@ -137,7 +126,8 @@ def targets(model: nn.Module) -> dict[str, Target]:
         tensor = getattr(module, key, None)
         if isinstance(tensor, Tensor) and tensor.dim() > 1 and tensor.is_floating_point():
             place = _place(module, key)
-            target = Target(layer, key, module, place or Place(None), names, place is not None)
+            known = place is not None
+            target = Target(layer, key, module, place or Place(None), names, tensor.shape, known)
             found[target.name] = target
     return found
 
@@ -202,8 +192,6 @@ def _named(model: nn.Module, every: Mapping[str, Target], name: str, unit: Unit)
     ]
     if not found:
         raise unknown("layer to prune", name, every)
-    if computed := [target.names[0] for target in found if _is_half(target)]:
-        raise InputError(f"layer {name!r}: {HALF}; {computed[0]!r} cannot be pruned")
     if unit == "neuron" and (stiff := [target for target in found if target.place.axis is None]):
         raise InputError(
             f"layer {name!r}: the rows of {stiff[0].names[0]!r} are not neurons of their own, which could "
@@ -221,8 +209,6 @@ def _reason(model: nn.Module, target: Target, outputs: OutputLayers, unit: Unit)
         return f"{tied}its units are the model's outputs{guess}"
     if any(isinstance(model.get_submodule(owner), EMBEDDINGS) for owner in owners):
         return "an embedding, which is pruned if it is named"
-    if _is_half(target):
-        return HALF
     if not target.known:
         kind = type(target.module).__name__
         if outputs.multiplied is None:
@@ -232,11 +218,6 @@ def _reason(model: nn.Module, target: Target, outputs: OutputLayers, unit: Unit)
     if unit == "neuron" and target.place.axis is None:
         return "its rows are not neurons of their own; unit='weight' prunes it"
     return ""
-
-
-def _is_half(target: Target) -> bool:
-    """Whether it is one of the two parts that torch.nn.utils.weight_norm makes a weight of."""
-    return target.key.endswith(("_g", "_v")) and hasattr(target.module, f"{target.key[:-2]}_v")
 
 
 def _is_output(model: nn.Module, name: str, outputs: OutputLayers) -> bool:

@@ -239,12 +239,14 @@ def test_where_outputs_are_guessed_the_reason_says_so() -> None:
     assert "pass input_size, or name it" in reasons["matrix"] and "pass input_size" in str(result)
 
 
-def test_weights_of_two_parts_are_left_and_named() -> None:
-    with pytest.warns(FutureWarning):
-        model = nn.Sequential(weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 5), nn.Linear(5, 2))
-    assert list(choose(model, None).chosen) == ["2"]
-    with pytest.raises(InputError, match=r"layer '0'.*parametrizations.weight_norm"):
-        prune(model, L1(), amount=1, layers=["0"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_computed_go_by_the_name_that_is_read() -> None:
+    norms = (weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm)
+    for norm in (*norms, nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.orthogonal):
+        model = nn.Sequential(norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2))
+        found = choose(model, None, input_size=(4,))
+        assert {name: target.names for name, target in found.chosen.items()} == {"0": ("0.weight",)}
+        assert found.chosen["0"].elements == 24 and "2" in found.left
 
 
 def test_every_matrix_is_listed_once_in_order() -> None:

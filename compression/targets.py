@@ -123,8 +123,9 @@ def targets(model: nn.Module) -> dict[str, Target]:
     for names in distinct_parameters(model):
         layer, _, key = names[0].rpartition(".")
         module = model.get_submodule(layer)
-        tensor = getattr(module, key, None)
-        if isinstance(tensor, Tensor) and tensor.dim() > 1 and tensor.is_floating_point():
+        held = module._parameters.get(key)
+        tensor = masked_value(module, key) if held is None else held
+        if tensor.dim() > 1 and tensor.is_floating_point():
             place = _place(module, key)
             known = place is not None
             target = Target(layer, key, module, place or Place(None), names, tensor.shape, known)

@@ -65,16 +65,17 @@ def number_of(
     keep: how many every layer keeps
 
     A fraction of one layer takes what room there is, and so does any amount of several together that leaves
-    something. Raises InputError for what does not fit.
+    something. Raises InputError for what does not fit, and rather than prune what scores infinity.
     """
     where, _, units = what.partition("|")
     total, free = sum(alive), sum(room)
     asked = amount if isinstance(amount, int) else round(amount * total)
-    several = len(alive) > 1
-    if not asked or (asked < total if several else asked <= free or isinstance(amount, float)):
+    several, infinite = len(alive) > 1, free < sum(max(0, count - keep) for count in alive)
+    fits = asked <= free if infinite or not several else asked < total
+    if not asked or fits or (isinstance(amount, float) and not several and not infinite):
         return min(asked, free), asked
-    least = f"at least {max(1, keep) if keep > 1 and not several else 'one'} must stay"
-    if free < total - keep * len(alive):
+    least = f"at least {keep if keep > 1 and not several else 'one'} must stay"
+    if infinite:
         least = f"{free:,} of them may go, the scores of others being infinite"
     count = f" ({amount} is a count; the fraction would be {amount / 100:g})" if 1 < amount < 100 else ""
     raise InputError(f"cannot prune {asked:,} {units}: {where} {total:,} left, and {least}{count}")

@@ -59,10 +59,12 @@ class PruneResult:
     @property
     def title(self) -> str:
         """Amounts in a line: of what was pruned, and of the whole model."""
-        amounts = f"requested {shown(self.requested)}, achieved {shown(self.achieved)}"
+        kinds = {int: f" (a count of {self.unit}s)", float: f" (a fraction of the {self.unit}s)"}
+        meant = kinds.get(type(self.requested), "")
+        amounts = f"requested {shown(self.requested)}{meant}, achieved {shown(self.achieved)}"
         whole = f"{self.achieved_of_model:.1%} of the whole model's parameters are masked"
         missing = f", {self.shortfall:,} {self.unit}s fewer than requested" if self.shortfall else ""
-        return f"{amounts} of {len(self.layers)} layers{missing}, density {self.density:.4f}; {whole}"
+        return f"{amounts} in {len(self.layers)} layers{missing}, density {self.density:.4f}; {whole}"
 
     def to_frame(self, *, left: bool = False) -> "pd.DataFrame":
         """A row per layer: units before, pruned and after; or, with `left`, a row per layer left alone."""

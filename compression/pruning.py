@@ -146,7 +146,7 @@ def _extend(work: _Work, masks: Masks, rule: Rule) -> tuple[list[list[PrunedLaye
         total = sum(row.before for row in rows[place])
         raise InputError(
             f"cannot prune {asked[place]:,} {rule.unit}s: {where} {total:,} left, and every layer keeps "
-            f"{rule.keep} (and what scores infinity)"
+            f"{rule.keep}"
         )
     return rows, asked
 

@@ -160,10 +160,10 @@ class _Candidates:
             count = target.by_unit(self.mask).shape[0]
             kept = torch.ones(count, dtype=torch.bool, device=self.mask.device).index_fill_(0, units, False)
             mask = self.mask & target.spread(kept)
-            if target.bias is not None:
-                whole = torch.ones_like(target.bias, dtype=torch.bool)
-                bias = masks.get(target.bias_name, whole).to(whole.device)
-                masks[target.bias_name] = bias.index_fill(0, units + target.place.bias_start, False)
+            for name, shape in target.biases:
+                whole = torch.ones(shape, dtype=torch.bool, device=units.device)
+                bias = masks.get(name, whole).to(units.device)
+                masks[name] = bias.index_fill(0, units + target.place.bias_start, False)
         else:
             mask = self.mask.flatten().index_fill(0, units, False).view(self.mask.shape)
         masks |= dict.fromkeys(target.names, mask)

@@ -86,14 +86,16 @@ class PruneResult:
         for column in ("layer", f"{self.unit}s before", "pruned", "after"):
             table.add_column(column, justify="left" if column == "layer" else "right")
         for layer in self.layers:
-            table.add_row(layer.name, f"{layer.before:,}", f"{layer.pruned:,}", f"{layer.after:,}")
+            table.add_row(
+                layer.name or "(model)", f"{layer.before:,}", f"{layer.pruned:,}", f"{layer.after:,}"
+            )
         lines = [self.title, render(table), *self._left_lines()]
         return "\n".join([*lines, "mask only: nothing became smaller or faster"])
 
     def _left_lines(self) -> list[str]:
         rows = sorted(self.left, key=lambda row: -row.parameters)
         lines = [
-            f"left: {row.name}, {row.parameters:,} parameters ({row.share:.1%}): {row.reason}"
+            f"left: {row.name or '(model)'}, {row.parameters:,} parameters ({row.share:.1%}): {row.reason}"
             for row in rows[:LEFT_SHOWN]
         ]
         rest = rows[LEFT_SHOWN:]
@@ -117,9 +119,14 @@ def coverage(
         LeftLayer(name, target.elements, target.elements / total, reason)
         for name, (target, reason) in choice.left.items()
     ]
-    matrices = [*choice.chosen.values(), *(target for target, _ in choice.left.values())]
-    rest = total - sum(target.elements for target in matrices)
-    if rest > 0:
+    found = {*(t.names for t in choice.chosen.values()), *(t.names for t, _ in choice.left.values())}
+    others = {names: p for names, p in every.items() if names not in found}
+    for names in [names for names, parameter in others.items() if parameter.dim() > 1]:
+        parameter = others.pop(names)
+        reason = f"it holds {parameter.dtype}, not real numbers in floating point"
+        left.append(LeftLayer(names[0], parameter.numel(), parameter.numel() / total, reason))
+    rest = sum(parameter.numel() for parameter in others.values())
+    if rest:
         reason = "not pruned by their own scores; a neuron's bias goes with it"
         left.append(LeftLayer("biases, scales and shifts", rest, rest / total, reason))
     return masked / total, tuple(left)

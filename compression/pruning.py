@@ -17,7 +17,7 @@ from compression.coverage import LeftLayer as LeftLayer
 from compression.coverage import PruneResult, coverage
 from compression.criteria import Criterion, Sampler
 from compression.masks import Masks, apply_masks, masks_of
-from compression.targets import Choice, Target, choose
+from compression.targets import Choice, Target, choose, named, targets
 from compression.targets import Unit as Unit
 
 Scope = Literal["layer", "global"]
@@ -109,17 +109,7 @@ def _work(
     if isinstance(amount, Mapping):
         if layers is not None or scope != "layer":
             raise InputError("amounts per layer name the layers: leave out layers and scope")
-        choices = {name: choose(model, [name], unit=unit) for name in amount}
-        several = [name for choice in choices.values() for name in choice.chosen]
-        if twice := next((name for name in several if several.count(name) > 1), None):
-            raise InputError(f"two amounts for the same weight {twice!r}")
-        whole = choose(model, several, unit=unit)
-        groups = [
-            (key, {name: target}, amount[key])
-            for key, choice in choices.items()
-            for name, target in choice.chosen.items()
-        ]
-        return _Work(tuple(groups), whole)
+        return _per_layer(model, amount, unit)
     if isinstance(layers, str):
         raise InputError(f"layers must be a list of names, found the text {layers!r}: pass [{layers!r}]")
     choice = choose(model, layers, unit=unit, input_size=input_size)
@@ -131,6 +121,21 @@ def _work(
     if scope == "global":
         return _Work((("", choice.chosen, amount),), choice)
     return _Work(tuple((name, {name: t}, amount) for name, t in choice.chosen.items()), choice)
+
+
+def _per_layer(model: nn.Module, amounts: Mapping[str, int | float], unit: Unit) -> _Work:
+    """Each layer named by its own amount."""
+    every = targets(model)
+    groups = [
+        (key, {target.name: target}, amount)
+        for key, amount in amounts.items()
+        for target in named(every, key, unit=unit)
+    ]
+    several = [name for _, group, _ in groups for name in group]
+    if twice := next((name for name in several if several.count(name) > 1), None):
+        raise InputError(f"two amounts for the same weight {twice!r}")
+    left = {name: (t, "no amount was given for it") for name, t in every.items() if name not in several}
+    return _Work(tuple(groups), Choice({name: every[name] for name in several}, left))
 
 
 def _extend(work: _Work, masks: Masks, rule: Rule) -> tuple[list[list[PrunedLayer]], list[int]]:

@@ -42,20 +42,12 @@ class Target:
     names: tuple[str, ...]
     shape: torch.Size
     known: bool  # a kind of layer that is known to multiply with it
+    biases: tuple[tuple[str, torch.Size], ...] = ()  # full names and shapes, of tied layers too
 
     @property
     def name(self) -> str:
         """The layer's name, or the parameter's full one where it is no layer's `weight`."""
         return self.layer if self.key == "weight" else self.names[0]
-
-    @property
-    def bias(self) -> Tensor | None:
-        found = getattr(self.module, self.place.bias, None) if self.place.bias else None
-        return found if isinstance(found, Tensor) else None
-
-    @property
-    def bias_name(self) -> str:
-        return joined(self.layer, self.place.bias)
 
     @property
     def elements(self) -> int:
@@ -127,10 +119,19 @@ def targets(model: nn.Module) -> dict[str, Target]:
         tensor = masked_value(module, key) if held is None else held
         if tensor.dim() > 1 and tensor.is_floating_point():
             place = _place(module, key)
-            known = place is not None
-            target = Target(layer, key, module, place or Place(None), names, tensor.shape, known)
+            target = Target(
+                layer, key, module, place or Place(None), names, tensor.shape, place is not None,
+                _biases(model, names, place.bias if place else ""),
+            )  # fmt: skip
             found[target.name] = target
     return found
+
+
+def _biases(model: nn.Module, names: Iterable[str], key: str) -> tuple[tuple[str, torch.Size], ...]:
+    """The biases of the layers that a matrix belongs to."""
+    owners = [name.rpartition(".")[0] for name in names] if key else []
+    found = {owner: getattr(model.get_submodule(owner), key, None) for owner in owners}
+    return tuple((joined(owner, key), bias.shape) for owner, bias in found.items() if bias is not None)
 
 
 def _place(module: nn.Module, key: str) -> Place | None:
@@ -166,7 +167,7 @@ def choose(
     """
     every = targets(model)
     if layers is not None:
-        chosen = {t.name: t for name in layers for t in _named(model, every, name, unit)}
+        chosen = {t.name: t for name in layers for t in named(every, name, unit=unit)}
         left = {name: (t, "not among the layers named") for name, t in every.items() if name not in chosen}
         return Choice(chosen, left)
     outputs = output_layers(model, input_size)
@@ -184,8 +185,8 @@ def prunable(
     return dict(choose(model, layers, unit=unit, input_size=input_size).chosen)
 
 
-def _named(model: nn.Module, every: Mapping[str, Target], name: str, unit: Unit) -> list[Target]:
-    """All targets of a layer's or a parameter's name."""
+def named(every: Mapping[str, Target], name: str, *, unit: Unit) -> list[Target]:
+    """All targets of a layer's or a parameter's name; raises InputError if there are none."""
     found = [
         target
         for target in every.values()

@@ -263,3 +263,29 @@ def test_masks_of_an_earlier_round_are_found_under_a_tied_name() -> None:
     torch_prune.l1_unstructured(model.two, "weight", amount=4)
     result = prune(model, L1("zero"), amount=4, layers=["one"])
     assert result.layers[0].before == 12 and {"one.weight", "two.weight"} <= set(result.masks)
+
+
+def test_a_silenced_neuron_of_a_tied_matrix_loses_the_bias_of_every_layer() -> None:
+    model = Tied()
+    result = prune(model, L1(), amount=2, unit="neuron", input_size=IDS)
+    gone = ~result.masks["one.weight"].any(1)
+    assert int(gone.sum()) == 2
+    for layer in (result.model.one, result.model.two):
+        assert bool((layer(torch.randn(3, 4))[:, gone] == 0).all())
+
+
+def test_complex_and_other_numbers_are_listed_by_type() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = nn.Parameter(torch.randn(4, 4, dtype=torch.complex64))
+            self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.fft.ifft(torch.fft.fft(self.body(x)) @ self.filter).real
+            return self.head(x)
+
+    result = prune(Spectral(), L1(), amount=0.5, input_size=(4,))
+    reasons = {row.name: row.reason for row in result.left}
+    assert [row.name for row in result.layers] == ["body"] and "torch.complex64" in reasons["filter"]
+    assert sum(row.parameters for row in result.left) == 16 + 10 + 4 - 2 + 2

@@ -108,7 +108,7 @@ def coverage(
 ) -> tuple[float, tuple[LeftLayer, ...]]:
     """The share of all parameters that masks hold at zero, and what was left; `kept` are known counts."""
     every = distinct_parameters(model)
-    total = sum(parameter.numel() for parameter in every.values())
+    total = sum(parameter.numel() for parameter in model.parameters())
     known = {target.names: kept[name] for name, target in choice.chosen.items() if name in kept}
     masked = 0
     for names in every:
@@ -120,13 +120,12 @@ def coverage(
         for name, (target, reason) in choice.left.items()
     ]
     found = {*(t.names for t in choice.chosen.values()), *(t.names for t, _ in choice.left.values())}
-    others = {names: p for names, p in every.items() if names not in found}
-    for names in [names for names, parameter in others.items() if parameter.dim() > 1]:
-        parameter = others.pop(names)
-        reason = f"it holds {parameter.dtype}, not real numbers in floating point"
-        left.append(LeftLayer(names[0], parameter.numel(), parameter.numel() / total, reason))
-    rest = sum(parameter.numel() for parameter in others.values())
-    if rest:
+    for names, parameter in every.items():
+        if parameter.dim() > 1 and names not in found:
+            reason = f"it holds {parameter.dtype}, not real numbers in floating point"
+            left.append(LeftLayer(names[0], parameter.numel(), parameter.numel() / total, reason))
+    rest = total - sum(t.elements for t in choice.chosen.values()) - sum(row.parameters for row in left)
+    if rest > 0:
         reason = "not pruned by their own scores; a neuron's bias goes with it"
         left.append(LeftLayer("biases, scales and shifts", rest, rest / total, reason))
     return masked / total, tuple(left)

@@ -178,12 +178,31 @@ def guesses(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for module in model.modules():
         if any(isinstance(module, kind) for kind in SHAPES):
             firsts.setdefault(type(module), module)
+    count = _required(model)
     for module in firsts.values():
         shapes = next(build for kind, build in SHAPES.items() if isinstance(module, kind))
-        for size in shapes(module):
-            yield f"size {size}", ((torch.ones(1, *size, dtype=dtype, device="meta"),), {})
+        try:
+            sizes = shapes(module)
+        except AttributeError:  # a kind of layer that keeps its widths elsewhere
+            continue
+        for size in sizes:
+            yield f"size {size}", ((torch.ones(1, *size, dtype=dtype, device="meta"),) * count, {})
         if isinstance(module, nn.Embedding):
-            yield "token ids", ((torch.zeros(1, 16, dtype=torch.long, device="meta"),), {})
+            yield "token ids", ((torch.zeros(1, 16, dtype=torch.long, device="meta"),) * count, {})
+
+
+def _signature(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):  # compiled functions have none
+        return {}
+
+
+def _required(model: nn.Module) -> int:
+    """How many positional inputs a model's forward cannot do without; at least 1."""
+    places = _signature(model).values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return max(1, sum(place.kind in kinds and place.default is place.empty for place in places))
 
 
 def _as_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -202,7 +221,7 @@ def _as_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     }  # fmt: skip
     made = {name: torch.ones(1, *size, device="meta") for name, size in shapes.items()}
     made |= {"input_ids": ids, "decoder_input_ids": ids}
-    wanted = inspect.signature(model.forward).parameters
+    wanted = _signature(model)
     several = {name: value for name, value in made.items() if name in wanted}
     for inputs in ({main: made.get(main, ids)}, several):
         yield f"inputs {', '.join(inputs)}", ((), inputs)

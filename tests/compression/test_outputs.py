@@ -220,3 +220,24 @@ def test_any_order_of_registration_any_number_of_heads(order: list[int], heads: 
             return [self.get_submodule(f"l{index}")(x) for index in range(5 - heads, 5)]
 
     assert set(output_layers(Net(), (4,)).names) == {f"l{index}" for index in range(5 - heads, 5)}
+
+
+def test_odd_models_are_not_stumbled_over() -> None:
+    class Bare(nn.Linear):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.weight, self.bias = nn.Parameter(torch.randn(3, 4)), None
+
+    assert output_layers(nn.Sequential(Bare(), nn.Linear(3, 2)), (4,)).names == ("1",)
+    assert output_layers(nn.Sequential(Bare(), nn.Linear(3, 2))).names == ("1",)
+    assert output_layers(nn.Sequential(nn.ReLU())).names == ()
+
+
+def test_the_random_state_is_left_as_it_was() -> None:
+    models = Autoencoder(), Heads()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    for model in models:
+        output_layers(model)
+    assert torch.equal(torch.rand(2), expected)

@@ -70,7 +70,7 @@ class Target:
         """A tensor of the matrix's shape as (units, weights of each)."""
         if self.place.axis == 0:
             return tensor.flatten(1)
-        parts = tensor.unflatten(0, (self.place.groups, -1)).transpose(1, 2)  # groups, units, inputs, ...
+        parts = torch.unflatten(tensor, 0, (self.place.groups, -1)).transpose(1, 2)  # groups, units, inputs
         return parts.flatten(0, 1).flatten(1)
 
     def spread(self, units: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.nn.utils import weight_norm
 
 from capacity import InputError
+from capacity.cloning import plain_copy
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.targets import choose, prunable, targets
@@ -119,6 +120,8 @@ def test_every_matrix_is_reached_or_listed_with_its_share(make, size, reached, l
     pruned = sum(row.pruned for row in result.layers)
     assert result.achieved_of_model == pytest.approx(pruned / total)
     assert result.achieved == pytest.approx(pruned / chosen)
+    zeros = [int(sum((p == 0).sum() for p in m.parameters())) for m in (model, plain_copy(result.model))]
+    assert zeros[1] - zeros[0] == pruned
 
 
 @pytest.mark.parametrize(("make", "size", "reached", "left"), REACHED)
@@ -289,3 +292,17 @@ def test_complex_and_other_numbers_are_listed_by_type() -> None:
     reasons = {row.name: row.reason for row in result.left}
     assert [row.name for row in result.layers] == ["body"] and "torch.complex64" in reasons["filter"]
     assert sum(row.parameters for row in result.left) == 16 + 10 + 4 - 2 + 2
+
+
+def test_gpt2_is_pruned_all_but_its_embedding_which_is_its_output_layer() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=31, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    result = prune(model, L1("zero"), amount=0.5)
+    block = "transformer.h.0."
+    layers = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert [row.name for row in result.layers] == [block + layer for layer in layers]
+    assert {"transformer.wte", "transformer.wpe"} < {row.name for row in result.left}
+    neurons = prune(model, L1("zero"), amount=3, unit="neuron", layers=[block + "mlp.c_fc"])
+    hidden = neurons.model.get_submodule(block + "mlp.c_fc")(torch.randn(2, 8))
+    assert int((hidden == 0).all(0).sum()) == 3

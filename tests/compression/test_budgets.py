@@ -183,7 +183,7 @@ def test_heads_keep_their_weights_in_every_search() -> None:
     model = HeadsFirst()
 
     def evaluated(pruned: nn.Module) -> float:
-        return float((pruned(INPUTS)[0] - model(INPUTS)[0]).square().mean())
+        return float((pruned(INPUTS)[0] - model(INPUTS)[0]).detach().square().mean())
 
     found = sensitivity(model, L1("zero"), evaluate=evaluated, amounts=(0.5,), input_size=(6,))
     assert found.layers == ["trunk", "gate"]

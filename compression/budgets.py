@@ -13,10 +13,11 @@ from capacity.measuring import measure
 from compression.costs import flops, latency
 from compression.coupling import attention_heads, coupled_layers, units_of
 from compression.criteria import Criterion
-from compression.masks import kept_units, masked_value, masks_of, prunable
+from compression.masks import masks_of
 from compression.pruning import prune
 from compression.sensitivity import Removal, Sensitivity
 from compression.shrinking import shrink
+from compression.targets import Unit, prunable
 
 Cost = Literal["capacity_bits", "parameters", "flops", "latency_ms"]
 STEPS = 16  # halvings of the range in which the least pruning lies
@@ -110,7 +111,7 @@ def _check(budget: Budget, unit: str, sensitivity: Sensitivity | None) -> None:
         raise InputError(f"the sensitivity was measured for {sensitivity.unit}s, not for {unit}s")
 
 
-def _most(model: nn.Module, input_size: Any, unit: str) -> dict[str, float]:
+def _most(model: nn.Module, input_size: Any, unit: Removal) -> dict[str, float]:
     """The largest fraction of each layer that may go: all but one unit."""
     if unit == "channel":
         unpacked = unpack_attention(clone(model))
@@ -120,17 +121,17 @@ def _most(model: nn.Module, input_size: Any, unit: str) -> dict[str, float]:
             units |= {names[layer]: int(attention.num_heads) for layer in layers}  # type: ignore[arg-type]
         groups = coupled_layers(model, input_size)
         return {group[0]: 1 - 1 / units[group[0]] for group in groups if units.get(group[0], 1) > 1}
-    return {name: 1 - 1 / count for name, count in _alive(model, unit).items() if count > 1}
+    return {name: 1 - 1 / count for name, count in _alive(model, input_size, unit).items() if count > 1}
 
 
-def _alive(model: nn.Module, unit: str) -> dict[str, int]:
+def _alive(model: nn.Module, input_size: Any, unit: Unit) -> dict[str, int]:
     masks, counts = masks_of(model), {}
-    for name, module in prunable(model, None).items():
-        mask = masks.get(f"{name}.weight" if name else "weight")
-        weight = masked_value(module, "weight")
-        whole = weight.shape[0] if unit == "neuron" else weight.numel()
-        left = whole if mask is None else int((kept_units(mask) if unit == "neuron" else mask).sum())
-        counts[name] = int(left)
+    for name, target in prunable(model, None, unit=unit, input_size=input_size).items():
+        mask = target.mask(masks)
+        whole = target.units if unit == "neuron" else target.elements
+        if mask is not None:
+            whole = int((target.by_unit(mask).any(1) if unit == "neuron" else mask).sum())
+        counts[name] = whole
     return counts
 
 
@@ -140,7 +141,7 @@ def _apply(
     if unit == "channel":
         some = {name: amount for name, amount in amounts.items() if amount > 0}
         return shrink(model, input_size, amount=some, criterion=criterion).model if some else clone(model)
-    alive = _alive(model, unit)
+    alive = _alive(model, input_size, unit)
     counts = {name: round(amount * alive[name]) for name, amount in amounts.items()}
     some_units = {name: count for name, count in counts.items() if count > 0}
     return prune(model, criterion, amount=some_units, unit=unit).model if some_units else clone(model)

@@ -3,11 +3,13 @@
 Any callable weight -> scores of the same shape serves as a criterion, `torch.abs` for example.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from capacity.errors import unknown
@@ -27,21 +29,30 @@ class Sampler(Protocol):
 Criterion = Scorer | Sampler
 
 
+def widened(values: Tensor) -> Tensor:
+    """Half-precision numbers in single precision, in which their differences and squares are told apart."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def _center(weight: Tensor, center: str) -> float | Tensor:
     if center == "mean":
-        return weight.mean()
+        narrow = weight.dtype in (torch.float16, torch.bfloat16)
+        return weight.mean(dtype=torch.float32 if narrow else None)
     if center == "zero":
         return 0.0
     raise unknown("center", center, ["mean", "zero"])
 
 
-def elementwise(criterion: Scorer, weight: Tensor) -> Scorer | None:
-    """The criterion as a function of parts of `weight`, or None where it needs the whole at once."""
+def elementwise(criterion: Criterion, weight: Tensor) -> Scorer | None:
+    """A criterion's order as a function of parts of `weight`, or None where it needs the whole at once.
+
+    L2 orders single weights as L1 does, whose distances neither overflow nor vanish.
+    """
     if isinstance(criterion, L1 | L2):
         middle = _center(weight, criterion.center)
-        if isinstance(criterion, L1):
-            return lambda part: (part - middle).abs_()
-        return lambda part: (part - middle).square_()
+        if not math.isfinite(middle):  # the sum of huge weights
+            return None
+        return lambda part: (widened(part) - middle).abs_()
     return None
 
 

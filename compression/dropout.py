@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
-from compression.masks import prunable
+from compression.targets import prunable
 
 
 @contextmanager
@@ -19,18 +19,18 @@ def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 
 
     Raises InputError for unknown layers and for amounts that are not in [0, neurons - 1].
     """
-    layers = prunable(model, amounts)
     generator = torch.Generator().manual_seed(seed)
     handles = []
-    for name, module in layers.items():
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        neurons, amount = weight.shape[0], amounts[name]
+    for name, amount in amounts.items():
+        target = next(iter(prunable(model, [name], unit="neuron").values()))
+        neurons = target.units
+        if target.key != "weight":
+            raise InputError(f"layer {name!r}: {target.names[0]!r} is not the weight of a layer of its own")
         if not 0 <= amount < neurons:
             raise InputError(
                 f"layer {name!r}: neuron dropout of {amount} needs 0 to {neurons - 1} of {neurons}"
             )
-        handles.append(module.register_forward_hook(_silence(neurons, amount, generator)))
+        handles.append(target.module.register_forward_hook(_silence(neurons, amount, generator)))
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def _silence(neurons: int, amount: int, generator: torch.Generator):  # type: ig
             return None
         scale = torch.full((neurons,), neurons / (neurons - amount), dtype=output.dtype)
         scale[torch.randperm(neurons, generator=generator)[:amount]] = 0
-        channel = -1 if isinstance(module, nn.Linear) else 1
+        channel = 1 if isinstance(module, nn.modules.conv._ConvNd) else -1
         shape = [1] * output.dim()
         shape[channel] = neurons
         return output * scale.to(output.device).view(shape)

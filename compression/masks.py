@@ -6,7 +6,7 @@ buffer `weight_mask`, multiplied before every forward pass: it survives training
 trips, and `torch.nn.utils.prune.is_pruned` sees it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -117,23 +117,3 @@ def nested(inner: Mapping[str, Tensor], outer: Mapping[str, Tensor]) -> bool:
 def kept_units(mask: Tensor) -> Tensor:
     """Which units (rows, output channels) of a weight's mask keep at least one weight; shape (units,)."""
     return mask.flatten(1).any(dim=1)
-
-
-def prunable(model: nn.Module, layers: Iterable[str] | None) -> dict[str, nn.Module]:
-    """Layers to prune by name: those named, or every dense and convolutional layer but the last.
-
-    The last one's units are the classes. Raises InputError for unknown names, with the nearest match,
-    and for layers without a weight matrix.
-    """
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    found: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules() if isinstance(module, kinds)
-    }
-    if layers is None:
-        return dict(list(found.items())[:-1])
-    chosen: dict[str, nn.Module] = {}
-    for name in layers:
-        if name not in found:
-            raise unknown("layer to prune (dense or convolutional)", name, found)
-        chosen[name] = found[name]
-    return chosen

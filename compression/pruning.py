@@ -1,88 +1,26 @@
 """prune(): mask single weights or whole neurons, layer by layer or across the network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
-from capacity.report import render
-from compression.criteria import Criterion, Sampler, Scorer, elementwise
-from compression.masks import Masks, apply_masks, density, kept_units, masked_value, masks_of, prunable
-from compression.selection import Scores, masks_without_lowest
+from compression.amounts import Amount as Amount
+from compression.amounts import plain_amounts
+from compression.amounts import shown as shown
+from compression.candidates import PrunedLayer as PrunedLayer
+from compression.candidates import Rule, prune_group
+from compression.coverage import LeftLayer as LeftLayer
+from compression.coverage import PruneResult, coverage
+from compression.criteria import Criterion, Sampler
+from compression.masks import Masks, apply_masks, masks_of
+from compression.targets import Choice, Target, choose, named, targets
+from compression.targets import Unit as Unit
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Unit = Literal["weight", "neuron"]
 Scope = Literal["layer", "global"]
-Amount = int | float | Mapping[str, int | float]
-
-
-@dataclass(frozen=True)
-class PrunedLayer:
-    """One layer: units that were alive before, and that were pruned now."""
-
-    name: str
-    before: int
-    pruned: int
-
-    @property
-    def after(self) -> int:
-        return self.before - self.pruned
-
-
-@dataclass(frozen=True)
-class PruneResult:
-    """A masked copy of the model. Mask only: nothing became smaller or faster until it is shrunk.
-
-    `requested` is the amount as given; `achieved` is what was pruned, in the same measure (units per
-    layer, or all of them for scope "global", or a fraction of the units that were alive; or that for
-    each layer).
-    """
-
-    model: nn.Module
-    masks: Masks
-    requested: Amount
-    achieved: Amount
-    unit: str
-    layers: tuple[PrunedLayer, ...]
-
-    @property
-    def density(self) -> float:
-        """Kept parameters as a fraction of all elements of the masked tensors."""
-        return density(self.masks)
-
-    def to_frame(self) -> "pd.DataFrame":
-        """A row per layer: units before, pruned and after."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(layer) | {"after": layer.after} for layer in self.layers])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("layer", f"{self.unit}s before", "pruned", "after"):
-            table.add_column(column, justify="left" if column == "layer" else "right")
-        for layer in self.layers:
-            table.add_row(layer.name, f"{layer.before:,}", f"{layer.pruned:,}", f"{layer.after:,}")
-        amounts = f"requested {shown(self.requested)}, achieved {shown(self.achieved)}"
-        title = f"{amounts}, density {self.density:.4f}"
-        return f"{title}\n{render(table)}\nmask only: nothing became smaller or faster"
-
-
-def shown(amount: Amount) -> str:
-    """An amount as text; of amounts per layer, how many layers they are for."""
-    return f"per layer ({len(amount)})" if isinstance(amount, Mapping) else f"{amount:g}"
 
 
 def prune(
@@ -93,34 +31,45 @@ def prune(
     unit: Unit = "weight",
     scope: Scope = "layer",
     layers: Sequence[str] | None = None,
+    input_size: Any = None,
+    keep: int = 1,
 ) -> PruneResult:
     """A copy of the model with more of its weights or neurons masked; the model itself is not changed.
 
     Parameters
     ----------
     criterion: L1(), L2(), Random(), Reservoir() or any callable weight -> scores of the same shape;
-        the lowest scores go first, a neuron scores the sum over its weights
+        the lowest scores go first, a neuron scores the sum over its weights, a score of infinity stays
     amount: int, how many; float in (0, 1), which fraction of those not pruned before; or a dict that
         gives either for each layer
     unit: "weight" (elements of the weight) or "neuron" (a row or output channel, its bias included)
     scope: "layer", the amount holds for each layer; "global", for all of them together, where neurons
         compare by the mean over their weights so that wide layers are not favoured
-    layers: names of dense or convolutional layers; by default all but the last one, whose units are
-        the outputs
+    layers: names of layers, or of parameters; by default all matrices that multiply what comes from the
+        input but the output layers, whose units are the outputs, and embeddings; `left` lists the others
+    input_size: as for `capacity.measure`, to find the output layers with; by default guessed
+    keep: units that every layer keeps at least; 0 lets a global amount empty layers
 
     Raises InputError for an amount that is 0, negative, or leaves a layer without units, for unknown
-    layers, and for NaN weights, naming the layer.
+    layers, and for weights or scores that are NaN, naming the layer.
 
     >>> from compression.criteria import L1
     >>> result = prune(nn.Linear(4, 3), L1(), amount=1, unit="neuron", layers=[""])
-    >>> result.achieved, result.density
-    (1, 0.6666666666666666)
+    >>> result.achieved, result.density, result.achieved_of_model
+    (1, 0.6666666666666666, 0.3333333333333333)
     """
-    masks = masks_of(model)
-    rows = extend_masks(model, masks, criterion, amount=amount, unit=unit, scope=scope, layers=layers)
+    requested, masks = plain_amounts(amount), masks_of(model)
+    work = _work(model, requested, unit, scope, layers, input_size)
+    rows, asked = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
     copied = apply_masks(clone(model), masks, keep_dropped=False)
-    achieved = _achieved(rows, amount, scope)
-    return PruneResult(copied, masks_of(copied), amount, achieved, unit, tuple(rows))
+    found = masks | masks_of(copied)  # which names a mask of tied weights once
+    layers_now = tuple(row for part in rows for row in part)
+    counted = {row.name: row.after for row in layers_now} if unit == "weight" else {}
+    masked, left = coverage(model, found, work.choice, counted)
+    return PruneResult(
+        copied, found, requested, _achieved(rows, work, requested, scope), unit, layers_now, masked, left,
+        sum(asked) - sum(row.pruned for row in layers_now),
+    )  # fmt: skip
 
 
 def extend_masks(
@@ -132,8 +81,27 @@ def extend_masks(
     unit: Unit = "weight",
     scope: Scope = "layer",
     layers: Sequence[str] | None = None,
+    input_size: Any = None,
+    keep: int = 1,
 ) -> list[PrunedLayer]:
     """Drop more from `masks`, in place, by the weights of `model`, which stays as it is; see `prune`."""
+    work = _work(model, plain_amounts(amount), unit, scope, layers, input_size)
+    rows, _ = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
+    return [row for part in rows for row in part]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Groups of layers that are pruned together, each with an amount, under the names they were asked by."""
+
+    groups: tuple[tuple[str, Mapping[str, Target], int | float], ...]
+    choice: Choice
+
+
+def _work(
+    model: nn.Module, amount: Amount, unit: Unit, scope: Scope, layers: Sequence[str] | None, input_size: Any
+) -> _Work:
+    """Which layers are to be pruned by how much."""
     if unit not in ("weight", "neuron"):
         raise unknown("unit", unit, ["weight", "neuron"])
     if scope not in ("layer", "global"):
@@ -141,170 +109,82 @@ def extend_masks(
     if isinstance(amount, Mapping):
         if layers is not None or scope != "layer":
             raise InputError("amounts per layer name the layers: leave out layers and scope")
-        amounts = dict(zip(prunable(model, list(amount)), amount.values(), strict=True))
-        pairs = [([name], number) for name, number in amounts.items()]
-    else:
-        chosen = list(prunable(model, layers))
-        if not chosen:
-            raise InputError(
-                "the model has no dense or convolutional layer to prune besides its output layer"
-            )
-        pairs = [(chosen, amount)] if scope == "global" else [([name], amount) for name in chosen]
-    rows: list[PrunedLayer] = []
-    for names, number in pairs:
-        _check_amount(number)
-        group = {name: model.get_submodule(name) for name in names}
-        if unit == "weight" and not isinstance(criterion, Sampler):
-            rows += _prune_weights(group, criterion, number, masks)
-        else:
-            candidates = {name: _Candidates(name, module, masks, unit) for name, module in group.items()}
-            rows += _prune_group(candidates, criterion, number, masks)
-    return rows
-
-
-def _prune_weights(
-    group: Mapping[str, nn.Module], criterion: Scorer, amount: int | float, masks: Masks
-) -> list[PrunedLayer]:
-    """Prune single weights of a group of layers by a common threshold; updates `masks`."""
-    parts, before = {}, {}
-    for name, module in group.items():
-        weight = masked_value(module, "weight")
-        _refuse_nan(name, weight)
-        mask = masks.get(_prefix(name) + "weight")
-        alive = None if mask is None or bool(mask.all()) else mask.flatten()
-        score = elementwise(criterion, weight)
-        if score is None:
-            parts[name] = Scores(_whole(name, criterion, weight).flatten(), lambda part: part, alive)
-        else:
-            parts[name] = Scores(weight.flatten(), score, alive)
-        before[name] = weight.numel() if alive is None else int(torch.count_nonzero(alive))
-    number = _number(amount, sum(before.values()), list(group), "weight")
-    dead = sum(part.values.numel() for part in parts.values()) - sum(before.values())
-    rows = []
-    found = masks_without_lowest(list(parts.values()), number + dead)
-    for (name, module), mask in zip(group.items(), found, strict=True):
-        after = int(torch.count_nonzero(mask))
-        if after == 0:
-            raise _empty(name, before[name], before[name], "weight")
-        weight = masked_value(module, "weight")
-        masks[_prefix(name) + "weight"] = mask.view(weight.shape)
-        rows.append(PrunedLayer(name, before[name], before[name] - after))
-    return rows
-
-
-def _whole(name: str, criterion: Scorer, weight: Tensor) -> Tensor:
-    """A criterion's scores of a whole layer; raises InputError if their shape is not the weight's."""
-    scores = criterion(weight)
-    if scores.shape != weight.shape:
+        return _per_layer(model, amount, unit)
+    if isinstance(layers, str):
+        raise InputError(f"layers must be a list of names, found the text {layers!r}: pass [{layers!r}]")
+    choice = choose(model, layers, unit=unit, input_size=input_size)
+    if not choice.chosen:
+        why = "".join(f"; {name!r}: {reason}" for name, (_, reason) in list(choice.left.items())[:4])
         raise InputError(
-            f"layer {name!r}: the criterion gave scores of shape {tuple(scores.shape)} for a weight of "
-            f"shape {tuple(weight.shape)}"
+            f"the model has no dense or convolutional layer to prune besides its output layer{why}"
         )
-    return scores
+    if scope == "global":
+        return _Work((("", choice.chosen, amount),), choice)
+    return _Work(tuple((name, {name: t}, amount) for name, t in choice.chosen.items()), choice)
 
 
-def _prefix(name: str) -> str:
-    return f"{name}." if name else ""
-
-
-def _refuse_nan(name: str, weight: Tensor) -> None:
-    if bool(torch.isnan(weight.sum())) and bool(torch.isnan(weight).any()):
-        raise InputError(f"layer {name!r}: weight holds NaN, so no criterion can rank it")
-
-
-def _number(amount: int | float, total: int, names: Sequence[str], unit: str) -> int:
-    """How many units to prune; raises InputError if none would stay."""
-    number = amount if isinstance(amount, int) else round(amount * total)
-    if number >= total:
-        where = f"layer {names[0]!r} has" if len(names) == 1 else "the layers together have"
-        raise InputError(
-            f"cannot prune {number:,} {unit}s: {where} {total:,} left, and at least one must stay"
-        )
-    return number
-
-
-def _empty(name: str, pruned: int, alive: int, unit: str) -> InputError:
-    return InputError(
-        f"layer {name!r}: pruning {pruned:,} of its {alive:,} {unit}s would leave it empty; "
-        f"at most {alive - 1:,} can go"
-    )
-
-
-def _check_amount(amount: int | float) -> None:
-    whole = isinstance(amount, int) and not isinstance(amount, bool)
-    if whole and amount >= 1:
-        return
-    if isinstance(amount, float) and 0 < amount < 1:
-        return
-    raise InputError(
-        f"amount must be an int of at least 1 (how many) or a float between 0 and 1 (which fraction), "
-        f"found {amount!r}"
-    )
-
-
-class _Candidates:
-    """The units of one layer that are still alive."""
-
-    def __init__(self, name: str, module: nn.Module, masks: Masks, unit: str) -> None:
-        self.name, self.unit, self.prefix = name, unit, _prefix(name)
-        self.weight = masked_value(module, "weight")
-        _refuse_nan(name, self.weight)
-        self.mask = masks.get(f"{self.prefix}weight", torch.ones_like(self.weight, dtype=torch.bool))
-        bias = getattr(module, "bias", None)
-        self.bias_mask = None
-        if bias is not None and unit == "neuron":
-            whole = torch.ones_like(bias, dtype=torch.bool)
-            self.bias_mask = masks.get(f"{self.prefix}bias", whole)
-        alive = kept_units(self.mask) if unit == "neuron" else self.mask.flatten()
-        self.alive = alive.nonzero().flatten()
-
-    def scores(self, criterion: Criterion, mean: bool) -> Tensor:
-        assert callable(criterion)
-        scores = _whole(self.name, criterion, self.weight)
-        if self.unit == "neuron":
-            scores = scores.flatten(1).mean(1) if mean else scores.flatten(1).sum(1)
-        return scores.flatten()[self.alive]
-
-    def drop(self, positions: Tensor, masks: Masks) -> PrunedLayer:
-        """Mask the alive units at `positions`."""
-        if positions.numel() == self.alive.numel():
-            raise _empty(self.name, positions.numel(), self.alive.numel(), self.unit)
-        units, mask = self.alive[positions], self.mask.clone()
-        if self.unit == "neuron":
-            mask[units] = False
-            if self.bias_mask is not None:
-                masks[f"{self.prefix}bias"] = self.bias_mask.index_fill(0, units, False)
-        else:
-            mask.view(-1)[units] = False
-        masks[f"{self.prefix}weight"] = mask
-        return PrunedLayer(self.name, self.alive.numel(), positions.numel())
-
-
-def _prune_group(
-    group: Mapping[str, _Candidates], criterion: Criterion, amount: int | float, masks: Masks
-) -> list[PrunedLayer]:
-    """Prune `amount` of all candidates of a group of layers together; updates `masks`."""
-    counts = [candidates.alive.numel() for candidates in group.values()]
-    total = sum(counts)
-    unit = next(iter(group.values())).unit
-    number = _number(amount, total, list(group), unit)
-    if isinstance(criterion, Sampler):
-        chosen = torch.from_numpy(np.asarray(criterion.choose(total, number)))
-    else:
-        scores = torch.cat([c.scores(criterion, mean=len(group) > 1) for c in group.values()])
-        chosen = scores.argsort(stable=True)[:number].cpu()
-    picked = torch.zeros(total, dtype=torch.bool).index_fill_(0, chosen, True)
-    parts = picked.split(counts)
-    return [
-        candidates.drop(part.nonzero().flatten().to(candidates.alive.device), masks)
-        for candidates, part in zip(group.values(), parts, strict=True)
+def _per_layer(model: nn.Module, amounts: Mapping[str, int | float], unit: Unit) -> _Work:
+    """Each layer named by its own amount."""
+    every = targets(model)
+    groups = [
+        (key, {target.name: target}, amount)
+        for key, amount in amounts.items()
+        for target in named(every, key, unit=unit)
     ]
+    several = [name for _, group, _ in groups for name in group]
+    if twice := next((name for name in several if several.count(name) > 1), None):
+        raise InputError(f"two amounts for the same weight {twice!r}")
+    left = {name: (t, "no amount was given for it") for name, t in every.items() if name not in several}
+    return _Work(tuple(groups), Choice({name: every[name] for name in several}, left))
 
 
-def _achieved(rows: Sequence[PrunedLayer], amount: Amount, scope: str) -> Amount:
+def _extend(work: _Work, masks: Masks, rule: Rule) -> tuple[list[list[PrunedLayer]], list[int]]:
+    """Rows of each group, and the units asked of it; raises InputError if nothing at all could go."""
+    rows, asked = [], []
+    for _, group, amount in work.groups:
+        pruned, wanted = prune_group(group, rule, amount, masks)
+        rows.append(pruned)
+        asked.append(wanted)
+    if sum(asked) and not any(row.pruned for part in rows for row in part):
+        place = next(place for place, wanted in enumerate(asked) if wanted)
+        where = f"layer {rows[place][0].name!r} has" if len(rows[place]) == 1 else "the layers together have"
+        total = sum(row.before for row in rows[place])
+        raise InputError(
+            f"cannot prune {asked[place]:,} {rule.unit}s: {where} {total:,} left, and every layer keeps "
+            f"{rule.keep}"
+        )
+    return rows, asked
+
+
+def _usable(criterion: Criterion) -> Criterion:
+    if not (callable(criterion) or isinstance(criterion, Sampler)):
+        raise InputError(
+            f"criterion must be L1(), L2(), Random(), Reservoir() or a callable weight -> scores, found "
+            f"{criterion!r}"
+        )
+    return criterion
+
+
+def _usable_keep(keep: int) -> int:
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 0:
+        raise InputError(
+            f"keep must be an int of at least 0, the units that every layer keeps; found {keep!r}"
+        )
+    return keep
+
+
+def _achieved(rows: Sequence[Sequence[PrunedLayer]], work: _Work, amount: Amount, scope: str) -> Amount:
+    """What was pruned, in the measure of the amount."""
     if isinstance(amount, Mapping):
-        return {row.name: _achieved([row], amount[row.name], "layer") for row in rows}  # type: ignore[misc]
+        by_key: dict[str, list[PrunedLayer]] = {}
+        for (key, _, _), part in zip(work.groups, rows, strict=True):
+            by_key.setdefault(key, []).extend(part)
+        return {key: _share(part, amount[key], "layer") for key, part in by_key.items()}
+    return _share([row for part in rows for row in part], amount, scope)
+
+
+def _share(rows: Sequence[PrunedLayer], amount: int | float, scope: str) -> int | float:
     pruned, before = sum(row.pruned for row in rows), sum(row.before for row in rows)
     if isinstance(amount, float):
-        return pruned / before
+        return pruned / before if before else 0.0
     return pruned if scope == "global" else pruned // len(rows)

@@ -10,8 +10,9 @@ from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.live import live_masks
 from compression.criteria import Criterion
-from compression.masks import Masks, apply_masks, masked_value, masks_of, prunable
+from compression.masks import Masks, apply_masks, masks_of
 from compression.pruning import extend_masks
+from compression.targets import Target, prunable
 
 
 @dataclass(frozen=True)
@@ -68,27 +69,33 @@ class Gradual:
 
     def extend(self, model: nn.Module, masks: Masks, update: int) -> None:
         """Prune what this update asks for; changes `masks`, not the model."""
-        chosen = prunable(model, self.layers)
+        chosen = prunable(model, self.layers, input_size=self.input_size)
         if self.input_size is not None:
             self._drop_dead(model, masks, chosen)
         groups = [list(chosen)] if self.scope == "global" else [[name] for name in chosen]
         for names in groups:
-            keys = [f"{name}.weight" if name else "weight" for name in names]
-            total = sum(masked_value(chosen[name], "weight").numel() for name in names)
-            dead = sum(int((~masks[key]).sum()) for key in keys if key in masks)
+            group = [chosen[name] for name in names]
+            total = sum(target.elements for target in group)
+            found = [target.mask(masks) for target in group]
+            dead = sum(int((~mask).sum()) for mask in found if mask is not None)
             missing = round(self.sparsity(update) * total) - dead
+            missing = min(missing, total - dead - 1)  # the last weight of a small layer stays
             if missing > 0:
                 extend_masks(model, masks, self.criterion, amount=missing, scope="global", layers=names)
 
-    def _drop_dead(self, model: nn.Module, masks: Masks, chosen: Mapping[str, nn.Module]) -> None:
+    def _drop_dead(self, model: nn.Module, masks: Masks, chosen: Mapping[str, Target]) -> None:
         live = live_masks(model, self.input_size)
-        for name, module in chosen.items():
-            key = f"{name}.weight" if name else "weight"
-            kept = live[key] if key not in masks else live[key] & masks[key]
+        for target in chosen.values():
+            key = next((name for name in target.names if name in live), None)
+            if key is None:
+                continue
+            earlier = target.mask(masks)
+            kept = live[key] if earlier is None else live[key] & earlier
             if bool(kept.any()):  # a layer that lives nowhere has the schedule to answer for
-                masks[key] = kept
-                weight = module.get_parameter("weight")
-                weight.data.mul_(kept)
+                masks |= dict.fromkeys(target.names, kept)
+                weight = target.module._parameters.get(target.key)
+                if weight is not None:
+                    weight.data.mul_(kept)
 
 
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:

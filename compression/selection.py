@@ -6,10 +6,12 @@ boolean masks. Ties at the threshold go in order of position, so the result is d
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from capacity.errors import InputError
 
 CHUNK_ELEMENTS = 1 << 20
 SAMPLE_ELEMENTS = 1 << 20
@@ -23,10 +25,22 @@ class Scores:
     values: Tensor  # flat
     score: Callable[[Tensor], Tensor]  # elementwise
     alive: Tensor | None = None  # flat mask, None where all are
+    precision: torch.dtype = torch.float32
+
+    @property
+    def living(self) -> int:
+        return self.values.numel() if self.alive is None else int(torch.count_nonzero(self.alive))
+
+    def best(self, count: int) -> Tensor:
+        """A flat mask of the `count` highest scores; of equal ones, the last."""
+        scores = self.chunk(0, self.values.numel())
+        mask = torch.zeros_like(scores, dtype=torch.bool)
+        mask[scores.argsort(stable=True)[-min(count, self.living) :]] = True
+        return mask
 
     def chunk(self, start: int, stop: int) -> Tensor:
-        """Float scores of elements start to stop."""
-        scores = self.score(self.values[start:stop]).float()
+        """Scores of elements start to stop."""
+        scores = self.score(self.values[start:stop]).to(self.precision)
         return scores if self.alive is None else scores.masked_fill(~self.alive[start:stop], -torch.inf)
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
@@ -41,15 +55,49 @@ class Scores:
         starts = torch.arange(0, count, step, device=self.values.device)
         places = (starts[:, None] + torch.arange(BLOCK_ELEMENTS, device=starts.device)).flatten()
         places = places[places < count]
-        scores = self.score(self.values[places]).float()
+        scores = self.score(self.values[places]).to(self.precision)
         return scores if self.alive is None else scores.masked_fill(~self.alive[places], -torch.inf)
 
 
-def masks_without_lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
+def masks_without_lowest(parts: Sequence[Scores], number: int, *, keep: int = 0) -> list[Tensor]:
     """Flat masks, one per part, that drop the `number` lowest scores of all parts together.
 
-    Dead elements count among the lowest. Ties are dropped in order of parts and positions.
+    Dead elements count among the lowest. Ties are dropped in order of parts and positions. Every part keeps
+    the best `keep` of its living elements; others go instead.
     """
+    if any(part.values.dtype == torch.float64 for part in parts):
+        parts = [replace(part, precision=torch.float64) for part in parts]
+    found: list[Tensor | None] = [None] * len(parts)
+    places = list(range(len(parts)))
+    while places:
+        masks = _lowest([parts[place] for place in places], number)
+        short = [
+            place
+            for place, mask in zip(places, masks, strict=True)
+            if not _has(mask, keep) and not _has(mask, min(keep, parts[place].living))
+        ]
+        if not short:
+            for place, mask in zip(places, masks, strict=True):
+                found[place] = mask
+            break
+        for place in short:
+            found[place] = parts[place].best(keep)
+            number -= parts[place].values.numel() - min(keep, parts[place].living)
+        places = [place for place in places if place not in short]
+    return [mask for mask in found if mask is not None]
+
+
+def _has(mask: Tensor, count: int) -> bool:
+    """Whether a mask keeps at least `count` elements; looks no further than it must."""
+    found = 0
+    for chunk in mask.split(CHUNK_ELEMENTS):
+        if found >= count:
+            break
+        found += int(torch.count_nonzero(chunk))
+    return found >= count
+
+
+def _lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
     if number <= 0:
         return [torch.ones_like(part.values, dtype=torch.bool) for part in parts]
     threshold, below, equals = _threshold(parts, number)
@@ -72,7 +120,8 @@ def masks_without_lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
 def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
     """The `number`-th lowest score, and how many scores lie strictly below it and at it."""
     total = sum(part.values.numel() for part in parts)
-    sample = torch.cat([part.sample(min(1.0, SAMPLE_ELEMENTS / total)) for part in parts]).sort().values
+    device, share = parts[0].values.device, min(1.0, SAMPLE_ELEMENTS / total)
+    sample = torch.cat([part.sample(share).to(device) for part in parts]).sort().values
     margin = 0.005
     while True:
         low, high = _bracket(sample, number / total, margin)
@@ -80,11 +129,13 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
         for part in parts:
             for _, scores in part.chunks():
                 below += int(torch.count_nonzero(scores < low))
-                inside.append(scores[(scores >= low) & (scores <= high)])
+                inside.append(scores[(scores >= low) & (scores <= high)].to(device))
         found = torch.cat(inside)
         if below < number <= below + found.numel():
             value = found.kthvalue(number - below).values
             return float(value), below + int((found < value).sum()), int((found == value).sum())
+        if low == -torch.inf and high == torch.inf:
+            raise InputError("some scores are NaN, which have no order")
         margin *= 8
 
 

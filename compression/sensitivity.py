@@ -11,9 +11,9 @@ from capacity.errors import InputError, unknown
 from capacity.report import render
 from compression.coupling import coupled_layers
 from compression.criteria import Criterion
-from compression.masks import prunable
 from compression.pruning import prune
 from compression.shrinking import shrink
+from compression.targets import prunable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,8 @@ def sensitivity(
     criterion: as for `prune`
     evaluate: model -> an error, lower is better, on validation data; for example
         `lambda model: evaluate(model, batches).top1_error`
-    input_size: as for `capacity.measure`; needed for unit "channel"
+    input_size: as for `capacity.measure`; needed for unit "channel", and to find
+        the output layers with, which are left alone
     unit: "weight" and "neuron" mask; "channel" shrinks, and layers coupled by a shortcut count as one
     amounts: fractions of a layer's units, ascending
 
@@ -128,7 +129,8 @@ def sensitivity(
             raise InputError("unit 'channel' shrinks the model and needs its input_size")
         groups = coupled_layers(model, input_size)
     else:
-        groups = [(name,) for name in prunable(model, None)]
+        every = prunable(model, None, unit=unit, input_size=input_size)
+        groups = [(name,) for name, target in every.items() if unit == "weight" or target.units > 1]
     effects = []
     for group in groups:
         for amount in amounts:

@@ -29,13 +29,19 @@ def pruning(
     unit: Unit = "weight",
     scope: Scope = "global",
     layers: Sequence[str] | None = None,
+    input_size: Any = None,
 ) -> Technique:
-    """Mask weights or neurons, by magnitude unless told otherwise, then retrain."""
+    """Mask weights or neurons, by magnitude unless told otherwise, then retrain.
+
+    `input_size` helps `prune` to find the output layers, which are left alone.
+    """
 
     def apply(model: nn.Module) -> Any:
         chosen = criterion or L1(center="zero")
-        pruned = prune(model, chosen, amount=amount, unit=unit, scope=scope, layers=layers).model
-        return pruned if retrain is None else retrain(pruned)
+        result = prune(
+            model, chosen, amount=amount, unit=unit, scope=scope, layers=layers, input_size=input_size
+        )
+        return result.model if retrain is None else retrain(result.model)
 
     return Technique("prune", apply)
 

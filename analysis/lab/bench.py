@@ -17,8 +17,9 @@ from capacity.cloning import clone
 from compression.batches import Augment, CropAndFlip
 from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
-from compression.masks import prunable
+from compression.outputs import output_layers
 from compression.processes import own_device
+from compression.targets import prunable, targets
 from compression.training import Fitted, Objective, Training, evaluate, fit
 
 
@@ -77,12 +78,14 @@ class Bench:
         self.frozen: nn.Module | None = None
         if cache_features:
             self.frozen, network = split_frozen(network)
-        self.layers = list(prunable(network, layers or None))
+        unit = getattr(config, "unit", "weight")
+        self.layers = list(prunable(network, layers or None, unit=unit))
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
         self.example = network
-        last = [name for name, module in network.named_modules() if hasattr(module, "weight")][-1]
-        self.weighted = list(dict.fromkeys([*self.layers, last]))  # outputs may lose weights, not units
+        outputs = output_layers(network).names  # may lose weights, not units
+        heads = [name for name, target in targets(network).items() if target.layer in outputs]
+        self.weighted = list(dict.fromkeys([*self.layers, *heads]))
 
     def _create(self, seed: int) -> nn.Module:
         config = self.config

@@ -18,11 +18,12 @@ from capacity.cloning import clone, fold_masks
 from compression.checkpoints import load_model, save_model
 from compression.costs import latencies
 from compression.distillation import DistillationLoss, objective
-from compression.masks import density, masks_of, prunable
+from compression.masks import density, masks_of
 from compression.pruning import prune
 from compression.schedules import Gradual, rewind
 from compression.shrinking import shrink
 from compression.silencing import silence_norms
+from compression.targets import prunable
 from compression.training import Objective, Training
 
 if TYPE_CHECKING:

@@ -131,7 +131,8 @@ def theoretical_bytes() -> Iterator[Line]:
     from analysis.lab.metrics import file_bytes
     from capacity.cloning import plain_copy
     from compression.codec import encode
-    from compression.masks import masks_of, prunable
+    from compression.masks import masks_of
+    from compression.targets import prunable
 
     model = create("cnn5", input_size=(3, 32, 32), classes=10)
     layers = [*prunable(model, None)]

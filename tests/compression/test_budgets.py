@@ -162,3 +162,34 @@ def test_bad_amounts() -> None:
         sensitivity(net(), L1(), evaluate=error, unit="channel")
     with pytest.raises(InputError, match="unknown unit"):
         sensitivity(net(), L1(), evaluate=error, unit="neurons")
+
+
+class HeadsFirst(nn.Module):
+    """Two heads, registered before the trunk, and a gate of one unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy, self.value = nn.Linear(12, 3), nn.Linear(12, 1)
+        self.trunk, self.gate = nn.Linear(6, 12), nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.trunk(x).relu()
+        x = x * self.gate(x).sigmoid()
+        return self.policy(x), self.value(x)
+
+
+def test_heads_keep_their_weights_in_every_search() -> None:
+    torch.manual_seed(0)
+    model = HeadsFirst()
+
+    def evaluated(pruned: nn.Module) -> float:
+        return float((pruned(INPUTS)[0] - model(INPUTS)[0]).detach().square().mean())
+
+    found = sensitivity(model, L1("zero"), evaluate=evaluated, amounts=(0.5,), input_size=(6,))
+    assert found.layers == ["trunk", "gate"]
+    neurons = sensitivity(model, L1("zero"), evaluate=evaluated, amounts=(0.9,), unit="neuron")
+    assert neurons.layers == ["trunk"]  # one unit cannot lose any
+    budget = Budget("parameters", 120)
+    reached = prune_to(model, L1("zero"), input_size=(6,), budget=budget)
+    assert reached.reached <= 120 and set(reached.amounts) == {"trunk", "gate"}
+    assert {name.split(".")[0] for name in masks_of(reached.model)} <= {"trunk", "gate"}

@@ -7,7 +7,8 @@ from torch.nn.utils import prune as torch_prune
 
 from capacity import InputError
 from capacity.cloning import clone
-from compression.masks import apply_masks, density, masks_of, nested, prunable, validate
+from compression.masks import apply_masks, density, masks_of, nested, validate
+from compression.targets import prunable
 
 
 def net() -> nn.Sequential:

@@ -152,8 +152,6 @@ class _Parts:
     def items(self, path: str, pairs: Iterable[tuple[str, Any]]) -> None:
         """Parts by name; many of them as one hash."""
         pairs = list(pairs)
-        if not pairs:
-            self.texts[path] = "empty"
         if len(pairs) <= MOST_PARTS:
             for name, value in pairs:
                 self.visit(f"{path}.{name}", value)
@@ -167,9 +165,13 @@ class _Parts:
             self.texts[f"{path}.{name}"] = inner.texts[name]
 
     def _mapping(self, path: str, value: Any) -> None:
-        self.items(path, ((str(key), value[key]) for key in sorted(value, key=repr)))
+        if not value:
+            self.texts[path] = "empty mapping"
+        self.items(path, ((_key(key), value[key]) for key in sorted(value, key=repr)))
 
     def _sequence(self, path: str, value: Any) -> None:
+        if not value:
+            self.texts[path] = "empty list"
         self.items(path, ((str(place), item) for place, item in enumerate(value)))
 
     def _set(self, path: str, value: Any) -> None:
@@ -305,6 +307,10 @@ def _name(value: Any) -> str:
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", getattr(value, "__name__", type(value).__name__))
     return f"{module}.{name}" if module else str(name)
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) and key.isidentifier() else f"<{key!r}>"
 
 
 def _numbered(pair: tuple[int, Any]) -> tuple[str, Any]:

@@ -1,18 +1,28 @@
 """Weights as safetensors and facts as JSON; written beside, flushed and renamed, so never half-written."""
 
-import hashlib
+import dataclasses
 import json
+import logging
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from capacity.errors import InputError
+from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
 from compression.masks import Masks, apply_masks
 from compression.processes import rank
+
+__all__ = [
+    "fingerprint", "load_json", "load_model", "metrics_of", "save_json", "save_model", "settle", "start_over",
+    "write_whole",
+]  # fmt: skip
+LOGGER = logging.getLogger("compression")
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -48,26 +58,91 @@ def load_json(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
 
 
-def settle(path: str | Path, settings: Mapping[str, Any], what: str) -> None:
-    """Write the settings that identify what a directory holds, or compare them with those it has.
+SELF_CHANGED = "changed by the functions themselves"
+
+
+def settle(path: str | Path, content: Callable[[], Mapping[str, str]], what: str) -> Callable[[], None]:
+    """Write what a directory's results depend on, as `identity.describe` has it, or compare.
+
+    Returns a function to be called once a first result is there: it notes what the functions that made it
+    changed in their own surroundings (a list of calls, say), which is no part of what they are.
+    Parts that cannot be compared are named in a warning of the logger "compression" where results are there.
 
     Raises InputError if they differ, saying in what.
     """
-    path = Path(path)
-    if not path.exists():
-        save_json(path, settings)
-        return
-    found = load_json(path)
-    different = sorted(key for key in settings if found.get(key) != settings[key])
+    path, asked = Path(path), dict(content())
+    stored: dict[str, Any] = load_json(path) if path.exists() else {}
+    ignored = stored.pop(SELF_CHANGED, [])
+    if not stored:
+        save_json(path, asked)
+    different = compare(without(stored, ignored), without(asked, ignored)) if stored else []
     if different:
+        shown = ", ".join(different[:4]) + (f" and {len(different) - 4} more" if len(different) > 4 else "")
         raise InputError(
-            f"{path.parent} holds a {what} with another {' and '.join(different)}; "
-            f"choose another directory or remove it"
+            f"{path.parent} holds a {what} with another {shown}; choose another directory, or start over "
+            f"with fresh=True (--fresh)"
         )
+    unknown = unknown_parts(asked)
+    if unknown and stored:
+        shown = ", ".join(unknown)
+        LOGGER.warning("%s: whether %s changed since results were stored cannot be told", path.parent, shown)
+
+    def note() -> None:
+        changed = changed_parts(asked, content())
+        if set(changed) - set(ignored):
+            save_json(path, {**(stored or asked), SELF_CHANGED: sorted({*ignored, *changed})})
+
+    return note
+
+
+def start_over(directory: str | Path, patterns: Sequence[str]) -> None:
+    """Remove the files of these names from a directory, the record of what they depend on first."""
+    for pattern in patterns:
+        for path in sorted(Path(directory).glob(pattern)):
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+
+
+def metrics_of(found: Any) -> dict[str, Any]:
+    """What an `evaluate` function returned, as plain numbers, words and lists by name.
+
+    Takes a mapping or dataclass of numbers, numpy scalars, tensors of one element, words, None, and lists or
+    mappings of those.
+
+    Raises InputError naming the form expected, or the metric that is none of these.
+
+    >>> metrics_of({"error": np.float32(0.5), "classes": torch.tensor(3)})
+    {'error': 0.5, 'classes': 3}
+    """
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        found = dataclasses.asdict(found)
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"evaluate must return a mapping or dataclass of numbers, such as {{'top1_error': 0.1}}; "
+            f"found {found!r:.80} ({type(found).__name__})"
+        )
+    return {str(key): _plain_metric(str(key), value) for key, value in found.items()}
+
+
+def _plain_metric(name: str, value: Any) -> Any:
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().float() if value.dtype == torch.bfloat16 else value.detach().cpu()
+        value = value.item() if math.prod(value.shape) == 1 else value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain_metric(f"{name}.{key}", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_metric(name, item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(
+        f"metric {name!r} must be a number (also of numpy or a tensor), a word, or a list of these; "
+        f"found {type(value).__name__}"
+    )
 
 
 def save_model(model: nn.Module, path: str | Path) -> None:
-    """Write a model's state dict, masks included, as safetensors; tied tensors once.
+    """Write a model's state dict, masks included, and its SHA-256 as safetensors; tied tensors once.
 
     Raises OSError if it cannot be written.
     """
@@ -75,7 +150,8 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_model as save
 
     try:
-        write_whole(path, lambda beside: save(model, str(beside)))
+        facts = {"sha256": fingerprint(model)}
+        write_whole(path, lambda beside: save(model, str(beside), metadata=facts))
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
@@ -83,10 +159,10 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
 
-    Raises InputError for a damaged file and for weights of another architecture. Nothing in the file is
-    executed.
+    Raises InputError for a damaged file (every bit counts) and for weights of another architecture or type.
+    Nothing in the file is executed.
     """
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
     from safetensors.torch import load_model as load
 
@@ -99,20 +175,17 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
             }
             apply_masks(model, masks)
         load(model, str(path))
+        with safe_open(str(path), framework="pt") as file:
+            sha256 = (file.metadata() or {}).get("sha256")
     except SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
     except RuntimeError as error:
         raise InputError(
             f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"
         ) from error
+    if sha256 not in (None, fingerprint(model)):
+        raise InputError(
+            f"{path} is damaged, or holds weights of another type: their SHA-256 is not the one that was "
+            f"stored; remove it to run that step again"
+        )
     return model
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's state dict: names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().data if values.numel() else b"")
-    return digest.hexdigest()

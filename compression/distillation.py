@@ -1,6 +1,5 @@
 """distill(): train a student under a teacher, whose outputs are computed on the fly or cached on disk."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch.nn import functional as F
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from compression.batches import TensorBatches
-from compression.checkpoints import fingerprint, load_json, save_json, write_whole
+from compression.checkpoints import load_json, save_json, write_whole
+from compression.identity import describe, file_sha256
 from compression.processes import main_first
 from compression.training import Batches, Fitted, Precision, Training, fit
 
@@ -238,17 +238,23 @@ def teacher_outputs(teacher: nn.Module, data: TensorBatches, path: str | Path) -
 
 
 def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.ndarray:
-    facts = {"teacher_sha256": fingerprint(teacher), "data_sha256": data_fingerprint(data)}
     known = path.with_suffix(".json")
+    if not path.exists():  # what is said of it must not outlive it
+        known.unlink(missing_ok=True)
+    data_content = replace(data, shuffle=False, batch_size=1, seed=0)
+    facts = describe(teacher=teacher, data=data_content)
     if known.exists():
         found = load_json(known)
-        different = [key.removesuffix("_sha256") for key in facts if found.get(key) != facts[key]]
+        sha256 = found.pop("file_sha256", None)
+        different = sorted({key.partition(".")[0] for key in found.keys() | facts.keys()
+                            if found.get(key) != facts.get(key)})  # fmt: skip
         if different:
             raise InputError(
                 f"{path} holds outputs of another {' and '.join(different)}; choose another file or remove it"
             )
-        if path.exists():
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if file_sha256(path) != sha256:
+            raise InputError(f"{path} is damaged: its SHA-256 is not that of what was written; remove it")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     frozen = clone(teacher).eval()
     device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
     parts = []
@@ -267,16 +273,5 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             np.save(file, outputs, allow_pickle=False)
 
     write_whole(path, write)
-    save_json(known, facts)
+    save_json(known, facts | {"file_sha256": file_sha256(path)})
     return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def data_fingerprint(data: TensorBatches) -> str:
-    """SHA-256 of a data set: inputs, targets and how they are normalized; the order does not count."""
-    digest = hashlib.sha256(repr((data.mean, data.std)).encode())
-    for part in (data.inputs, data.targets):
-        values = part if isinstance(part, np.ndarray) else part.cpu().numpy()
-        digest.update(f"{values.dtype}{values.shape}".encode())
-        for start in range(0, len(values), 4096):
-            digest.update(np.ascontiguousarray(values[start : start + 4096]).data)
-    return digest.hexdigest()

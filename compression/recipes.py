@@ -4,10 +4,10 @@ A technique is a name and a function from a model to a model, or to any result o
 one; `compression.techniques` has ready-made ones, and any function will do.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,20 @@ from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from capacity.measuring import measure
 from capacity.report import render
-from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model, settle
+from compression.checkpoints import (
+    LOGGER,
+    load_json,
+    load_model,
+    metrics_of,
+    save_json,
+    save_model,
+    settle,
+    start_over,
+)
 from compression.codec import encode
 from compression.costs import latencies, peak_memory_bytes
 from compression.evaluation import Evaluation
+from compression.identity import describe
 from compression.training import model_of
 
 if TYPE_CHECKING:
@@ -112,6 +122,7 @@ def recipe(
     evaluate: Callable[[nn.Module], Any],
     directory: str | os.PathLike[str] | None = None,
     repeats: int = 20,
+    fresh: bool = False,
 ) -> RecipeResult:
     """Apply techniques one after another and measure the model before the first and after each.
 
@@ -120,9 +131,11 @@ def recipe(
     input_size: as for `capacity.measure`
     evaluate: model -> a mapping or dataclass of numbers; what `compression.evaluation.evaluate` returns
         gives points_per_bit too
-    directory: where each whole step is kept; run again with the same model and names of techniques,
-        finished steps are read from it. None keeps nothing but a temporary file
+    directory: where each whole step is kept; run again with the same model, techniques and functions
+        (by their content, see `compression.identity`), finished steps are read from it. None keeps nothing
+        but a temporary file
     repeats: timed passes; the median counts
+    fresh: start over, whatever the directory holds
 
     Raises InputError for techniques of one name, for a directory that holds another recipe, and where a
     technique does.
@@ -130,7 +143,19 @@ def recipe(
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
-    store = None if directory is None else _opened(Path(directory), model, names)
+    store, note = None, lambda: None
+    if directory is not None:
+        store = Path(directory)
+        if fresh:
+            start_over(store, ["recipe.json", "step-??.*"])
+        content = partial(
+            describe, model=model, input_size=input_size, evaluate=evaluate, repeats=repeats,
+            techniques={technique.name: technique for technique in techniques},
+        )  # fmt: skip
+        note = settle(store / "recipe.json", content, "recipe")
+        done = sum(_paths(store, index)[1].exists() for index in range(len(names) + 1))
+        if done:
+            LOGGER.info("resumed from %s, %d of %d steps", store, done, len(names) + 1)
     start = Technique("as given", clone)
     steps: list[RecipeStep] = []
     current = model
@@ -143,15 +168,10 @@ def recipe(
             step = RecipeStep(index, technique.name, found, metrics, False)
             if store is not None:
                 _save(store, step, technique, result)
+                note()
         current = step.model
         steps.append(step)
     return RecipeResult(tuple(steps))
-
-
-def _opened(directory: Path, model: nn.Module, names: Sequence[str]) -> Path:
-    settings = {"techniques": list(names), "model_sha256": fingerprint(model)}
-    settle(directory / "recipe.json", settings, "recipe")
-    return directory
 
 
 def _paths(directory: Path, index: int) -> tuple[Path, Path]:
@@ -186,7 +206,7 @@ def _measured(
     repeats: int,
 ) -> dict[str, Any]:
     found = evaluate(model)
-    metrics: dict[str, Any] = dict(dataclasses.asdict(found) if dataclasses.is_dataclass(found) else found)  # type: ignore[arg-type]
+    metrics = metrics_of(found)
     plain = plain_copy(model)
     stored = [tensor for tensor in plain.state_dict().values() if tensor.dim()]
     metrics["parameters"] = sum(tensor.numel() for tensor in stored)

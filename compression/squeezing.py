@@ -1,9 +1,9 @@
 """squeeze(): compress, retrain, measure, and again: a generator of steps that resumes where it stopped."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -11,8 +11,18 @@ from torch import nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
-from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model, settle
+from compression.checkpoints import (
+    LOGGER,
+    load_json,
+    load_model,
+    metrics_of,
+    save_json,
+    save_model,
+    settle,
+    start_over,
+)
 from compression.criteria import Criterion
+from compression.identity import describe
 from compression.masks import density, masks_of
 from compression.pruning import Amount, Scope, Unit, prune, shown
 from compression.training import Retrain, model_of
@@ -64,6 +74,8 @@ def squeeze(
     retrain: Retrain,
     evaluate: Evaluate,
     directory: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    identity: Any = None,
     stop: Stop | None = None,
     **pruning: Unpack[PruneOptions],
 ) -> Iterator[Step]:
@@ -75,17 +87,28 @@ def squeeze(
     retrain: model -> trained model (or what `fit` returns); must give the same for the same model
     evaluate: model -> a mapping or dataclass of numbers
     directory: where each whole step is kept; run again with the same arguments, finished steps are read
-        from it and the rest computed. None keeps nothing.
+        from it and the rest computed. The same is what has the same content: settings, data, weights, and
+        functions by their source and what they enclose (see `compression.identity`). None keeps nothing.
+    fresh: start over, whatever the directory holds
+    identity: any value that says which `retrain` and `evaluate` these are, instead of looking into them:
+        for those that enclose what changes by itself, such as a progress bar or a list of results
     stop: (step 0, latest step, metrics of all steps so far) -> whether that was the last step; see
         `compression.stopping` for Knee, Peak and RealLoss
     pruning: `unit`, `scope` and `layers`, as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged
-    step files, before anything is computed.
+    step files, before anything is computed; and for metrics that are no numbers.
     """
     if iterations < 0:
         raise InputError(f"iterations must be at least 0, found {iterations}")
-    store = None if directory is None else _Store(Path(directory), model, criterion, amount, pruning)
+    store = None
+    if directory is not None:
+        functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
+        content = partial(
+            describe, model=model, criterion=criterion, amount=amount, unit=pruning.get("unit", "weight"),
+            scope=pruning.get("scope", "layer"), layers=pruning.get("layers"), **functions,
+        )  # fmt: skip
+        store = _Store(Path(directory), content, iterations, fresh)
     return _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning)
 
 
@@ -98,6 +121,8 @@ def _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop,
             step = _compute(current, criterion, amount, index, retrain, evaluate, pruning)
             if store is not None:
                 store.save(step)
+                if index < 2:  # by then both functions have run
+                    store.note()
         current = step.model
         first = first or step
         metrics.append(step.metrics)
@@ -117,32 +142,29 @@ def _compute(current, criterion, amount, index, retrain, evaluate, pruning) -> S
             current, requested, achieved = result.model, result.requested, result.achieved
         trained = retrain(current)
         current = model_of(trained)
-    metrics = evaluate(current)
-    if dataclasses.is_dataclass(metrics) and not isinstance(metrics, type):
-        metrics = dataclasses.asdict(metrics)
-    return Step(index, current, requested, achieved, density(masks_of(current)), dict(metrics), False)
+    metrics = metrics_of(evaluate(current))
+    return Step(index, current, requested, achieved, density(masks_of(current)), metrics, False)
 
 
 class _Store:
     """The finished steps of one squeeze: step-000.safetensors, then step-000.json once it is whole."""
 
     def __init__(
-        self, directory: Path, model: nn.Module, criterion: Any, amount: Any, pruning: Mapping[str, Any]
+        self, directory: Path, content: Callable[[], Mapping[str, str]], iterations: int, fresh: bool
     ) -> None:
         self.directory = directory
-        layers = pruning.get("layers")
-        settings = {
-            "criterion": repr(criterion),
-            "amount": dict(amount) if isinstance(amount, Mapping) else amount,
-            "unit": pruning.get("unit", "weight"),
-            "scope": pruning.get("scope", "layer"),
-            "layers": None if layers is None else list(layers),
-            "model_sha256": fingerprint(model),
-        }
-        settle(directory / "squeeze.json", settings, "squeeze")
+        if fresh:
+            start_over(directory, ["squeeze.json", "step-???.json", "step-???.safetensors"])
+        self.note = settle(directory / "squeeze.json", content, "squeeze")
+        done = sum(self._facts(index).exists() for index in range(iterations + 1))
+        if done:
+            LOGGER.info("resumed from %s, %d of %d steps", directory, done, iterations + 1)
+
+    def _facts(self, index: int) -> Path:
+        return self.directory / f"step-{index:03d}.json"
 
     def load(self, index: int, model: nn.Module) -> Step | None:
-        facts_path = self.directory / f"step-{index:03d}.json"
+        facts_path = self._facts(index)
         if not facts_path.exists():
             return None
         facts = load_json(facts_path)

@@ -1,6 +1,7 @@
 """Ready-made techniques for `compression.recipes`, and two recipes that others published."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +91,22 @@ def rounding(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Factorized:
+    model: nn.Module
+    ranks: Mapping[str, Any]
+
+
 def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain | None = None) -> Technique:
     """Replace layers by low-rank ones, then retrain."""
-    ranks: dict[str, Any] = {}
 
-    def apply(model: nn.Module) -> Any:
+    def apply(model: nn.Module) -> _Factorized:
         result = factorize(model, rank=rank, method=method)
-        ranks.update(result.ranks)
-        return result if retrain is None else retrain(result.model)
+        return _Factorized(result.model if retrain is None else model_of(retrain(result.model)), result.ranks)
 
-    def save(result: Any, path: Path) -> None:
-        save_model(model_of(result), path)
-        save_json(path.with_suffix(".ranks.json"), ranks)
+    def save(result: _Factorized, path: Path) -> None:
+        save_model(result.model, path)
+        save_json(path.with_suffix(".ranks.json"), result.ranks)
 
     def load(before: nn.Module, path: Path) -> nn.Module:
         found = load_json(path.with_suffix(".ranks.json"))

@@ -83,9 +83,9 @@ def test_a_folder_of_another_squeeze_is_refused(tmp_path) -> None:
     list(steps(tmp_path, iterations=1))
     with pytest.raises(InputError, match="another criterion"):
         steps(tmp_path, criterion=L2())
-    with pytest.raises(InputError, match="another amount and unit"):
+    with pytest.raises(InputError, match=r"another amount .3 stored, 0\.1 asked for., unit"):
         steps(tmp_path, amount=0.1, unit="weight")
-    with pytest.raises(InputError, match="another model_sha256"):
+    with pytest.raises(InputError, match=r"another model\.weights"):
         steps(tmp_path, model=nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 3)))
 
 

@@ -1,0 +1,232 @@
+"""Content decides: equal content in another process is the same, each changed leaf is another."""
+
+import functools
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from capacity import InputError
+from compression.batches import TensorBatches
+from compression.checkpoints import metrics_of
+from compression.criteria import L1, L2
+from compression.identity import changed_parts, compare, describe, unknown_parts
+from compression.recipes import recipe
+from compression.schedules import Gradual
+from compression.squeezing import squeeze
+from compression.techniques import pruning
+from compression.training import Training, fit
+
+DATA = TensorBatches(torch.randn(30, 5, generator=torch.Generator().manual_seed(1)), torch.arange(30) % 3, 10)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def training(epochs: int):  # type: ignore[no-untyped-def]
+    return lambda model: fit(model, DATA, settings=Training(epochs=epochs))
+
+
+def score(model: nn.Module) -> dict[str, float]:
+    return {"weights": float(sum(p.abs().sum() for p in model.parameters()))}
+
+
+def other_score(model: nn.Module) -> dict[str, float]:
+    return {"weights": 2 * float(sum(p.abs().sum() for p in model.parameters()))}
+
+
+@given(VALUES, VALUES)
+@settings(max_examples=200, deadline=None)
+def test_equal_content_and_only_that_is_the_same(one: object, two: object) -> None:
+    same = json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
+    assert (describe(value=one) == describe(value=two)) == same
+    assert describe(value=one) == describe(value=json.loads(json.dumps(one)))
+
+
+@given(st.integers(0, 14), st.integers(0, 7))
+@settings(max_examples=30, deadline=None)
+def test_every_bit_of_a_tensor_counts(place: int, bit: int) -> None:
+    tensor = torch.arange(15, dtype=torch.uint8)
+    other = tensor.clone()
+    other[place] ^= 1 << bit
+    assert describe(t=tensor) == describe(t=tensor.clone()) != describe(t=other)
+    assert describe(t=tensor) != describe(t=tensor.to(torch.int16))
+    assert describe(t=tensor) != describe(t=tensor.view(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "part"),
+    [
+        (training(3), training(4), "f.epochs (3 stored, 4 asked for)"),
+        (len, sum, "f (builtins.len stored, builtins.sum asked for)"),
+        (L1(), L1("zero"), "f.center ('mean' stored, 'zero' asked for)"),
+        (L1(), L2(), "f (compression.criteria.L1 stored, compression.criteria.L2 asked for)"),
+        (functools.partial(fit, settings=Training(seed=1)), functools.partial(fit, settings=Training(seed=2)),
+         "f.arguments.settings.seed (1 stored, 2 asked for)"),
+        (Gradual(L1(), 0.5, 3), Gradual(L1(), 0.6, 3), "f.final_sparsity (0.5 stored, 0.6 asked for)"),
+        (pruning(amount=0.3), pruning(amount=0.9), "f.apply.amount (0.3 stored, 0.9 asked for)"),
+        (DATA, replace(DATA, targets=(torch.arange(30) + 1) % 3), "f.targets"),
+        (np.arange(3), np.arange(3) + 1, "f"),
+        (nn.Sequential(nn.Dropout(0.1)), nn.Sequential(nn.Dropout(0.2)), "f.architecture"),
+        (DataLoader(TensorDataset(torch.zeros(4)), batch_size=2),
+         DataLoader(TensorDataset(torch.ones(4)), batch_size=2), "f.dataset.tensors.0"),
+        (nn.BatchNorm1d(2), nn.BatchNorm1d(2, eps=0.1), "f.architecture"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_named(one: object, two: object, part: str) -> None:
+    assert describe(f=one) == describe(f=one)
+    assert compare(describe(f=one), describe(f=two)) == [part]
+
+
+def test_globals_that_a_function_reads_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reads(model: nn.Module) -> int:
+        return len(DATA)
+
+    before = describe(f=reads)
+    monkeypatch.setitem(reads.__globals__, "DATA", replace(DATA, batch_size=5))
+    assert compare(before, describe(f=reads)) == ["f.DATA.batch_size (10 stored, 5 asked for)"]
+
+
+def test_what_cannot_be_known_is_named(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "w") as file:
+        found = describe(f=lambda model: file.write("x"), g=(i for i in range(3)))
+    assert unknown_parts(found) == ["f.file", "g"]
+
+
+def test_cycles_end() -> None:
+    ring: list[object] = [1]
+    ring.append(ring)
+    assert describe(ring=ring) == {"ring.0": "1", "ring.1": "itself"}
+
+
+def test_a_list_that_grew_is_the_part_that_changed() -> None:
+    assert changed_parts(describe(f=[]), describe(f=["x"])) == ["f"]
+    assert changed_parts(describe(f={"n": 1, "m": 2}), describe(f={"n": 3, "m": 2})) == ["f.n"]
+
+
+CODE = """
+import sys, torch
+from torch import nn
+from compression.identity import describe
+def make(rate):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(2, 2)
+        def forward(self, x):
+            return self.f(x) * rate
+    return Net()
+torch.manual_seed(0)
+print(describe(model=make(2), f=lambda m: make(float(len(str(m)))), kinds={1, 2, 'a'}, rate=0.1))
+"""
+
+
+def test_two_processes_agree(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(CODE)
+    call = [sys.executable, str(tmp_path / "script.py")]
+    one, two = (subprocess.run(call, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert one == two and "0x" not in one
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"retrain": training(2)}, r"retrain\.epochs \(1 stored, 2 asked for\)"),
+        ({"evaluate": other_score}, "evaluate"),
+        ({"criterion": L2()}, "criterion"),
+        ({"amount": 2}, r"amount \(1 stored, 2 asked for\)"),
+        ({"scope": "global"}, "scope"),
+        ({"layers": ["0"]}, "layers"),
+    ],
+)
+def test_a_squeeze_never_returns_another_one(changed: dict, part: str, tmp_path: Path) -> None:
+    asked = {"criterion": L1(), "amount": 1, "retrain": training(1), "evaluate": score, "unit": "neuron"}
+
+    def run(**options):  # type: ignore[no-untyped-def]
+        options = asked | options
+        return list(squeeze(net(), options.pop("criterion"), iterations=1, directory=tmp_path, **options))
+
+    first = run()
+    assert all(step.resumed for step in run())
+    with pytest.raises(InputError, match=part):
+        run(**changed)
+    anew = run(**changed, fresh=True)
+    assert not any(step.resumed for step in anew)
+    if changed.keys() & {"retrain", "evaluate", "amount"}:  # the others choose the same neuron here
+        assert anew[1].metrics != first[1].metrics
+
+
+def test_a_function_may_change_what_it_encloses(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def counted(model: nn.Module) -> nn.Module:
+        calls.append("trained")
+        return model
+
+    for _ in range(3):
+        list(
+            squeeze(net(), L1(), amount=1, iterations=2, retrain=counted, evaluate=score, directory=tmp_path)
+        )
+    assert calls == ["trained", "trained"]
+
+
+def test_an_identity_stands_for_the_functions(tmp_path: Path) -> None:
+    def run(identity: object, epochs: int):  # type: ignore[no-untyped-def]
+        return list(
+            squeeze(
+                net(), L1(), amount=1, iterations=1, retrain=training(epochs), evaluate=score,
+                directory=tmp_path, identity=identity,
+            )
+        )  # fmt: skip
+
+    run({"version": 1}, 1)
+    assert all(step.resumed for step in run({"version": 1}, 2))
+    with pytest.raises(InputError, match=r"identity\.version"):
+        run({"version": 2}, 1)
+
+
+def test_a_recipe_never_returns_another_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def run(amount: float, **options):  # type: ignore[no-untyped-def]
+        return recipe(
+            net(), [pruning(amount=amount)], input_size=(5,), evaluate=score, directory=tmp_path, repeats=1,
+            **options,
+        )  # fmt: skip
+
+    assert run(0.3).steps[1].metrics["nonzero_parameters"] > 60
+    with pytest.raises(InputError, match=r"techniques\.prune\.apply\.amount \(0.3 stored, 0.9 asked for\)"):
+        run(0.9)
+    assert run(0.9, fresh=True).steps[1].metrics["nonzero_parameters"] < 40
+    with caplog.at_level(logging.INFO, logger="compression"):
+        run(0.9)
+    assert f"resumed from {tmp_path}, 2 of 2 steps" in caplog.text
+
+
+def test_metrics_are_numbers_of_any_kind() -> None:
+    given_ = {
+        "a": np.float32(0.5),
+        "b": torch.tensor(2),
+        "c": torch.tensor([1.0, 2.0]),
+        "d": None,
+        "e": (1, 2),
+    }
+    assert metrics_of(given_) == {"a": 0.5, "b": 2, "c": [1.0, 2.0], "d": None, "e": [1, 2]}
+    for wrong in ("good", 0.5, None, {"a": object()}):
+        with pytest.raises(InputError, match=r"evaluate must return|metric 'a' must be"):
+            metrics_of(wrong)

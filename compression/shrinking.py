@@ -6,7 +6,7 @@ Which layers must lose a channel together is the business of `compression.coupli
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
 from capacity.inputs import map_tensors
 from capacity.report import render
-from compression.checkpoints import write_whole
+from compression.checkpoints import fingerprint, write_whole
 from compression.coupling import attention_heads, group_of, groups_of, locked_layers, pruner_of, units_of
 from compression.criteria import Criterion
 from compression.deadline import within
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = (
     "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
-    "normalized_shape", "num_heads", "hidden_dim", "embed_dim",
+    "normalized_shape", "num_heads", "hidden_dim", "embed_dim", "num_parameters", "input_size", "hidden_size",
+    "num_groups",
 )  # fmt: skip
 SECONDS = 60  # after which finding what can be removed is given up
 REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
@@ -294,7 +295,7 @@ def _rehearse_training(whole: nn.Module, shrunk: nn.Module, example: Arguments) 
         idle = _idle(whole, example)
         raise InputError(
             f"the shrunk model does not run in training mode ({reasons[1]}): what runs in training only "
-            f"({', '.join(idle) or 'a branch of its forward pass'}) cannot lose units with the rest; set it to "
+            f"({', '.join(idle) or 'a branch of its forward'}) cannot lose units with the rest; set it to "
             f"None first, or keep=[...] the layers that feed it"
         )
 
@@ -322,54 +323,92 @@ def _check(amount: float | Mapping[str, float] | None) -> None:
 
 
 def save_shrunk(model: nn.Module, path: str | Path) -> None:
-    """Write a shrunk model's weights and the sizes of its layers as one safetensors file."""
+    """Write a shrunk model's weights, their SHA-256 and the sizes of its layers as one safetensors file."""
     from safetensors.torch import save_file
 
     sizes = {
         name: {key: getattr(module, key) for key in ATTRIBUTES if _is_size(getattr(module, key, None))}
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=False)
     }
     tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    facts = {"sizes": json.dumps({name: found for name, found in sizes.items() if found})}
+    facts = {
+        "sizes": json.dumps({name: found for name, found in sizes.items() if found}),
+        "sha256": fingerprint(model),
+    }
     write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
 
 
 def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
     """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
 
-    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed.
+    Raises InputError for a damaged file (every bit counts) and for another architecture. Nothing in the file
+    is executed.
     """
     from safetensors import SafetensorError, safe_open
 
-    copied = clone(model)
+    copied, path = clone(model), Path(path)
     try:
         with safe_open(str(path), framework="pt") as file:
-            sizes = json.loads((file.metadata() or {}).get("sizes", "{}"))
+            facts = file.metadata() or {}
+            sizes = json.loads(facts.get("sizes", "{}"))
+            if set(file.keys()) != set(copied.state_dict()):
+                copied = unpack_attention(copied)
+            state = copied.state_dict()
+            if set(file.keys()) != set(state):
+                odd = sorted(set(file.keys()) ^ set(state))[:3]
+                raise InputError(f"{path} holds another architecture: it differs in {odd}")
+            for key, tensor in state.items():  # before anything of the file is read into memory
+                shape = file.get_slice(key).get_shape()
+                if len(shape) != tensor.dim() or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
+                    raise InputError(
+                        f"{path} holds another architecture: {key} is {tuple(shape)}, of {tuple(tensor.shape)}"
+                    )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{Path(path)} is damaged: {error}") from error
-    if tensors.keys() != copied.state_dict().keys():
-        copied = unpack_attention(copied)
-    if tensors.keys() != copied.state_dict().keys():
-        odd = sorted(tensors.keys() ^ copied.state_dict().keys())[:3]
-        raise InputError(f"{Path(path)} holds another architecture: it differs in {odd}")
-    modules = dict(copied.named_modules())
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{path} is damaged: {error}") from error
+    _set_sizes(copied, sizes, path)
+    _set_tensors(copied, tensors)
+    if facts.get("sha256") not in (None, fingerprint(copied)):
+        raise InputError(f"{path} is damaged: its weights' SHA-256 is not the one that was stored")
+    return copied
+
+
+def _set_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
+    """Set the sizes that modules keep, in place; raises InputError for what is no size of theirs."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if not isinstance(sizes, dict) or not all(isinstance(found, dict) for found in sizes.values()):
+        raise InputError(f"{path} is damaged: the sizes of its layers are not a table")
     for name, found in sizes.items():
         for key, value in found.items():
-            if key in ATTRIBUTES and name in modules and isinstance(value, int | list):
-                setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
+            size = tuple(value) if isinstance(value, list) else value
+            now = getattr(modules.get(name), key, None)
+            if key not in ATTRIBUTES or not _is_size(size) or not _is_size(now):
+                raise InputError(f"{path} is damaged: {name!r} has no size {key!r} of {value!r:.40}")
+            if now != size:
+                with suppress(AttributeError):  # a property that follows from other sizes
+                    setattr(modules[name], key, size)
+    for name, found in sizes.items():
+        for key, value in found.items():
+            size, now = tuple(value) if isinstance(value, list) else value, getattr(modules[name], key)
+            if now != size:
+                raise InputError(f"{path}: {key} of {name!r} is {now} and cannot be set to {size}")
+
+
+def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the place of parameters and buffers; tied ones stay one."""
+    modules = dict(model.named_modules(remove_duplicate=False))
     ties: dict[int, nn.Parameter] = {}
     for key, tensor in tensors.items():
         where, _, own = key.rpartition(".")
         module = modules[where]
         old = module._parameters.get(own)
-        if old is not None:  # tied parameters stay one
+        if old is not None:
             fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
             module._parameters[own] = ties.setdefault(id(old), fresh)
         else:
             module._buffers[own] = tensor
-    return copied

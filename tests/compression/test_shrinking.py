@@ -383,7 +383,7 @@ def test_the_function_stays_whatever_happens_to_the_channels(turn: str, amount: 
             model.get_submodule(name).bias.mul_(model.get_submodule(name).weight.flatten(1).any(1))
     x = torch.randn(9, 3, 8, 8)
     if turn == "halves" and amount is not None:  # which torch-pruning does not know
-        with pytest.raises(InputError, match="cannot follow Turned.*keep="):
+        with pytest.raises(InputError, match=r"cannot follow Turned.*keep="):
             shrink(model, (3, 8, 8), amount=amount)
         return
     result = shrink(model, (3, 8, 8), amount=amount)
@@ -424,3 +424,48 @@ def torch_googlenet():  # type: ignore[no-untyped-def]
     from torchvision.models import googlenet
 
     return googlenet(weights=None, num_classes=4, init_weights=False, aux_logits=True)
+
+
+class Rich(nn.Module):
+    """A PReLU, a module under two names, a width that is a property, a tied layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act = nn.Linear(6, 8), nn.PReLU(8)
+        self.b = nn.Linear(8, 4)
+        self.again = self.b
+
+    @property
+    def hidden_dim(self) -> int:
+        return self.a.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.act(self.a(x)))
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path) -> None:
+    torch.manual_seed(0)
+    small = shrink(Rich(), (6,), amount=0.25).model
+    save_shrunk(small, tmp_path / "net")
+    found = load_shrunk(Rich(), tmp_path / "net")
+    x = torch.randn(5, 6)
+    assert found.again is found.b and found.a.out_features == found.act.num_parameters == 6
+    assert torch.equal(found(x), small(x))
+
+
+def test_every_flipped_bit_is_refused(tmp_path) -> None:
+    small = shrink(Rich(), (6,), amount=0.25).model
+    save_shrunk(small, tmp_path / "net")
+    whole = (tmp_path / "net").read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    x, expected = torch.ones(1, 6), small(torch.ones(1, 6))
+    for place in torch.randint(len(whole), (300,), generator=generator).tolist():
+        other = bytearray(whole)
+        other[place] ^= 1 << place % 8
+        (tmp_path / "other").write_bytes(other)
+        try:
+            found = load_shrunk(Rich(), tmp_path / "other")
+        except InputError as error:
+            assert str(tmp_path / "other") in str(error)
+        else:  # a space in the header, say
+            assert torch.equal(found(x), expected)

@@ -365,9 +365,7 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
             for key, tensor in state.items():  # before anything of the file is read into memory
                 shape = file.get_slice(key).get_shape()
                 if len(shape) != tensor.dim() or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
-                    raise InputError(
-                        f"{path} holds another architecture: {key} is {tuple(shape)}, of {tuple(tensor.shape)}"
-                    )
+                    raise InputError(f"{path} holds another architecture: {key} has shape {tuple(shape)}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError) as error:
         raise error if isinstance(error, InputError) else InputError(f"{path} is damaged: {error}") from error
@@ -402,13 +400,13 @@ def _set_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
 def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put tensors in the place of parameters and buffers; tied ones stay one."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    ties: dict[int, nn.Parameter] = {}
+    ties: dict[nn.Parameter, nn.Parameter] = {}
     for key, tensor in tensors.items():
         where, _, own = key.rpartition(".")
         module = modules[where]
         old = module._parameters.get(own)
         if old is not None:
             fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
-            module._parameters[own] = ties.setdefault(id(old), fresh)
+            module._parameters[own] = ties.setdefault(old, fresh)
         else:
             module._buffers[own] = tensor

@@ -17,6 +17,7 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.measuring import measure
 from compression.criteria import Criterion, Sampler
+from compression.outputs import output_layers
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
 
@@ -45,8 +46,10 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dic
     ]
     feeding = {source for row in rows for source in row.sources}
     units = units_of(model)
-    outputs = [row.name for row in rows if row.name not in feeding and row.name in units]
-    locked = dict.fromkeys(outputs, "its units are the model's outputs")
+    outputs = {row.name for row in rows if row.name not in feeding} | {
+        *output_layers(model, input_size).names
+    }
+    locked = {name: "its units are the model's outputs" for name in units if name in outputs}
     locked |= dict.fromkeys(keep, "it is to be kept")
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
     shared = _shared(model, args, kwargs)

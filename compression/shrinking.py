@@ -4,31 +4,38 @@ Which layers must lose a channel together is the business of `compression.coupli
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
-from capacity.inputs import example_input, tensors_in
+from capacity.inputs import map_tensors
 from capacity.report import render
-from compression.checkpoints import write_whole
+from compression.checkpoints import fingerprint, write_whole
 from compression.coupling import attention_heads, group_of, groups_of, locked_layers, pruner_of, units_of
 from compression.criteria import Criterion
-from compression.silencing import remove_silent
+from compression.deadline import within
+from compression.removal import Removals, cut_difference
+from compression.silencing import silent_groups
+from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ATTRIBUTES = (
     "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
-    "normalized_shape", "num_heads", "hidden_dim", "embed_dim",
+    "normalized_shape", "num_heads", "hidden_dim", "embed_dim", "num_parameters", "input_size", "hidden_size",
+    "num_groups",
 )  # fmt: skip
+SECONDS = 60  # after which finding what can be removed is given up
 REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
 
 
@@ -114,40 +121,148 @@ def shrink(
     output, depthwise convolutions), and a model of which nothing can be removed.
     """
     _check(amount)
-    copied = unpack_attention(fold_masks(clone(model)).eval())
-    locked = locked_layers(copied, input_size, keep)
-    args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
-    example: Any = kwargs or args
-    before = units_of(copied)
-    parameters = sum(p.numel() for p in copied.parameters())
-    difference = None
-    if amount is None:
-        random = [torch.randn_like(t) if t.is_floating_point() else t for t in args]
-        with torch.no_grad():
-            expected = copied(*random, **kwargs)
-        remove_silent(copied, example, [copied.get_submodule(name) for name in locked])
-        with torch.no_grad():
-            difference = _largest(expected, copied(*random, **kwargs))
-    else:
-        _remove(copied, example, amount, criterion, locked)
+    whole = unpack_attention(fold_masks(clone(model)).eval())
+    before = units_of(whole)
+    name = type(model).__name__
+    with within(SECONDS, f"finding what can be removed from {name}"), named_errors(name):
+        locked = locked_layers(whole, input_size, keep)
+        copied, difference = _verified(whole, input_size, amount, criterion, locked)
     copied.zero_grad(set_to_none=True)
     after = units_of(copied)
-    for name, value in amount.items() if isinstance(amount, Mapping) else ():
-        if after[name] == before[name]:
+    for layer, value in amount.items() if isinstance(amount, Mapping) else ():
+        if after[layer] == before[layer]:
             raise InputError(
-                f"layer {name!r} of {before[name]} units lost none to an amount of {value}: it is coupled to "
-                f"a grouped convolution, which would lose whole groups, or has too few units"
+                f"layer {layer!r} of {before[layer]} units lost none to an amount of {value}: "
+                f"{locked.get(layer, 'its groups or heads are too few, or it has too few units')}"
             )
-    if amount is not None and after == before:
+    if after == before:
+        reasons = "; ".join(f"{layer!r}: {why}" for layer, why in list(locked.items())[:3])
         raise InputError(
             f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
-            f"theirs ({'; '.join(f'{name!r}: {why}' for name, why in list(locked.items())[:3])})"
+            f"theirs ({reasons})"
         )
-    _remember(copied, before, after)
-    _rehearse(copied, args, kwargs)
-    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
-    left = sum(p.numel() for p in copied.parameters())
+    layers = tuple(ShrunkLayer(layer, before[layer], after[layer]) for layer in before if layer not in locked)
+    parameters, left = (sum(p.numel() for p in each.parameters()) for each in (whole, copied))
     return ShrinkResult(copied.train(model.training), amount, parameters, left, layers, difference)
+
+
+def _verified(
+    whole: nn.Module,
+    input_size: Any,
+    amount: float | Mapping[str, float] | None,
+    criterion: Criterion | None,
+    locked: dict[str, str],
+) -> tuple[nn.Module, float]:
+    """A smaller copy that computes what `whole` does with the removed units cut, and how far it is off.
+
+    Layers whose removal would change more than that are added to `locked`, with the reason.
+    """
+    inputs = probes(whole, input_size)
+    expected, most = outputs(whole, inputs), tolerance(whole)
+    careful = False  # the second time, what a group changes is looked at before the next one goes
+    while True:
+        attempt = _Attempt(whole, inputs, None if amount is not None else expected)
+        guilty: list[str] = []
+        for graph, group in _groups(attempt.model, inputs[0], amount, criterion, locked):
+            layers = attempt.remove(graph, group)
+            if careful and not attempt.difference() <= most:
+                guilty = layers
+                break
+        found = attempt.difference()
+        if not guilty and found <= most:
+            _rehearse_training(whole, attempt.model, inputs[0])
+            return attempt.model, found
+        if careful and not guilty:
+            raise InputError(f"the shrunk network computes something else: outputs move by {found:.2g}")
+        careful = True
+        for layer in guilty:
+            locked[layer] = attempt.reason or "without some of its units the model computes something else"
+
+
+class _Attempt:
+    """A copy that loses units group by group, and how far it is from the whole model with those units cut."""
+
+    def __init__(
+        self, whole: nn.Module, inputs: Sequence[Arguments], expected: list[list[Tensor]] | None
+    ) -> None:
+        self.whole, self.inputs, self.expected = whole, inputs, expected
+        self.model = clone(whole)
+        self.names = {module: name for name, module in self.model.named_modules()}
+        self.removals, self.widths, self.reason = Removals(), units_of(whole), ""
+
+    def remove(self, graph: Any, group: Any) -> list[str]:
+        """Remove a group; the names of the layers that lost units."""
+        layers = self.removals.note(graph, group, self.names)
+        group.prune()
+        return layers
+
+    def difference(self) -> float:
+        """In units of the outputs; infinite where the model does not run any more, for `reason`."""
+        _set_heads(self.whole, self.model)
+        now = units_of(self.model)
+        _remember(self.model, self.widths, now)
+        self.widths = now
+        try:
+            if self.expected is not None:
+                return relative_difference(self.expected, outputs(self.model, self.inputs))
+            return cut_difference(self.whole, self.model, self.removals, self.inputs)
+        except Exception as error:
+            told = " ".join(str(error).split())[:150] or type(error).__name__
+            self.reason = f"the forward pass counts on a width of it ({told})"
+            return math.inf
+
+
+def _groups(
+    model: nn.Module,
+    example: Arguments,
+    amount: float | Mapping[str, float] | None,
+    criterion: Criterion | None,
+    locked: Mapping[str, str],
+) -> Iterator[tuple[Any, Any]]:
+    """Each group of coupled units that is to go, with the graph it belongs to; whoever asks removes it."""
+    args, kwargs = example
+    inputs: Any = kwargs or args
+    if amount is None:
+        yield from silent_groups(model, inputs, [model.get_submodule(name) for name in locked])
+        return
+    ratios: dict[nn.Module, float] = {}
+    if isinstance(amount, Mapping):
+        graph = pruner_of(model, inputs, 0.0, None, locked, {})
+        groups = groups_of(model, graph, locked)
+        for name, value in amount.items():
+            for layer in group_of(name, model, groups, locked):
+                if ratios.setdefault(layer, value) != value:
+                    names = [key for key, module in model.named_modules() if module in ratios]
+                    raise InputError(f"layers {names} lose units together: one amount for all of them")
+    share = 0.0 if isinstance(amount, Mapping) else amount
+    pruner = pruner_of(model, inputs, share, criterion, locked, ratios)
+    for group in pruner.step(interactive=True):
+        yield pruner.DG, group
+
+
+def _set_heads(whole: nn.Module, shrunk: nn.Module) -> None:
+    """Bring the numbers of heads up to date, in place: heads keep their width."""
+    names = {module: name for name, module in whole.named_modules()}
+    before = {names[module]: (module, layers) for module, layers in attention_heads(whole).items()}
+    after = dict(shrunk.named_modules())
+    for name, (module, layers) in before.items():
+        now = after[names[layers[0]]].out_features
+        after[name].num_heads = module.num_heads * now // layers[0].out_features
+
+
+@contextmanager
+def named_errors(model: str) -> Iterator[None]:
+    """What torch-pruning stumbles over becomes an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"torch-pruning's graph cannot follow {model}: {type(error).__name__} {told}; "
+            f"keep=[...] the layers around what it does not know (splits, shuffles, gates, recurrent layers)"
+        ) from error
 
 
 def _remember(model: nn.Module, before: Mapping[str, int], after: Mapping[str, int]) -> None:
@@ -161,16 +276,42 @@ def _remember(model: nn.Module, before: Mapping[str, int], after: Mapping[str, i
                     setattr(module, key, after[full])
 
 
-def _rehearse(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Run the shrunk model; raises InputError if its forward pass counts on widths it no longer has."""
-    try:
-        with torch.no_grad():
-            model(*args, **kwargs)
-    except (RuntimeError, ValueError, AssertionError) as error:
+def _rehearse_training(whole: nn.Module, shrunk: nn.Module, example: Arguments) -> None:
+    """Run the shrunk model as it is trained, with parts such as auxiliary heads that it has only then.
+
+    Raises InputError naming those parts if the whole model runs so and the shrunk one does not.
+    """
+    inputs = map_tensors(example, lambda tensor: torch.cat([tensor, tensor]))
+    reasons = []
+    for model in (whole, shrunk):
+        copied = clone(model).train()
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                copied(*inputs[0], **inputs[1])
+            reasons.append("")
+        except Exception as error:
+            reasons.append(" ".join(str(error).split())[:200] or type(error).__name__)
+    if reasons[1] and not reasons[0]:
+        idle = _idle(whole, example)
         raise InputError(
-            f"the shrunk model does not run: its forward pass counts on a width that changed "
-            f"({' '.join(str(error).split())[:200]}); keep=[...] the layers of that width"
-        ) from error
+            f"the shrunk model does not run in training mode ({reasons[1]}): what runs in training only "
+            f"({', '.join(idle) or 'a branch of its forward'}) cannot lose units with the rest; set it to "
+            f"None first, or keep=[...] the layers that feed it"
+        )
+
+
+def _idle(model: nn.Module, example: Arguments) -> list[str]:
+    """Names of the parts with parameters that a pass in evaluation mode does not run."""
+    called: set[nn.Module] = set()
+    handles = [m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in model.modules()]
+    outputs(model, [example])
+    for handle in handles:
+        handle.remove()
+    return [name for name, child in model.named_children() if child not in called and _owns(child)]
+
+
+def _owns(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def _check(amount: float | Mapping[str, float] | None) -> None:
@@ -181,86 +322,91 @@ def _check(amount: float | Mapping[str, float] | None) -> None:
             raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")
 
 
-def _remove(
-    model: nn.Module,
-    example: Any,
-    amount: float | Mapping[str, float],
-    criterion: Criterion | None,
-    locked: Mapping[str, str],
-) -> None:
-    """Remove the least important units of every group, or of those named; in place."""
-    ratios: dict[nn.Module, float] = {}
-    if isinstance(amount, Mapping):
-        graph = pruner_of(model, example, 0.0, None, locked, {})
-        groups = groups_of(model, graph, locked)
-        for name, value in amount.items():
-            group = group_of(name, model, groups, locked)
-            for layer in group:
-                if ratios.setdefault(layer, value) != value:
-                    names = [key for key, module in model.named_modules() if module in group]
-                    raise InputError(f"layers {names} lose units together: one amount for all of them")
-    pruner = pruner_of(
-        model, example, 0.0 if isinstance(amount, Mapping) else amount, criterion, locked, ratios
-    )
-    pruner.step()
-    for module, layers in attention_heads(model).items():
-        module.num_heads = pruner.num_heads[layers[0]]
-
-
-def _largest(expected: Any, found: Any) -> float:
-    pairs = zip(tensors_in(expected), tensors_in(found), strict=True)
-    return max(float((one - two).abs().max()) for one, two in pairs)
-
-
 def save_shrunk(model: nn.Module, path: str | Path) -> None:
-    """Write a shrunk model's weights and the sizes of its layers as one safetensors file."""
+    """Write a shrunk model's weights, their SHA-256 and the sizes of its layers as one safetensors file."""
     from safetensors.torch import save_file
 
     sizes = {
         name: {key: getattr(module, key) for key in ATTRIBUTES if _is_size(getattr(module, key, None))}
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=False)
     }
     tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    facts = {"sizes": json.dumps({name: found for name, found in sizes.items() if found})}
+    facts = {
+        "sizes": json.dumps({name: found for name, found in sizes.items() if found}),
+        "sha256": fingerprint(model),
+    }
     write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
 
 
 def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
     """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
 
-    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed.
+    Raises InputError for a damaged file (every bit counts) and for another architecture. Nothing in the file
+    is executed.
     """
     from safetensors import SafetensorError, safe_open
 
-    copied = clone(model)
+    copied, path = clone(model), Path(path)
     try:
         with safe_open(str(path), framework="pt") as file:
-            sizes = json.loads((file.metadata() or {}).get("sizes", "{}"))
+            facts = file.metadata() or {}
+            sizes = json.loads(facts.get("sizes", "{}"))
+            if set(file.keys()) != set(copied.state_dict()):
+                copied = unpack_attention(copied)
+            state = copied.state_dict()
+            if set(file.keys()) != set(state):
+                odd = sorted(set(file.keys()) ^ set(state))[:3]
+                raise InputError(f"{path} holds another architecture: it differs in {odd}")
+            for key, tensor in state.items():  # before anything of the file is read into memory
+                shape = file.get_slice(key).get_shape()
+                if len(shape) != tensor.dim() or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
+                    raise InputError(f"{path} holds another architecture: {key} has shape {tuple(shape)}")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{Path(path)} is damaged: {error}") from error
-    if tensors.keys() != copied.state_dict().keys():
-        copied = unpack_attention(copied)
-    if tensors.keys() != copied.state_dict().keys():
-        odd = sorted(tensors.keys() ^ copied.state_dict().keys())[:3]
-        raise InputError(f"{Path(path)} holds another architecture: it differs in {odd}")
-    modules = dict(copied.named_modules())
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{path} is damaged: {error}") from error
+    _set_sizes(copied, sizes, path)
+    _set_tensors(copied, tensors)
+    if facts.get("sha256") not in (None, fingerprint(copied)):
+        raise InputError(f"{path} is damaged: its weights' SHA-256 is not the one that was stored")
+    return copied
+
+
+def _set_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
+    """Set the sizes that modules keep, in place; raises InputError for what is no size of theirs."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if not isinstance(sizes, dict) or not all(isinstance(found, dict) for found in sizes.values()):
+        raise InputError(f"{path} is damaged: the sizes of its layers are not a table")
     for name, found in sizes.items():
         for key, value in found.items():
-            if key in ATTRIBUTES and name in modules and isinstance(value, int | list):
-                setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
-    ties: dict[int, nn.Parameter] = {}
+            size = tuple(value) if isinstance(value, list) else value
+            now = getattr(modules.get(name), key, None)
+            if key not in ATTRIBUTES or not _is_size(size) or not _is_size(now):
+                raise InputError(f"{path} is damaged: {name!r} has no size {key!r} of {value!r:.40}")
+            if now != size:
+                with suppress(AttributeError):  # a property that follows from other sizes
+                    setattr(modules[name], key, size)
+    for name, found in sizes.items():
+        for key, value in found.items():
+            size, now = tuple(value) if isinstance(value, list) else value, getattr(modules[name], key)
+            if now != size:
+                raise InputError(f"{path}: {key} of {name!r} is {now} and cannot be set to {size}")
+
+
+def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the place of parameters and buffers; tied ones stay one."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    ties: dict[nn.Parameter, nn.Parameter] = {}
     for key, tensor in tensors.items():
         where, _, own = key.rpartition(".")
         module = modules[where]
         old = module._parameters.get(own)
-        if old is not None:  # tied parameters stay one
+        if old is not None:
             fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
-            module._parameters[own] = ties.setdefault(id(old), fresh)
+            module._parameters[own] = ties.setdefault(old, fresh)
         else:
             module._buffers[own] = tensor
-    return copied

@@ -1,6 +1,6 @@
 """Units that emit nothing: batch norms made to pass none of them on, and their removal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,12 +61,17 @@ def _note_silent(name: str, silent: Masks) -> Any:
     return hook
 
 
-def remove_silent(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> None:
-    """Remove units whose weights and bias are zero in every coupled layer."""
+def silent_groups(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> Iterator[tuple[Any, Any]]:
+    """Each group of units whose weights and bias are zero in every coupled layer, with its graph.
+
+    Whoever asks removes a group before asking for the next.
+
+    Raises InputError at the end if there was none.
+    """
     import torch_pruning as tp
 
     graph = tp.DependencyGraph().build_dependency(model, example)
-    removed = 0
+    found = False
     for name in units_of(model):
         layer = model.get_submodule(name)
         silent = _silent(layer)
@@ -78,13 +83,13 @@ def remove_silent(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> 
         if silent:
             group = graph.get_pruning_group(layer, function, idxs=silent)
             if graph.check_pruning_group(group):
-                group.prune()
-                removed += len(silent)
-    if not removed:
+                found = True
+                yield graph, group
+    if not found:
         raise InputError(
             "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
-            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are "
-            "batch norms; or give an amount"
+            "norms coupled to it, or the model computes something else without those that are; "
+            "prune(..., unit='neuron') first, then silence_norms if there are batch norms; or give an amount"
         )
 
 

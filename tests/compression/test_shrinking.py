@@ -332,7 +332,7 @@ class Fixed(nn.Module):
 
 
 def test_a_width_written_into_the_forward_pass_is_found() -> None:
-    with pytest.raises(InputError, match=r"counts on a width that changed.*keep="):
+    with pytest.raises(InputError, match=r"'first': the forward pass counts on a width of it"):
         shrink(Fixed(), (3,), amount=0.5)
 
 
@@ -347,3 +347,125 @@ def test_bad_input(amount: float) -> None:
     with pytest.raises(InputError, match="no unit can be removed"):
         shrink(model, (3,))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+class Turned(nn.Module):
+    """A convolution whose channels go through `turn` before a dense layer reads them."""
+
+    def __init__(self, turn, sides: int = 6) -> None:
+        super().__init__()
+        self.a, self.b, self.turn = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), turn
+        self.o = nn.Linear(8 * sides * sides, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o(self.turn(torch.relu(self.b(torch.relu(self.a(x))))).flatten(1))
+
+
+TURNS = {
+    "plain": lambda h: h,
+    "channels last": lambda h: h.permute(0, 2, 3, 1),
+    "flip": lambda h: h.flip(1),
+    "roll": lambda h: h.roll(1, 1),
+    "shuffle": lambda h: nn.functional.channel_shuffle(h, 2),
+    "softmax": lambda h: h.softmax(1),
+    "halves": lambda h: torch.cat(h.chunk(2, 1)[::-1], 1),
+    "sorted": lambda h: h.sort(1)[0],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("amount", [None, 0.25])
+def test_the_function_stays_whatever_happens_to_the_channels(turn: str, amount: float | None) -> None:
+    torch.manual_seed(0)
+    model = prune(Turned(TURNS[turn]), L1(), amount=2, unit="neuron", layers=["a", "b"]).model
+    with torch.no_grad():
+        for name in ("a", "b"):
+            model.get_submodule(name).bias.mul_(model.get_submodule(name).weight.flatten(1).any(1))
+    x = torch.randn(9, 3, 8, 8)
+    if turn == "halves" and amount is not None:  # which torch-pruning does not know
+        with pytest.raises(InputError, match=r"cannot follow Turned.*keep="):
+            shrink(model, (3, 8, 8), amount=amount)
+        return
+    result = shrink(model, (3, 8, 8), amount=amount)
+    after = {layer.name: layer.after for layer in result.layers}
+    assert after["a"] == 6  # which nothing turns
+    assert after.get("b", 8) == (6 if turn == "plain" else 8)
+    if amount is None:
+        assert torch.allclose(result.model(x), model(x), atol=1e-5)
+    assert result.largest_difference is not None and result.largest_difference < 1e-4
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid(), nn.Softplus(), nn.Hardsigmoid(), nn.ReLU(), nn.Tanh()])
+def test_a_unit_goes_only_where_its_activation_of_zero_is_zero(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = prune(
+        nn.Sequential(nn.Linear(6, 8), activation, nn.Linear(8, 4)), L1(), amount=2, unit="neuron"
+    ).model
+    x = torch.randn(9, 6)
+    if float(activation(torch.zeros(()))):
+        with pytest.raises(InputError, match="no unit can be removed"):
+            shrink(model, (6,))
+    else:
+        small = shrink(model, (6,)).model
+        assert small[0].out_features == 6 and torch.allclose(small(x), model(x), atol=1e-6)
+
+
+def test_auxiliary_heads_are_named() -> None:
+    model = torch_googlenet()
+    with pytest.raises(InputError, match=r"training mode.*aux1, aux2"):
+        shrink(model, (3, 96, 96), amount=0.2)
+    model.aux1 = model.aux2 = None
+    model.aux_logits = False
+    small = shrink(model, (3, 96, 96), amount=0.2).model
+    assert small.train()(torch.randn(2, 3, 96, 96)).shape == (2, 4)
+
+
+def torch_googlenet():  # type: ignore[no-untyped-def]
+    from torchvision.models import googlenet
+
+    return googlenet(weights=None, num_classes=4, init_weights=False, aux_logits=True)
+
+
+class Rich(nn.Module):
+    """A PReLU, a module under two names, a width that is a property, a tied layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act = nn.Linear(6, 8), nn.PReLU(8)
+        self.b = nn.Linear(8, 4)
+        self.again = self.b
+
+    @property
+    def hidden_dim(self) -> int:
+        return self.a.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.again(self.act(self.a(x)))
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path) -> None:
+    torch.manual_seed(0)
+    small = shrink(Rich(), (6,), amount=0.25).model
+    save_shrunk(small, tmp_path / "net")
+    found = load_shrunk(Rich(), tmp_path / "net")
+    x = torch.randn(5, 6)
+    assert found.again is found.b and found.a.out_features == found.act.num_parameters == 6
+    assert torch.equal(found(x), small(x))
+
+
+def test_every_flipped_bit_is_refused(tmp_path) -> None:
+    small = shrink(Rich(), (6,), amount=0.25).model
+    save_shrunk(small, tmp_path / "net")
+    whole = (tmp_path / "net").read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    x, expected = torch.ones(1, 6), small(torch.ones(1, 6))
+    for place in torch.randint(len(whole), (300,), generator=generator).tolist():
+        other = bytearray(whole)
+        other[place] ^= 1 << place % 8
+        (tmp_path / "other").write_bytes(other)
+        try:
+            found = load_shrunk(Rich(), tmp_path / "other")
+        except InputError as error:
+            assert str(tmp_path / "other") in str(error)
+        else:  # a space in the header, say
+            assert torch.equal(found(x), expected)

@@ -37,6 +37,8 @@ class PruneOptions(TypedDict, total=False):
     unit: Unit
     scope: Scope
     layers: Sequence[str] | None
+    input_size: Any
+    keep: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def squeeze(
         for those that enclose what changes by itself, such as a progress bar or a list of results
     stop: (step 0, latest step, metrics of all steps so far) -> whether that was the last step; see
         `compression.stopping` for Knee, Peak and RealLoss
-    pruning: `unit`, `scope` and `layers`, as for `prune`
+    pruning: `unit`, `scope`, `layers`, `input_size` and `keep`, as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged
     step files, before anything is computed; and for metrics that are no numbers.
@@ -105,8 +107,9 @@ def squeeze(
     if directory is not None:
         functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
         content = partial(
-            describe, model=model, criterion=criterion, amount=amount, unit=pruning.get("unit", "weight"),
-            scope=pruning.get("scope", "layer"), layers=pruning.get("layers"), **functions,
+            describe, model=model, criterion=criterion, amount=amount,
+            **{"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1} | dict(pruning),
+            **functions,
         )  # fmt: skip
         store = _Store(Path(directory), content, iterations, fresh)
     return _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning)

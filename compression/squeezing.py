@@ -41,6 +41,9 @@ class PruneOptions(TypedDict, total=False):
     keep: int
 
 
+DEFAULTS = {"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1}
+
+
 @dataclass(frozen=True)
 class Step:
     """One step. Step 0 is the model as given; step i has been squeezed i times.
@@ -108,7 +111,7 @@ def squeeze(
         functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
         content = partial(
             describe, model=model, criterion=criterion, amount=amount,
-            **{"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1} | dict(pruning),
+            **DEFAULTS | dict(pruning),
             **functions,
         )  # fmt: skip
         store = _Store(Path(directory), content, iterations, fresh)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from capacity.cloning import unwrapped
 from capacity.errors import InputError
-from compression.masks import Masks, apply_masks
+from capacity.parametrized import import_hooks
+from compression.masks import apply_masks, stored_masks
 from compression.processes import rank
 
 
@@ -75,13 +77,15 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_model as save
 
     try:
-        write_whole(path, lambda beside: save(model, str(beside)))
+        write_whole(path, lambda beside: save(unwrapped(model), str(beside)))
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
 
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
+
+    Files that name masks as torch.nn.utils.prune does are read too.
 
     Raises InputError for a damaged file and for weights of another architecture. Nothing in the file is
     executed.
@@ -90,14 +94,10 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     from safetensors.torch import load_file
     from safetensors.torch import load_model as load
 
+    model = unwrapped(model)
     try:
-        if not any(key.endswith("_mask") for key in model.state_dict()):
-            masks: Masks = {
-                key.removesuffix("_mask"): tensor.bool()
-                for key, tensor in load_file(path).items()
-                if key.endswith("_mask")
-            }
-            apply_masks(model, masks)
+        import_hooks(model)
+        apply_masks(model, stored_masks(model, load_file(path)))
         load(model, str(path))
     except SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
@@ -121,6 +121,7 @@ def quantize(
     Raises InputError for a missing or empty calibration set, data that does not fit the model, a model
     already quantized, and layers to keep that do not exist.
     """
+    model = unwrapped(model)
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
     plain = fold_masks(clone(model)).cpu().eval()

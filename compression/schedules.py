@@ -87,8 +87,9 @@ class Gradual:
             kept = live[key] if key not in masks else live[key] & masks[key]
             if bool(kept.any()):  # a layer that lives nowhere has the schedule to answer for
                 masks[key] = kept
-                weight = module.get_parameter("weight")
-                weight.data.mul_(kept)
+                weight = module._parameters.get("weight")
+                if weight is not None:
+                    weight.data.mul_(kept)
 
 
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from capacity.errors import InputError
 from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
-from capacity.rebinding import rebind
+from capacity.rebinding import OWN, rebind
 
 __all__ = [
     "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "plain_copy", "storage_bits",
@@ -74,7 +74,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _prepare(name: str, module: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
     """Put copies of the tensors that deepcopy cannot copy, or not to `device`, into its memo."""
     for key, value in module.__dict__.items():
-        if key not in ("_parameters", "_buffers", "_modules"):
+        if key not in OWN and isinstance(value, Tensor | list | tuple | dict):
             for tensor in _held(value):
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
@@ -118,7 +118,7 @@ def _uncopied(model: nn.Module, memo: dict[int, Any], error: Exception) -> Input
     """Which attribute of which layer cannot be copied."""
     for name, module in reversed(list(model.named_modules())):
         for key, value in module.__dict__.items():
-            if key in ("_parameters", "_buffers", "_modules"):
+            if key in OWN:
                 continue
             try:
                 copy.deepcopy(value, {})

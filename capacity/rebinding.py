@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from capacity.errors import InputError
 
 ATOMIC = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor, fx.Graph)
+GLANCE = frozenset({str, int, float, bool, type(None), Tensor, nn.Parameter})
 OWN = ("_parameters", "_buffers", "_modules")  # of a module, which copying takes care of
 
 
@@ -31,20 +32,35 @@ def rebind(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
 
     Raises InputError naming the layer and what refers to the original where that cannot be done.
     """
-    pairs = _pairs(model, copied)
-    binder = _Binder(pairs, memo, {id(module) for module in copied.modules()})
-    for name, module in copied.named_modules():
-        for key, value in list(module.__dict__.items()):
-            if key in OWN or isinstance(value, ATOMIC) or binder.reference(value) is None:
-                continue
-            fresh = binder.bound(value)
-            module.__dict__[key] = fresh
-            rest = binder.reference(fresh)
-            if rest is not None:
-                raise InputError(
-                    f"layer {name!r}: {key} refers to the original model by {rest}, so a copy would run its "
-                    f"weights; let it reach the module through an argument or self, or remove it first"
-                )
+    held = [
+        (name, module, key, value)
+        for name, module in copied.named_modules()
+        for key, value in module.__dict__.items()
+        if key not in OWN and not _plain(value)
+    ]
+    if not held:
+        return
+    binder = _Binder(_pairs(model, copied), memo, {id(module) for module in copied.modules()})
+    for name, module, key, value in held:
+        if binder.reference(value) is None:
+            continue
+        fresh = binder.bound(value)
+        module.__dict__[key] = fresh
+        rest = binder.reference(fresh)
+        if rest is not None:
+            raise InputError(
+                f"layer {name!r}: {key} refers to the original model by {rest}, so a copy would run its "
+                f"weights; let it reach the module through an argument or self, or remove it first"
+            )
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is seen at a glance to hold no function."""
+    if type(value) in GLANCE:
+        return True
+    if isinstance(value, list | tuple):
+        return all(type(item) in GLANCE for item in value)
+    return isinstance(value, dict | set) and not value
 
 
 def _pairs(model: nn.Module, copied: nn.Module) -> dict[int, Any]:

@@ -12,8 +12,8 @@ from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
 from capacity.rebinding import OWN, rebind
 
 __all__ = [
-    "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "plain_copy", "storage_bits",
-    "unwrapped", "without_foreign_hooks",
+    "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "initialized", "plain_copy",
+    "storage_bits", "unwrapped", "without_foreign_hooks",
 ]  # fmt: skip
 
 
@@ -34,10 +34,10 @@ def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = 
     first batch), for what cannot be copied, for functions that reach the original in a way that cannot be
     bound to the copy (a global variable), and for tensors that the copy would share with the original.
     """
-    model = unwrapped(model)
+    model = initialized(unwrapped(model))
     memo: dict[int, Any] = {}
-    for name, module in model.named_modules():
-        _prepare(name, module, device, memo)
+    for module in model.modules():
+        _prepare(module, device, memo)
     try:
         copied = copy.deepcopy(model, memo)
     except Exception as error:  # whatever an attribute raises when it is copied
@@ -71,16 +71,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def _prepare(name: str, module: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
+def initialized(model: nn.Module) -> nn.Module:
+    """The model itself; raises InputError for a layer that has no weights before its first batch."""
+    for name, module in model.named_modules():
+        for key, own in [*module._parameters.items(), *module._buffers.items()]:
+            if isinstance(own, nn.UninitializedParameter | nn.UninitializedBuffer):
+                raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
+    return model
+
+
+def _prepare(module: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
     """Put copies of the tensors that deepcopy cannot copy, or not to `device`, into its memo."""
     for key, value in module.__dict__.items():
         if key not in OWN and isinstance(value, Tensor | list | tuple | dict):
             for tensor in _held(value):
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
-    for key, own in [*module._parameters.items(), *module._buffers.items()]:
-        if isinstance(own, nn.UninitializedParameter | nn.UninitializedBuffer):
-            raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
+    for own in [*module._parameters.values(), *module._buffers.values()]:
         if device is not None and own is not None:
             memo[id(own)] = _moved(own, device)
         elif own is not None and not own.is_leaf:

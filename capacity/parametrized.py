@@ -48,7 +48,7 @@ class HookNames:
 
 def parametrizations_of(module: nn.Module, key: str) -> Any:
     """The list of parametrizations of a module's tensor, or None."""
-    return module.parametrizations[key] if parametrize.is_parametrized(module, key) else None  # type: ignore[index]
+    return module.parametrizations[key] if key in _computed(module) else None  # type: ignore[index]
 
 
 def mask_of(module: nn.Module, key: str) -> Mask | None:
@@ -79,7 +79,9 @@ def keys_of(module: nn.Module) -> list[str]:
 
 
 def _computed(module: nn.Module) -> list[str]:
-    return [*module.parametrizations] if parametrize.is_parametrized(module) else []  # type: ignore[misc]
+    """Names of a module's own parametrized tensors, not of one that it wraps and answers for."""
+    own = "parametrizations" in module._modules and parametrize.is_parametrized(module)
+    return [*module._modules["parametrizations"]] if own else []  # type: ignore[misc]
 
 
 @torch.no_grad()
@@ -128,14 +130,8 @@ def take_mask(module: nn.Module, key: str) -> Mask | None:
     """
     mask = mask_of(module, key)
     if mask is not None:
-        _own_class(module)
-        parametrize.remove_parametrizations(module, key, leave_parametrized=False)
-        _forget_names(module, key)
+        _take_off(module, key, parametrizations_of(module, key).original)
     return mask
-
-
-def _forget_names(module: nn.Module, key: str) -> None:
-    _forget(module, lambda hook: isinstance(hook, HookNames) and hook.key == key)
 
 
 def _forget(module: nn.Module, which: Callable[[Any], bool]) -> None:
@@ -182,36 +178,77 @@ def import_hooks(model: nn.Module) -> nn.Module:
 
 def fold_masks(model: nn.Module) -> nn.Module:
     """Fold masks, in place, into plain parameters, whatever lies below them too; returns the model."""
+    done: dict[int, tuple[Any, Tensor]] = {}
     for module in model.modules():
         for key in pruning_hooks(module):
             prune.remove(module, key)
         for key in _computed(module):
             if mask_of(module, key) is not None:
-                _fold(module, key)
+                _fold(module, key, done)
     return model
 
 
 def fold_parametrizations(model: nn.Module) -> nn.Module:
     """Fold parametrizations and norms by hooks into plain parameters, in place; returns the model."""
+    done: dict[int, tuple[Any, Tensor]] = {}
     for module in model.modules():
         for key in list(norm_hooks(module)):
             _modernize(module, key)
         for key in _computed(module):
-            _fold(module, key)
+            _fold(module, key, done)
     return model
 
 
-def _fold(module: nn.Module, key: str) -> None:
-    found = parametrizations_of(module, key).eval()
+def _fold(module: nn.Module, key: str, done: dict[int, tuple[Any, Tensor]]) -> None:
+    """Put what parametrizations compute in their place; `done` holds those that several modules share."""
+    found = parametrizations_of(module, key)
+    if id(found) not in done:
+        value = value_of(module, key)
+        learned = [part for part in found._parameters.values() if part is not None]
+        kept = found._parameters.get("original", found._buffers.get("original"))
+        if kept is None and learned:
+            trained = any(part.requires_grad for part in learned)
+            kept = nn.Parameter(value, requires_grad=trained and value.is_floating_point())
+        elif kept is None:
+            kept = value
+        else:
+            kept.data = value  # the same parameter, which others may share
+        done[id(found)] = found, kept
+    _take_off(module, key, done[id(found)][1])
+
+
+def _take_off(module: nn.Module, key: str, tensor: Tensor) -> None:
+    """Put a plain tensor in the place of a parametrized one."""
     _own_class(module)
-    learned = [part for part in found._parameters.values() if part is not None]
-    with torch.enable_grad():
-        parametrize.remove_parametrizations(module, key)
-    _forget_names(module, key)
-    if learned and key in module._buffers:  # what frozen parts compute is a frozen parameter
-        value = module._buffers.pop(key)
-        assert value is not None
-        module.register_parameter(key, nn.Parameter(value.detach(), requires_grad=False))
+    delattr(type(module), key)
+    del module.parametrizations[key]  # type: ignore[operator,union-attr]
+    if isinstance(tensor, nn.Parameter):
+        module.register_parameter(key, tensor)
+    else:
+        module.register_buffer(key, tensor)
+    if not _computed(module):
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]
+    _forget(module, lambda hook: isinstance(hook, HookNames) and hook.key == key)
+
+
+def parametrize_all(model: nn.Module, module: nn.Module, key: str, parametrization: nn.Module) -> None:
+    """Register a parametrization, in place, with every layer of the model that shares this parameter."""
+    tensor = module._parameters[key]
+    sharers = [
+        (other, alias)
+        for other in model.modules()
+        for alias, held in other._parameters.items()
+        if held is tensor and (other is not module or alias != key)
+    ]
+    parametrize.register_parametrization(module, key, parametrization)
+    for other, alias in sharers:
+        del other._parameters[alias]
+        if not _computed(other):
+            parametrize._inject_new_class(other)
+            other.parametrizations = nn.ModuleDict()
+        parametrize._inject_property(other, alias)
+        other.parametrizations[alias] = parametrizations_of(module, key)  # type: ignore[operator,index]
 
 
 def own_classes(model: nn.Module) -> nn.Module:
@@ -225,7 +262,7 @@ def own_classes(model: nn.Module) -> nn.Module:
 
 
 def _own_class(module: nn.Module) -> None:
-    if parametrize.is_parametrized(module):
+    if _computed(module):
         module.__class__ = type(module).__bases__[0]
         parametrize._inject_new_class(module)
         for key in _computed(module):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from capacity.cloning import unwrapped
+from capacity.cloning import initialized, unwrapped
 from capacity.errors import InputError
 from capacity.parametrized import import_hooks
 from compression.masks import apply_masks, stored_masks
@@ -76,8 +76,9 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_model as save
 
+    bare = initialized(unwrapped(model))
     try:
-        write_whole(path, lambda beside: save(unwrapped(model), str(beside)))
+        write_whole(path, lambda beside: save(bare, str(beside)))
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
@@ -111,7 +112,7 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 of a model's state dict: names, types, shapes and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(initialized(unwrapped(model)).state_dict().items()):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name}{values.dtype}{tuple(values.shape)}".encode())
         digest.update(values.flatten().view(torch.uint8).numpy().data if values.numel() else b"")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, unwrapped
+from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.report import render
 from compression.criteria import Criterion, Sampler, Scorer, elementwise
@@ -116,7 +116,7 @@ def prune(
     >>> result.achieved, result.density
     (1, 0.6666666666666666)
     """
-    model = unwrapped(model)
+    model = initialized(unwrapped(model))
     masks = masks_of(model)
     rows = extend_masks(model, masks, criterion, amount=amount, unit=unit, scope=scope, layers=layers)
     copied = apply_masks(clone(model), masks, keep_dropped=False)

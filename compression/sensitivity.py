@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import nn
 
+from capacity.cloning import unwrapped
 from capacity.errors import InputError, unknown
 from capacity.report import render
 from compression.coupling import coupled_layers
@@ -128,7 +129,7 @@ def sensitivity(
             raise InputError("unit 'channel' shrinks the model and needs its input_size")
         groups = coupled_layers(model, input_size)
     else:
-        groups = [(name,) for name in prunable(model, None)]
+        groups = [(name,) for name in prunable(unwrapped(model), None)]
     effects = []
     for group in groups:
         for amount in amounts:

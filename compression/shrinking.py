@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, tensors_in
 from capacity.report import render
@@ -114,7 +114,7 @@ def shrink(
     output, depthwise convolutions), and a model of which nothing can be removed.
     """
     _check(amount)
-    copied = unpack_attention(fold_masks(clone(model)).eval())
+    copied = unpack_attention(plain_copy(model).eval())
     locked = locked_layers(copied, input_size, keep)
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
     example: Any = kwargs or args

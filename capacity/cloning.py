@@ -39,18 +39,18 @@ def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = 
     for module in model.modules():
         _prepare(module, device, memo)
     try:
+        for compiled, written in reversed(_compiled(model)):  # each by hand: it answers for what it holds
+            memo[id(compiled)] = type(compiled)(copy.deepcopy(written, memo), compiled.dynamo_ctx)
         copied = copy.deepcopy(model, memo)
     except Exception as error:  # whatever an attribute raises when it is copied
-        raise _uncopied(model, memo, error) from error
+        raise _uncopied(model, error) from error
     own_classes(copied)
     _keep_hooks(model, copied, memo)
     if not foreign_hooks:
         without_foreign_hooks(copied)
     rebind(model, copied, memo)
-    for module in copied.modules():
-        written = getattr(module, "_orig_mod", None)
-        if isinstance(written, nn.Module):
-            module.forward = written.__call__
+    for compiled, written in _compiled(copied):
+        compiled.forward = written.__call__
     if device is None:
         _refuse_shared(model, copied)
     return copied
@@ -65,10 +65,18 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif isinstance(written := getattr(model, "_orig_mod", None), nn.Module):
-            model = written
+        elif found := _compiled(model, inside=False):
+            model = found[0][1]
         else:
             return model
+
+
+def _compiled(model: nn.Module, *, inside: bool = True) -> list[tuple[Any, nn.Module]]:
+    """Modules that torch.compile made, with what each runs."""
+    pairs = (
+        (module, getattr(module, "_orig_mod", None)) for module in (model.modules() if inside else [model])
+    )
+    return [(module, written) for module, written in pairs if isinstance(written, nn.Module)]
 
 
 def initialized(model: nn.Module) -> nn.Module:
@@ -121,7 +129,7 @@ HOOKS = (
 )  # fmt: skip
 
 
-def _uncopied(model: nn.Module, memo: dict[int, Any], error: Exception) -> InputError:
+def _uncopied(model: nn.Module, error: Exception) -> InputError:
     """Which attribute of which layer cannot be copied."""
     for name, module in reversed(list(model.named_modules())):
         for key, value in module.__dict__.items():

@@ -178,43 +178,53 @@ def import_hooks(model: nn.Module) -> nn.Module:
 
 def fold_masks(model: nn.Module) -> nn.Module:
     """Fold masks, in place, into plain parameters, whatever lies below them too; returns the model."""
-    done: dict[int, tuple[Any, Tensor]] = {}
     for module in model.modules():
         for key in pruning_hooks(module):
             prune.remove(module, key)
-        for key in _computed(module):
-            if mask_of(module, key) is not None:
-                _fold(module, key, done)
-    return model
+    return _fold(model, lambda module, key: mask_of(module, key) is not None)
 
 
 def fold_parametrizations(model: nn.Module) -> nn.Module:
     """Fold parametrizations and norms by hooks into plain parameters, in place; returns the model."""
-    done: dict[int, tuple[Any, Tensor]] = {}
     for module in model.modules():
         for key in list(norm_hooks(module)):
             _modernize(module, key)
+    return _fold(model, lambda module, key: True)
+
+
+def _fold(model: nn.Module, which: Callable[[nn.Module, str], bool]) -> nn.Module:
+    """Put what parametrizations compute in their place; parameters that are read alike stay one."""
+    chosen = [(m, key) for m in model.modules() for key in _computed(m) if which(m, key)]
+    if not chosen:
+        return model
+    readers: dict[int, set[tuple[int, ...]]] = {}
+    for module in model.modules():
+        held = {} if isinstance(module, parametrize.ParametrizationList) else module._parameters
+        for tensor in filter(None.__ne__, held.values()):
+            readers.setdefault(id(tensor), set()).add(())
         for key in _computed(module):
-            _fold(module, key, done)
+            found = parametrizations_of(module, key)
+            readers.setdefault(id(found._parameters.get("original")), set()).add(tuple(map(id, found)))
+    done: dict[tuple[int, ...], tuple[Any, Tensor]] = {}
+    for module, key in chosen:
+        found = parametrizations_of(module, key)
+        kept = found._parameters.get("original", found._buffers.get("original"))
+        place = (id(found if kept is None else kept), *map(id, found))
+        if place not in done:
+            value = value_of(module, key)
+            if kept is None or len(readers.get(id(kept), ())) > 1:  # others read it another way
+                kept = _parameter(value, found)
+            kept.data = value
+            done[place] = found, kept
+        _take_off(module, key, done[place][1])
     return model
 
 
-def _fold(module: nn.Module, key: str, done: dict[int, tuple[Any, Tensor]]) -> None:
-    """Put what parametrizations compute in their place; `done` holds those that several modules share."""
-    found = parametrizations_of(module, key)
-    if id(found) not in done:
-        value = value_of(module, key)
-        learned = [part for part in found._parameters.values() if part is not None]
-        kept = found._parameters.get("original", found._buffers.get("original"))
-        if kept is None and learned:
-            trained = any(part.requires_grad for part in learned)
-            kept = nn.Parameter(value, requires_grad=trained and value.is_floating_point())
-        elif kept is None:
-            kept = value
-        else:
-            kept.data = value  # the same parameter, which others may share
-        done[id(found)] = found, kept
-    _take_off(module, key, done[id(found)][1])
+def _parameter(value: Tensor, parts: nn.Module) -> Tensor:
+    """What parametrizations computed, as a parameter if any of their parts is one."""
+    learned = list(parts._parameters.values())
+    trained = any(part is not None and part.requires_grad for part in learned)
+    return nn.Parameter(value, requires_grad=trained) if learned else value
 
 
 def _take_off(module: nn.Module, key: str, tensor: Tensor) -> None:

@@ -203,6 +203,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+@torch.random.fork_rng()
 def prepare(
     plain: nn.Module,
     args: tuple[Any, ...],
@@ -270,6 +271,7 @@ class _KeepZeros:
             parameter.mul_(mask.to(parameter.device))
 
 
+@torch.random.fork_rng()  # torchao traces patterns with random tensors
 def convert(graph: Any) -> torch.fx.GraphModule:
     """Weights as integers; float weights that the graph no longer reads are dropped."""
     with _quiet():

@@ -349,10 +349,11 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     ),
     "fingerprint": fingerprint,
 }
-FEW = (
-    "dense", "conv2d", "batch norm", "weight norm", "masked", "attention", "closures", "hooked",
-    "DataParallel",
-)  # fmt: skip
+NOT_SHRUNK = ("layer norm", "LSTM")
+QUANTIZED = [
+    ("weight-only", ("dense", "weight norm", "masked", "attention", "closures", "DataParallel", "compiled")),
+    ("static", ("batch norm",)),
+]
 
 
 def build(kind: str) -> nn.Module:
@@ -409,16 +410,17 @@ def untouched(kind: str, work: Callable[[nn.Module], Any]) -> Iterator[str]:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_callers_model_stays_as_it_was(function: str) -> None:
-    found = [line for kind in KINDS for line in untouched(kind, FUNCTIONS[function])]
+    kinds = [kind for kind in KINDS if function != "shrink" or kind not in NOT_SHRUNK]
+    found = [line for kind in kinds for line in untouched(kind, FUNCTIONS[function])]
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("scheme", ["weight-only", "static"])
-def test_the_callers_model_stays_as_it_was_when_quantized(scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "kinds"), QUANTIZED)
+def test_the_callers_model_stays_as_it_was_when_quantized(scheme: str, kinds: tuple[str, ...]) -> None:
     def work(model: nn.Module) -> Any:
         return quantize(model, scheme=scheme, input_size=SIZE, calibration=data_of(model))
 
-    found = [line for kind in FEW for line in untouched(kind, work)]
+    found = [line for kind in kinds for line in untouched(kind, work)]
     assert not found, "\n".join(found)
 
 
@@ -431,15 +433,10 @@ def test_a_copy_computes_the_same_with_weights_of_its_own(kind: str) -> None:
     assert all(map(torch.equal, before[0], outputs(copied, inputs)[0]))
     assert not {id(p) for p in model.parameters()} & {id(p) for p in copied.parameters()}
     with torch.no_grad():
-        for parameter in copied.parameters():
+        for parameter in copied.get_submodule("head" if hasattr(copied, "head") else "2").parameters():
             parameter.zero_()
-        for module in copied.modules():
-            for hook in list(module._forward_pre_hooks.values()):
-                if not hasattr(hook, "name"):
-                    continue
     assert all(map(torch.equal, before[0], outputs(model, inputs)[0]))
-    if "norm by hook" not in kind and "norm" not in kind and kind != "orthogonal":
-        assert not outputs(copied, inputs)[0][0].any()
+    assert not outputs(copied, inputs)[0][0].any()
 
 
 @pytest.mark.parametrize(

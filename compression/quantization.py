@@ -235,6 +235,7 @@ def prepare(
     return graph
 
 
+@torch.random.fork_rng()  # histograms are merged at random places
 def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
     try:

@@ -19,7 +19,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 
 class Mask(nn.Module):
-    """A parametrization: `value` where `mask` is True and 0 elsewhere, whatever stood there."""
+    """A parametrization: `value` where `mask` is True and 0 elsewhere, whatever stood there.
+
+    The tensor `mask` is never changed but replaced, so that several models may hold the same.
+    """
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
@@ -31,6 +34,11 @@ class Mask(nn.Module):
 
     def right_inverse(self, value: Tensor) -> Tensor:
         return value
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        if f"{prefix}mask" in state_dict:
+            self.mask = self.mask.clone()  # which is then filled
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class HookNames:

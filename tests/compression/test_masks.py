@@ -272,3 +272,20 @@ def test_prunable_layers() -> None:
     assert list(prunable(net(), None)) == ["0"] and list(prunable(net(), ["2"])) == ["2"]
     with pytest.raises(InputError, match="unknown layer to prune"):
         prunable(net(), ["1"])
+
+
+def test_models_given_the_same_mask_do_not_share_what_they_load() -> None:
+    mask = torch.rand(4, 3) < 0.5
+    given = mask.clone()
+    one, two = (apply_masks(net(), {"0.weight": mask}) for _ in range(2))
+    two.load_state_dict(apply_masks(net(), {"0.weight": ~mask}).state_dict())
+    apply_masks(one, {"0.weight": torch.ones(4, 3)})
+    assert torch.equal(mask, given) and torch.equal(masks_of(two)["0.weight"], ~given)
+
+
+def test_dropped_values_are_zeroed_behind_masks_of_every_layout() -> None:
+    layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    mask = torch.rand(4, 3, 3, 3) < 0.5
+    for kept in (mask, mask.transpose(2, 3)):
+        masked = apply_masks(clone(layer), {"weight": kept}, keep_dropped=False)
+        assert torch.equal(masked.parametrizations.weight.original, layer.weight * kept)

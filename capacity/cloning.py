@@ -1,38 +1,180 @@
 """Copies of a model that leave the caller's untouched: on its own device, or without memory on meta."""
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize, prune
 
 from capacity.errors import InputError
+from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
+from capacity.rebinding import OWN, rebind
+
+__all__ = [
+    "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "initialized", "plain_copy",
+    "storage_bits", "unwrapped", "without_foreign_hooks",
+]  # fmt: skip
 
 
-def clone(model: nn.Module, *, device: str | None = None) -> nn.Module:
-    """A deep copy; with `device="meta"` its tensors have shapes but no memory, and no weight is read.
+def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = True) -> nn.Module:
+    """A deep copy that shares nothing with the model and runs its own weights.
 
-    Non-leaf tensors kept as attributes (the masked weights of `torch.nn.utils.prune`) are copied too,
-    which `copy.deepcopy` alone refuses. Shared tensors stay shared.
+    Wrappers around the whole model are taken off (see `unwrapped`), and layers compiled inside it run as
+    they were written. Parametrizations and masks stay, and so do non-leaf tensors kept as attributes, which
+    `copy.deepcopy` refuses. Shared tensors stay shared. A `forward` patched on an instance, hooks and other
+    functions that close over the model or its layers are bound to the copy.
 
-    Raises InputError for modules that are not yet initialized (nn.LazyLinear before its first batch).
+    Parameters
+    ----------
+    device: with "meta", tensors have shapes but no memory, and no weight is read
+    foreign_hooks: False leaves forward hooks that are not torch's own behind, so that no caller's code runs
+
+    Raises InputError, naming the layer, for modules that are not yet initialized (nn.LazyLinear before its
+    first batch), for what cannot be copied, for functions that reach the original in a way that cannot be
+    bound to the copy (a global variable), and for tensors that the copy would share with the original.
     """
-    memo: dict[int, object] = {}
-    for name, module in model.named_modules():
-        for tensor in list(module.__dict__.values()):
-            if isinstance(tensor, Tensor) and not tensor.is_leaf:
-                memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
-        held = [*module._parameters.items(), *module._buffers.items()]
-        for key, tensor in held:
-            if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
-                raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
-            if device is not None and tensor is not None:
-                memo[id(tensor)] = _moved(tensor, device)
-    copied = copy.deepcopy(model, memo)
-    if isinstance(model, fx.GraphModule):  # whose own copy leaves them behind
-        copied._forward_pre_hooks.update(model._forward_pre_hooks)
-        copied._forward_hooks.update(model._forward_hooks)
+    model = initialized(unwrapped(model))
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        _prepare(module, device, memo)
+    try:
+        for compiled, written in reversed(_compiled(model)):  # each by hand: it answers for what it holds
+            memo[id(compiled)] = type(compiled)(copy.deepcopy(written, memo), compiled.dynamo_ctx)
+        copied = copy.deepcopy(model, memo)
+    except Exception as error:  # whatever an attribute raises when it is copied
+        raise _uncopied(model, error) from error
+    own_classes(copied)
+    _keep_hooks(model, copied, memo)
+    if not foreign_hooks:
+        without_foreign_hooks(copied)
+    rebind(model, copied, memo)
+    for compiled, written in _compiled(copied):
+        compiled.forward = written.__call__
+    if device is None:
+        _refuse_shared(model, copied)
     return copied
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside nn.DataParallel, DistributedDataParallel and torch.compile.
+
+    Everything here takes them off by this function, in `clone` or before it reads names: names of layers
+    are the model's own, and results hold models without wrappers.
+    """
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif found := _compiled(model, inside=False):
+            model = found[0][1]
+        else:
+            return model
+
+
+def _compiled(model: nn.Module, *, inside: bool = True) -> list[tuple[Any, nn.Module]]:
+    """Modules that torch.compile made, with what each runs."""
+    pairs = (
+        (module, getattr(module, "_orig_mod", None)) for module in (model.modules() if inside else [model])
+    )
+    return [(module, written) for module, written in pairs if isinstance(written, nn.Module)]
+
+
+def initialized(model: nn.Module) -> nn.Module:
+    """The model itself; raises InputError for a layer that has no weights before its first batch."""
+    for name, module in model.named_modules():
+        for key, own in [*module._parameters.items(), *module._buffers.items()]:
+            if isinstance(own, nn.UninitializedParameter | nn.UninitializedBuffer):
+                raise InputError(f"layer {name!r}: {key} is not initialized; run the model once on real data")
+    return model
+
+
+def _prepare(module: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
+    """Put copies of the tensors that deepcopy cannot copy, or not to `device`, into its memo."""
+    for key, value in module.__dict__.items():
+        if key not in OWN and isinstance(value, Tensor | list | tuple | dict):
+            for tensor in _held(value):
+                if not tensor.is_leaf:
+                    memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
+    for own in [*module._parameters.values(), *module._buffers.values()]:
+        if device is not None and own is not None:
+            memo[id(own)] = _moved(own, device)
+        elif own is not None and not own.is_leaf:
+            memo[id(own)] = own.detach().clone()
+
+
+def _held(value: Any) -> Iterator[Tensor]:
+    """Tensors in an attribute, in lists, tuples and dicts too."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _held(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _held(item)
+
+
+def _keep_hooks(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
+    """Bring along the forward hooks of graph modules, which their own copying leaves behind."""
+    for name, module in model.named_modules():
+        if isinstance(module, fx.GraphModule):
+            other = copied.get_submodule(name)
+            for key in HOOKS:
+                other.__dict__[key] = copy.deepcopy(module.__dict__[key], memo)
+
+
+HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook",
+)  # fmt: skip
+
+
+def _uncopied(model: nn.Module, error: Exception) -> InputError:
+    """Which attribute of which layer cannot be copied."""
+    for name, module in reversed(list(model.named_modules())):
+        for key, value in module.__dict__.items():
+            if key in OWN:
+                continue
+            try:
+                copy.deepcopy(value, {})
+            except Exception as found:
+                return InputError(
+                    f"layer {name!r}: its attribute {key!r} ({type(value).__name__}) cannot be copied: "
+                    f"{_line(found)}; give it a __deepcopy__, or remove it before"
+                )
+    return InputError(f"{type(model).__name__} cannot be copied: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _refuse_shared(model: nn.Module, copied: nn.Module) -> None:
+    """Raise InputError where training the copy would change the original, as by a __deepcopy__ of its own."""
+    before = {place for _, tensor in _tensors(model) if (place := _memory(tensor))}
+    for name, tensor in _tensors(copied):
+        if _memory(tensor) in before:
+            raise InputError(
+                f"{name}: a copy would share its memory with the original, by the __deepcopy__ of its layer"
+            )
+    if {name for name, _ in _tensors(model)} != {name for name, _ in _tensors(copied)}:
+        odd = sorted({name for name, _ in _tensors(model)} ^ {name for name, _ in _tensors(copied)})
+        raise InputError(
+            f"a copy would differ from the original in {', '.join(odd[:3])}, by the __deepcopy__ of a layer"
+        )
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _memory(tensor: Tensor) -> int:
+    """Address of a tensor's memory; 0 where it has none that can be asked for."""
+    try:
+        return 0 if tensor.device.type == "meta" else tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # sparse, or made of other tensors
+        return 0
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:
@@ -64,24 +206,6 @@ def storage_bits(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size() * 8
 
 
-def fold_masks(model: nn.Module) -> nn.Module:
-    """Fold masks of `torch.nn.utils.prune` into plain parameters, in place; returns the model."""
-    for module in model.modules():
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
-    return model
-
-
-def fold_parametrizations(model: nn.Module) -> nn.Module:
-    """Fold `torch.nn.utils.parametrize` into plain parameters, in place; returns the model."""
-    for module in model.modules():
-        if parametrize.is_parametrized(module):
-            for key in list(getattr(module, "parametrizations", {})):
-                parametrize.remove_parametrizations(module, key)
-    return model
-
-
 def plain_copy(model: nn.Module) -> nn.Module:
     """A copy with masks and parametrizations folded into plain parameters."""
     return fold_parametrizations(fold_masks(clone(model)))
@@ -100,5 +224,5 @@ def without_foreign_hooks(model: nn.Module) -> nn.Module:
 
 def evaluation_copy(model: nn.Module, *, device: str | None = None) -> nn.Module:
     """A copy in evaluation mode, masks folded, foreign hooks gone: what every measurement runs on."""
-    copied = without_foreign_hooks(clone(model, device=device))
+    copied = clone(model, device=device, foreign_hooks=False)
     return fold_parametrizations(fold_masks(copied)).eval()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from capacity.cloning import unwrapped
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, tensors_in
@@ -55,7 +56,7 @@ def measure(
     8
     """
     check_convention(convention)
-    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    model = unwrapped(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("a TorchScript module hides its layers; measure the nn.Module it was made from")
     wanted = _scope_filter(model, scope)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone
+from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.measuring import measure
 from compression.costs import flops, latency
@@ -78,6 +78,7 @@ def prune_to(
     Raises InputError for a budget that cannot be reached, with the nearest that can.
     """
     _check(budget, unit, sensitivity)
+    model = unwrapped(model)
     before = budget.measure(model, input_size)
     if before <= budget.at_most:
         return WithinBudget(clone(model), budget, before, before, {})
@@ -114,7 +115,7 @@ def _check(budget: Budget, unit: str, sensitivity: Sensitivity | None) -> None:
 def _most(model: nn.Module, input_size: Any, unit: Removal) -> dict[str, float]:
     """The largest fraction of each layer that may go: all but one unit."""
     if unit == "channel":
-        unpacked = unpack_attention(clone(model))
+        unpacked = unpack_attention(fold_masks(clone(model)))
         names = {module: name for name, module in unpacked.named_modules()}
         units = units_of(unpacked)
         for attention, layers in attention_heads(unpacked).items():

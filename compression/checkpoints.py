@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from capacity.cloning import initialized, unwrapped
 from capacity.errors import InputError
+from capacity.parametrized import import_hooks
 from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
-from compression.masks import Masks, apply_masks
+from compression.masks import apply_masks, stored_masks
 from compression.processes import rank
 
 __all__ = [
@@ -149,15 +151,18 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_model as save
 
+    bare = initialized(unwrapped(model))
     try:
         facts = {"sha256": fingerprint(model)}
-        write_whole(path, lambda beside: save(model, str(beside), metadata=facts))
+        write_whole(path, lambda beside: save(bare, str(beside), metadata=facts))
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
 
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
+
+    Files that name masks as torch.nn.utils.prune does are read too.
 
     Raises InputError for a damaged file (every bit counts) and for weights of another architecture or type.
     Nothing in the file is executed.
@@ -166,14 +171,10 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     from safetensors.torch import load_file
     from safetensors.torch import load_model as load
 
+    model = unwrapped(model)
     try:
-        if not any(key.endswith("_mask") for key in model.state_dict()):
-            masks: Masks = {
-                key.removesuffix("_mask"): tensor.bool()
-                for key, tensor in load_file(path).items()
-                if key.endswith("_mask")
-            }
-            apply_masks(model, masks)
+        import_hooks(model)
+        apply_masks(model, stored_masks(model, load_file(path)))
         load(model, str(path))
         with safe_open(str(path), framework="pt") as file:
             sha256 = (file.metadata() or {}).get("sha256")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.measuring import measure
@@ -27,7 +27,7 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
 
     A layer whose units nobody else shares stands alone; output layers, which lose none, are left out.
     """
-    copied = unpack_attention(fold_masks(clone(model)).eval())
+    copied = unpack_attention(plain_copy(model).eval())
     locked = locked_layers(copied, input_size, ())
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
     pruner = pruner_of(copied, kwargs or args, 0.5, None, locked, {})

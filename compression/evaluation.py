@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from capacity.cloning import initialized
 from capacity.errors import InputError
 from capacity.generalization import wilson_interval
 from compression.processes import gathered, rank, world_size
@@ -59,14 +60,17 @@ def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, gather:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients, on the device that the model lies on; the mode comes back."""
-    was_training = model.training
+    """Evaluation mode without gradients, on the device that the model lies on; the modes come back."""
+    was_training = initialized(model).training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():  # not inference mode, which masked weights would not outlive
             yield next((p.device for p in model.parameters()), torch.device("cpu"))
     finally:
-        model.train(was_training)
+        model.train(was_training)  # for an exported graph that is more than to set a flag
+        for module, mode in modes:
+            module.training = mode
 
 
 def _score(

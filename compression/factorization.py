@@ -202,6 +202,7 @@ class _Spectrum:
         return ranks[0] * (into * kernel + out) + bias
 
 
+@torch.random.fork_rng()  # new layers are born with random weights
 def _factorized(spectrum: _Spectrum, rank: Rank | None) -> tuple[FactorizedLayer, nn.Module | None]:
     name, size = spectrum.name, spectrum.parameters
     if spectrum.reason or rank is None:

@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from capacity.cloning import initialized, unwrapped
+
 OURS = ("capacity", "compression", "analysis")
 MOST_PARTS = 24  # a container of more parts is one hash
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -95,7 +97,7 @@ def unknown_parts(description: Mapping[str, Any]) -> list[str]:
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 of a model's state dict: names, types, shapes and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(initialized(unwrapped(model)).state_dict().items()):
         if isinstance(tensor, torch.Tensor):
             _add_tensor(digest, name, tensor)
         else:  # what set_extra_state keeps

@@ -1,102 +1,205 @@
-"""Masks in the format of `torch.nn.utils.prune`, so that its tools and ours understand each other.
+"""Masks: which parameters stay. A masked weight is masked for whoever reads it, as a torch parametrization.
 
 A mask is a boolean tensor of a parameter's shape, True where the parameter is kept, and masks are a dict
-from the parameter's full name ("classifier.0.weight") to it. Applied, `weight` becomes `weight_orig` and a
-buffer `weight_mask`, multiplied before every forward pass: it survives training, `state_dict` round
-trips, and `torch.nn.utils.prune.is_pruned` sees it.
+from the parameter's full name ("classifier.0.weight") to it. Applied, it is a parametrization
+(`torch.nn.utils.parametrize`): `layer.weight` is masked whether the layer is called or only its weight is
+read, gradients in any training loop reach what is kept, and the state dict holds
+`parametrizations.weight.original` and `parametrizations.weight.0.mask`. Over a weight norm or another
+parametrization, it masks what that computes. `from_torch_pruning` and `to_torch_pruning` lead to and from
+`torch.nn.utils.prune`, whose masks are understood here as they are, in models and in state dicts.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
+from capacity.cloning import clone, unwrapped
 from capacity.errors import InputError, unknown
+from capacity.parametrized import (
+    Mask,
+    add_mask,
+    import_hooks,
+    keys_of,
+    mask_of,
+    parametrizations_of,
+    pruning_hooks,
+    take_mask,
+    value_of,
+)
 
 Masks = dict[str, Tensor]
+PART = 65_536
+STORED = re.compile(r"(.*\.)?parametrizations\.([^.]+)\.\d+\.mask")
 
 
 def split_name(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module and the parameter's own name behind a full name; raises InputError if there is none."""
+    model = unwrapped(model)
     path, _, key = name.rpartition(".")
     try:
         module = model.get_submodule(path)
     except AttributeError:
         module = None
-    if module is None or not isinstance(getattr(module, key, None), Tensor):
-        known = [full.removesuffix("_orig") for full, _ in model.named_parameters()]
-        raise unknown("parameter", name, known)
+    if module is None or key not in keys_of(module):
+        raise unknown("parameter", name, [_full(path, own) for path, _, own in _named(model)])
     return module, key
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Every parameter as the layers' code reads it: path of the module, the module, own name."""
+    for path, module in model.named_modules():
+        if not isinstance(module, parametrize.ParametrizationList):
+            yield from ((path, module, key) for key in keys_of(module))
+
+
+def _full(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 def validate(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Raise InputError for a mask of an unknown parameter, of another shape, or with values but 0 and 1."""
     for name, mask in masks.items():
         module, key = split_name(model, name)
-        shape = getattr(module, key).shape
+        shape = (value_of(module, key) if (held := _behind(module, key)) is None else held).shape
         if mask.shape != shape:
             raise InputError(f"mask of {name!r} has shape {tuple(mask.shape)}, the parameter {tuple(shape)}")
         if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
             raise InputError(f"mask of {name!r} holds values other than 0 and 1")
 
 
-@torch.no_grad()  # so that the masked weight is a leaf, which copy.deepcopy takes
+@torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor], *, keep_dropped: bool = True) -> nn.Module:
     """Set masks on a model in place, instead of earlier ones of the same parameters; returns the model.
 
-    With `keep_dropped`, `weight_orig` keeps the values that a mask drops, as torch has it, and a later
-    mask can bring them back; without, they become zero there too, and no second tensor is needed.
+    A parameter that several layers share is masked in all of them. Masks of `torch.nn.utils.prune` on the
+    model become masks of this kind.
+
+    With `keep_dropped`, the values that a mask drops are kept behind it, and a later mask can bring them
+    back; without, they become zero there too (where nothing else computes the parameter).
     """
     validate(model, masks)
+    import_hooks(model)
+    sharers = _sharers(model)
     for name, mask in masks.items():
         module, key = split_name(model, name)
-        buffer = getattr(module, f"{key}_mask", None)
-        if isinstance(buffer, Tensor):
-            buffer.copy_(mask)
+        held, found = _behind(module, key), mask_of(module, key)
+        device = (value_of(module, key) if held is None else held).device
+        kept = mask.detach().to(device, torch.bool)
+        if found is not None:
+            found.mask = kept
         else:
-            _register(module, key, mask.bool().to(getattr(module, key).device))
-        original = getattr(module, f"{key}_orig")
-        if keep_dropped:
-            setattr(module, key, original * mask.to(original.device))
-        else:
-            original.mul_(mask.to(original.device))
-            setattr(module, key, original.detach())  # the same memory until the next forward pass
+            found = Mask(kept)
+            for other, alias in sharers.get(id(held), [(module, key)]):
+                add_mask(other, alias, found)
+        if not keep_dropped and held is not None:
+            _zero(held, kept)
     return model
 
 
-def _register(module: nn.Module, key: str, mask: Tensor) -> None:
-    """What prune.custom_from_mask does, with a mask of one byte an element instead of a float."""
-    method = prune.CustomFromMask(mask)
-    method._tensor_name = key
-    original = module._parameters.pop(key)
-    module.register_parameter(f"{key}_orig", original)
-    module.register_buffer(f"{key}_mask", mask)
-    module.register_forward_pre_hook(method)
+def _zero(tensor: Tensor, kept: Tensor) -> None:
+    """Multiply by a mask in place, in parts that the cache holds, which takes a third of the time."""
+    if not (tensor.is_contiguous() and kept.is_contiguous()):
+        tensor.mul_(kept)
+        return
+    for part, factor in zip(tensor.view(-1).split(PART), kept.view(-1).split(PART), strict=True):
+        part.mul_(factor.to(part.dtype))
+
+
+def _behind(module: nn.Module, key: str) -> Tensor | None:
+    """The parameter that holds a tensor's values, if nothing but a mask changes them."""
+    below = parametrizations_of(module, key)
+    if below is None:
+        return module._parameters.get(key)
+    return below._parameters.get("original") if all(isinstance(part, Mask) for part in below) else None
+
+
+def _sharers(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Which modules, and under what names, read each parameter that nothing else computes, by identity."""
+    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    for _, module, key in _named(model):
+        held = _behind(module, key)
+        if held is not None:
+            found.setdefault(id(held), []).append((module, key))
+    return found
 
 
 def masks_of(model: nn.Module) -> Masks:
-    """The masks set on a model; empty if it is not pruned."""
-    return {
-        name.removesuffix("_mask"): buffer.bool()
-        for name, buffer in model.named_buffers()
-        if name.endswith("_mask") and _is_masked(model, name.removesuffix("_mask"))
-    }
+    """The masks set on a model, by `torch.nn.utils.prune` too; empty if it is not pruned."""
+    found: Masks = {}
+    seen: set[int] = set()
+    for path, module, key in _named(unwrapped(model)):
+        mask = mask_of(module, key)
+        if mask is not None and id(mask) not in seen:
+            found[_full(path, key)] = mask.mask
+            seen.add(id(mask))
+        elif key in pruning_hooks(module):
+            found[_full(path, key)] = getattr(module, f"{key}_mask").bool()
+    return found
+
+
+def lift_masks(model: nn.Module) -> Masks:
+    """Take masks off parameters that nothing else computes, in place, the parameters masked; returns them.
+
+    For a training loop that masks once after each step, which is cheaper than in every forward and backward.
+    """
+    import_hooks(model)
+    sharers, lifted = _sharers(model), {}
+    for name in masks_of(model):
+        held = _behind(*split_name(model, name))
+        if held is not None:
+            taken = [take_mask(module, key) for module, key in sharers[id(held)]]
+            lifted[name] = next(mask.mask for mask in taken if mask is not None)
+            held.data.masked_fill_(~lifted[name], 0.0)
+    return lifted
 
 
 def masked_value(module: nn.Module, key: str) -> Tensor:
-    """A parameter with its mask applied; also right after load_state_dict, before any forward pass."""
-    original, mask = getattr(module, f"{key}_orig", None), getattr(module, f"{key}_mask", None)
-    if isinstance(original, Tensor) and isinstance(mask, Tensor):
-        return original.detach() * mask
-    value = getattr(module, key)
-    assert isinstance(value, Tensor)
-    return value.detach()
+    """A parameter as it is read in evaluation mode, its mask applied; also right after load_state_dict."""
+    return value_of(module, key)
 
 
-def _is_masked(model: nn.Module, name: str) -> bool:
-    path, _, key = name.rpartition(".")
-    return isinstance(getattr(model.get_submodule(path), f"{key}_orig", None), Tensor)
+def from_torch_pruning(model: nn.Module) -> nn.Module:
+    """A copy in which masks of `torch.nn.utils.prune` are masks of this module, dropped values kept."""
+    return import_hooks(clone(model))
+
+
+def to_torch_pruning(model: nn.Module) -> nn.Module:
+    """A copy in which masks are those of `torch.nn.utils.prune`, dropped values kept.
+
+    Raises InputError for a mask over another parametrization, which torch's pruning cannot have.
+    """
+    copied = import_hooks(clone(model))
+    sharers = _sharers(copied)
+    for name, mask in masks_of(copied).items():
+        held = _behind(*split_name(copied, name))
+        if held is None:
+            raise InputError(
+                f"{name!r} is masked over another parametrization, which torch.nn.utils.prune cannot do: "
+                f"fold it first, with capacity.cloning.plain_copy"
+            )
+        for module, key in sharers[id(held)]:
+            take_mask(module, key)
+            prune.custom_from_mask(module, key, mask)
+    return copied
+
+
+def stored_masks(model: nn.Module, tensors: Mapping[str, Tensor]) -> Masks:
+    """Masks in a state dict, of this module's names or of torch.nn.utils.prune's, that the model has not."""
+    own, found = model.state_dict().keys(), {}
+    for key, tensor in tensors.items():
+        if key in own:
+            continue
+        match = STORED.fullmatch(key)
+        name = key.removesuffix("_mask")
+        if match is not None and tensor.dtype == torch.bool:
+            found[f"{match[1] or ''}{match[2]}"] = tensor
+        elif name != key and f"{name}_orig" in tensors and f"{name}_orig" not in own:
+            found[name] = tensor.bool()
+    known = masks_of(model)
+    return {name: mask for name, mask in found.items() if name not in known}
 
 
 def density(masks: Mapping[str, Tensor]) -> float:

@@ -12,22 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from capacity.errors import InputError
+
 
 def rank() -> int:
     """Number of this process; 0 is the one that writes."""
-    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+    return _number("RANK", 0) if world_size() > 1 else 0
 
 
 def world_size() -> int:
     """How many processes share this run; 1 outside of torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(variable: str, default: int) -> int:
+    """What torchrun says in the environment; raises InputError where that is no whole number."""
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or (variable == "WORLD_SIZE" and int(text) < 1):
+        raise InputError(
+            f"the environment variable {variable} must be a whole number, found {text!r}: unset it"
+        )
+    return int(text)
 
 
 def own_device() -> torch.device:
     """This process's GPU, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", _number("LOCAL_RANK", 0))
 
 
 def joined() -> Any:

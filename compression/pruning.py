@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from capacity.cloning import clone
+from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError, unknown
 from compression.amounts import Amount as Amount
 from compression.amounts import plain_amounts
@@ -58,6 +58,7 @@ def prune(
     >>> result.achieved, result.density, result.achieved_of_model
     (1, 0.6666666666666666, 0.3333333333333333)
     """
+    model = initialized(unwrapped(model))
     requested, masks = plain_amounts(amount), masks_of(model)
     work = _work(model, requested, unit, scope, layers, input_size)
     rows, asked = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
@@ -121,6 +121,7 @@ def quantize(
     Raises InputError for a missing or empty calibration set, data that does not fit the model, a model
     already quantized, and layers to keep that do not exist.
     """
+    model = unwrapped(model)
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
     plain = fold_masks(clone(model)).cpu().eval()
@@ -202,6 +203,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
+@torch.random.fork_rng()
 def prepare(
     plain: nn.Module,
     args: tuple[Any, ...],
@@ -233,6 +235,7 @@ def prepare(
     return graph
 
 
+@torch.random.fork_rng()  # histograms are merged at random places
 def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
     try:
@@ -269,6 +272,7 @@ class _KeepZeros:
             parameter.mul_(mask.to(parameter.device))
 
 
+@torch.random.fork_rng()  # torchao traces patterns with random tensors
 def convert(graph: Any) -> torch.fx.GraphModule:
     """Weights as integers; float weights that the graph no longer reads are dropped."""
     with _quiet():

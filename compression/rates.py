@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError
+from capacity.parametrized import parametrize_all
 from capacity.report import render
 from compression.coding import entropy_bits
 from compression.masks import split_name
@@ -148,7 +148,7 @@ def _install(model: nn.Module, penalty: float, relative_step: float, refresh: in
             continue
         step = _step(nonzero, relative_step)
         grids[name] = _Grid(parameter.detach(), step, penalty, refresh)
-        parametrize.register_parametrization(*split_name(model, name), grids[name])
+        parametrize_all(model, *split_name(model, name), grids[name])
     return grids
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import nn
 
+from capacity.cloning import unwrapped
 from capacity.errors import InputError, unknown
 from capacity.report import render
 from compression.coupling import coupled_layers
@@ -129,7 +130,7 @@ def sensitivity(
             raise InputError("unit 'channel' shrinks the model and needs its input_size")
         groups = coupled_layers(model, input_size)
     else:
-        every = prunable(model, None, unit=unit, input_size=input_size)
+        every = prunable(unwrapped(model), None, unit=unit, input_size=input_size)
         groups = [(name,) for name, target in every.items() if unit == "weight" or target.units > 1]
     effects = []
     for group in groups:

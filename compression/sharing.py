@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError, unknown
+from capacity.parametrized import parametrize_all
 from capacity.report import render
 from compression.coding import entropy_bits
 from compression.masks import split_name
@@ -119,7 +119,7 @@ def share(
     before = {name: floats[name].detach().clone() for name in weights}
     for name, nonzero in weights.items():
         book = cluster(nonzero, 2 ** wanted[name], init=init, generator=generator)
-        parametrize.register_parametrization(*split_name(plain, name), _Shared(floats[name].detach(), book))
+        parametrize_all(plain, *split_name(plain, name), _Shared(floats[name].detach(), book))
     trained: nn.Module = plain
     if retrain is not None:
         trained = model_of(retrain(plain))
@@ -208,7 +208,9 @@ class _Shared(nn.Module):
 
     def forward(self, book: Tensor) -> Tensor:
         scaled = book / self.counts  # whose gradient is the mean over a cluster instead of the sum
-        values = scaled + (_half(book.detach()) - scaled).detach()  # the file holds halves, gradients pass
+        values = (
+            scaled + (_half(book.detach()).to(book.dtype) - scaled).detach()
+        )  # the file holds halves, gradients pass
         return placed(values[self.index], self.where, self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:

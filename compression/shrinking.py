@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import map_tensors
 from capacity.report import render
@@ -121,7 +121,7 @@ def shrink(
     output, depthwise convolutions), and a model of which nothing can be removed.
     """
     _check(amount)
-    whole = unpack_attention(fold_masks(clone(model)).eval())
+    whole = unpack_attention(plain_copy(model).eval())
     before = units_of(whole)
     name = type(model).__name__
     with within(SECONDS, f"finding what can be removed from {name}"), named_errors(name):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, fold_masks, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input
 from capacity.live import live_masks
@@ -114,14 +114,15 @@ def _silent(layer: Any) -> list[int]:
 
 
 def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
-    """A copy of the model, masks folded, in which every parameter on no live path is zero.
+    """A copy of the model, masks and the like folded, in which every parameter on no live path is zero.
 
     Outputs stay as they were but for what units without any input passed on of their biases: constants,
     which a little training puts into the biases that remain.
     """
-    copied = fold_masks(clone(model))
+    copied = plain_copy(model)
     live = live_masks(copied, input_size)
     with torch.no_grad():
         for name, parameter in copied.named_parameters():
-            parameter.mul_(live[name])
+            if name in live:
+                parameter.mul_(live[name])
     return copied

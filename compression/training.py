@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone
 from capacity.errors import InputError
 from compression.dropout import neuron_dropout
 from compression.evaluation import Evaluation, evaluate
-from compression.masks import Masks, apply_masks, masks_of, split_name
+from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
 from compression.processes import gathered, joined, own_share, world_size
 from compression.schedules import Gradual
 
@@ -118,7 +118,7 @@ def fit(
 
     copied = clone(model).train()
     masks = masks_of(copied)
-    fold_masks(copied)  # multiplying once after each step is cheaper than in every forward and backward
+    lift_masks(copied)  # masking once after each step is cheaper than in every forward and backward
     trainable = [parameter for parameter in copied.parameters() if parameter.requires_grad]
     if not trainable:
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
@@ -138,7 +138,8 @@ def fit(
         fitted = loop.run(data, validation, progress)
     apply_masks(fitted.model, loop.masks)
     if fitted.snapshot is not None:
-        apply_masks(fitted.snapshot, masks)
+        later = {name: torch.ones_like(mask) for name, mask in masks_of(fitted.snapshot).items()}
+        apply_masks(fitted.snapshot, later | masks)
     return fitted
 
 
@@ -216,7 +217,10 @@ class _Loop:
         self.masked: tuple[list[Tensor], list[Tensor]] = ([], [])
         for name, mask in masks.items():
             module, key = split_name(self.plain, name)
-            parameter = getattr(module, key)
+            if key not in module._parameters:  # weight norm or the like computes it, and then it is masked
+                apply_masks(self.plain, {name: mask})
+                continue
+            parameter = module.get_parameter(key)
             self.masked[0].append(parameter)
             self.masked[1].append(mask.to(parameter.device, parameter.dtype))
             for state in self.optimizer.state.get(parameter, {}).values():
@@ -259,7 +263,7 @@ class _Loop:
         early = None
         if snapshot is not None:
             early = clone(self.plain).eval()
-            early.load_state_dict(snapshot)
+            early.load_state_dict(snapshot, strict=False)  # masks may have come later, over weight norms
         self.plain.eval()  # whose own return value an exported graph leaves out
         return Fitted(self.plain, tuple(history), stopped, early)
 

@@ -41,7 +41,7 @@ def test_taking_dead_weights_away_changes_no_output_without_biases() -> None:
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
     with torch.no_grad():
         for name, parameter in sparse.named_parameters():
-            if name.endswith("weight_orig"):
-                parameter.mul_(masks[name.removesuffix("_orig")])
+            if name.endswith("weight.original"):
+                parameter.mul_(masks[f"{name[0]}.weight"])
     assert torch.allclose(sparse(x), before, atol=1e-6)
     assert sum(kept.values()) < measure(model, (20,)).parameters * 0.06

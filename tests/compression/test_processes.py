@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capacity import InputError
+from compression.processes import rank
+
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -61,3 +64,11 @@ def test_the_main_command_in_two_processes(tmp_path: Path) -> None:
 
     two, one = (pd.read_csv(tmp_path / name / "results.csv") for name in ("two", "one"))
     pd.testing.assert_frame_equal(two, one, rtol=0.02)
+
+
+@pytest.mark.parametrize(("variable", "text"), [("WORLD_SIZE", ""), ("WORLD_SIZE", "0"), ("RANK", "one")])
+def test_an_environment_that_holds_no_number_is_named(monkeypatch, variable: str, text: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(InputError, match=f"{variable} must be a whole number, found '{text}'"):
+        rank()

@@ -12,6 +12,7 @@ from analysis.lab.models import create
 from capacity import InputError, dense_capacity, measure
 from compression.coupling import coupled_layers
 from compression.criteria import L1, L2, Random, Reservoir
+from compression.masks import masks_of
 from compression.pruning import prune
 from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.silencing import silence_norms
@@ -243,7 +244,7 @@ def test_batch_norms_are_silenced_behind_masked_channels_and_both_go() -> None:
     assert after["stage1_0.first.0"] == 48 and after["stem.0"] == 64  # the shortcut keeps the stem's
     assert torch.allclose(small.model(x), quiet(x), atol=1e-4)
     trained = silence_norms(create("resnet18", classes=10), (3, 32, 32))
-    assert all(not name.endswith("_mask") for name in trained.state_dict())
+    assert not masks_of(trained)
 
 
 def test_a_norm_behind_a_shortcut_keeps_what_one_branch_keeps() -> None:
@@ -257,11 +258,11 @@ def test_a_norm_behind_a_shortcut_keeps_what_one_branch_keeps() -> None:
             return self.last(torch.relu(self.norm(self.first(x) + self.second(x))))
 
     masked = prune(Block(), L1(), amount=2, unit="neuron", layers=["first"]).model
-    assert "norm.weight_mask" not in silence_norms(masked, (1, 4, 4)).state_dict()
+    assert "norm.weight" not in masks_of(silence_norms(masked, (1, 4, 4)))
     with torch.no_grad():
         masked.second.weight.copy_(masked.first.weight.abs())
     both = prune(masked, L1("zero"), amount=2, unit="neuron", layers=["second"]).model
-    assert int(silence_norms(both, (1, 4, 4)).norm.weight_mask.sum()) == 2
+    assert int(masks_of(silence_norms(both, (1, 4, 4)))["norm.weight"].sum()) == 2
 
 
 def test_what_cannot_be_removed_is_named() -> None:

@@ -109,3 +109,36 @@ def test_squeezing_until_nothing_is_left_keeps_the_finished_steps(tmp_path) -> N
 def test_negative_iterations_are_refused() -> None:
     with pytest.raises(InputError, match="iterations"):
         steps(iterations=-1)
+
+
+def test_a_buffer_named_like_a_mask_is_none_and_the_squeeze_resumes(tmp_path) -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+            self.register_buffer("causal_mask", torch.ones(6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.last(torch.relu(self.first(x * self.causal_mask)))
+            return found
+
+    def run() -> list:
+        torch.manual_seed(0)
+        return list(
+            squeeze(
+                Causal(),
+                L1(),
+                amount=0.3,
+                iterations=2,
+                retrain=lambda m: m,
+                evaluate=lambda m: {},
+                directory=tmp_path,
+            )
+        )
+
+    first, again = run(), run()
+    assert [step.resumed for step in again] == [True] * 3
+    for one, two in zip(first, again, strict=True):
+        x = torch.ones(1, 6)
+        assert torch.equal(one.model(x), two.model(x)) and one.density == two.density
+        assert set(masks_of(two.model)) == (set() if two.index == 0 else {"first.weight"})

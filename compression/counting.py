@@ -31,6 +31,14 @@ def _identity(tensor: Tensor) -> Any:
     return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
+def memory_of(tensor: Tensor) -> Any:
+    """Where a tensor's numbers lie: equal for tensors that share them."""
+    try:
+        return tensor.untyped_storage()._cdata if tensor.numel() else id(tensor)
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)
+
+
 def parameters_of(model: nn.Module) -> list[Tensor]:
     """The distinct parameters, a tied one once; of a quantized graph, its integer weights too.
 

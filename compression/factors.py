@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone
+from compression.counting import memory_of
 from compression.verification import relative_difference, tolerance
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -58,14 +59,6 @@ def users_of(model: nn.Module) -> dict[Any, list[str]]:
             if parameter is not None:
                 users.setdefault(memory_of(parameter), []).append(name)
     return users
-
-
-def memory_of(tensor: Tensor) -> Any:
-    """Where a tensor's numbers lie: equal for tensors that share them."""
-    try:
-        return tensor.untyped_storage()._cdata if tensor.numel() else id(tensor)
-    except (RuntimeError, NotImplementedError):
-        return id(tensor)
 
 
 def obstacle(model: nn.Module, name: str, module: nn.Module, users: Mapping[Any, list[str]]) -> str:

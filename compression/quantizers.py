@@ -22,9 +22,9 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     get_default_x86_inductor_quantization_config,
 )
 
+DENSE = (torch.ops.aten.linear.default,)
 WEIGHTED = (
-    torch.ops.aten.linear.default, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default,
-    torch.ops.aten.conv3d.default,
+    *DENSE, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default,
 )  # fmt: skip
 SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
 
@@ -92,12 +92,12 @@ def quantizer_of(
     """The quantizer of a scheme; layers named in `keep` stay in float."""
     if scheme == "weight-only":
         spec = weight_spec(weight_bits, trained=False)
-        return WeightOnly(spec if group_size is None else group_spec(weight_bits, group_size), keep)
-    quantizer = X86InductorQuantizer()
+        return Weights(spec if group_size is None else group_spec(weight_bits, group_size), keep)
     if scheme == "dynamic":
         settings = get_default_x86_inductor_quantization_config(is_dynamic=True)
-        quantizer.set_module_type_qconfig(torch.nn.Linear, settings)
-    elif scheme == "static":
+        return Weights(settings.weight, keep, operations=DENSE, activation=settings.input_activation)
+    quantizer = X86InductorQuantizer()
+    if scheme == "static":
         quantizer.set_global(get_default_x86_inductor_quantization_config())
     else:
         default = get_default_x86_inductor_quantization_config(is_qat=True)
@@ -113,18 +113,28 @@ def quantizer_of(
     return quantizer
 
 
-class WeightOnly(Quantizer):
-    """Annotates the weights of dense and convolutional layers and nothing else."""
+class Weights(Quantizer):
+    """Annotates the stored weights of some operations, wherever they are, and what enters them if asked."""
 
-    def __init__(self, spec: QuantizationSpec, keep: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spec: QuantizationSpec,
+        keep: Sequence[str],
+        *,
+        operations: Sequence[Any] = WEIGHTED,
+        activation: QuantizationSpec | None = None,
+    ) -> None:
         super().__init__()
-        self.spec, self.keep = spec, set(keep)
+        self.spec, self.keep, self.operations, self.activation = spec, set(keep), operations, activation
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         for node in model.graph.nodes:
-            if node.target in WEIGHTED and not self._kept(node):
+            if node.target in self.operations and node.args[1].op == "get_attr" and not self._kept(node):
+                specs = {node.args[1]: self.spec}
+                if self.activation is not None:
+                    specs[node.args[0]] = self.activation
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
-                    input_qspec_map={node.args[1]: self.spec}, _annotated=True
+                    input_qspec_map=specs, _annotated=True
                 )
         return model
 

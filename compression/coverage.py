@@ -22,6 +22,11 @@ def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
     return found
 
 
+def weights_reached(graph: fx.GraphModule) -> set[str]:
+    """Names of the stored tensors that a prepared graph reads."""
+    return {str(node.target) for node in graph.graph.nodes if node.op == "get_attr" and node.users}
+
+
 def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[str]:
     """Names, as in the model, of the weights that a converted graph stores as integers."""
     found = set()

@@ -174,10 +174,14 @@ def follows_mode(graph: fx.GraphModule) -> bool:
     return any(node.op == "get_attr" and node.target == "training" for node in graph.graph.nodes)
 
 
-def hide_norms(graph: fx.GraphModule) -> None:
-    """Show torchao no batch norm where none is to be folded: its search for them takes most of a minute."""
+def hide_norms(graph: fx.GraphModule, *, without_weights: bool = False) -> None:
+    """Show torchao no batch norm where none is to be folded: its search for them takes most of a minute.
+
+    Those without weights, which it cannot fold, alone if asked.
+    """
     for node in _norm_nodes(graph):
-        node.target = _normalized
+        if not without_weights or node.args[1] is None or node.args[2] is None:
+            node.target = _normalized
 
 
 def show_norms(graph: fx.GraphModule) -> None:

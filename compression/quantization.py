@@ -20,8 +20,13 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
-from compression.coverage import by_memory, integer_weights, readers_of_floats, weights_of_observers
-from compression.evaluation import predictions
+from compression.coverage import (
+    by_memory,
+    integer_weights,
+    readers_of_floats,
+    weights_of_observers,
+    weights_reached,
+)
 from compression.exporting import (
     drop_dropout,
     exported,
@@ -146,6 +151,9 @@ def quantize(
     """
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise InputError(f"{name} lies on the meta device and has no values to quantize")
     plain = plain_copy(model).cpu().eval()
     _check_numbers(plain, scheme)
     subnormals = flush_subnormals(plain)
@@ -163,10 +171,10 @@ def quantize(
         assert retrain is not None
         graph = _trained(graph, plain, retrain)
     with refusing(scheme):
-        observers = weights_of_observers(graph)
+        observers, reached = weights_of_observers(graph), weights_reached(graph)
         converted = convert(graph)
         integers = integer_weights(converted, observers)
-    result = _result(plain, converted, scheme, weight_bits, keep, integers)
+    result = _result(plain, converted, scheme, weight_bits, keep, (integers, reached))
     return replace(result, group_size=group_size, subnormals=subnormals)
 
 
@@ -187,8 +195,6 @@ def refusing(scheme: str) -> Iterator[None]:
 
 def _check_numbers(plain: nn.Module, scheme: str) -> None:
     for name, tensor in plain.named_parameters():
-        if tensor.is_meta:
-            raise InputError(f"{name} lies on the meta device and has no values to quantize")
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise InputError(
                 f"quantization takes float32, and {name} is {tensor.dtype}: pass model.float(), whose inputs "
@@ -278,7 +284,9 @@ def prepare(
             drop_dropout(graph)
         quantizer = quantizer_of(scheme, weight_bits, keep, group_size)
         instrument = prepare_qat_pt2e if scheme == "aware" else prepare_pt2e
+        hide_norms(graph, without_weights=True)
         prepared: fx.GraphModule = instrument(graph, quantizer)
+        show_norms(prepared)
         if scheme == "aware":
             follow_mode(prepared, norms)
         else:
@@ -288,13 +296,18 @@ def prepare(
 
 def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
-    try:
-        predictions(graph, calibration)
-    except InputError as error:
-        raise InputError("the calibration data is empty: no observer has seen an activation") from error
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the calibration data does not fit the model: {reason}") from error
+    seen = False
+    graph.eval()
+    for inputs, *_ in calibration:
+        seen = True
+        try:
+            with torch.no_grad():
+                graph(*(inputs if isinstance(inputs, list | tuple) else (inputs,)))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the calibration data does not fit the model: {reason}") from error
+    if not seen:
+        raise InputError("the calibration data is empty: no observer has seen an activation")
 
 
 def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
@@ -356,10 +369,10 @@ def _result(
     scheme: str,
     weight_bits: int,
     keep: Sequence[str],
-    integers: set[str],
+    names: tuple[set[str], set[str]],
 ) -> QuantizeResult:
-    """What became of each weight, by what the graph stores."""
-    inside = by_memory(plain, dict.fromkeys(integers, True))
+    """What became of each weight, by what the graph stores: `names` of integers, and of all that was read."""
+    inside, reached = (by_memory(plain, dict.fromkeys(found, True)) for found in names)
     readers = by_memory(plain, readers_of_floats(graph))
     rows, biases, lost = [], [], []
     for layer, module in plain.named_modules():
@@ -372,7 +385,7 @@ def _result(
                 reason = ""
                 bias = module._parameters.get(key.replace("weight", "bias"))
                 biases += [] if bias is None else [bias]
-            elif memory_of(weight) not in readers:
+            elif memory_of(weight) not in reached:
                 reason = "no forward pass reaches it, and the graph holds none of it"
                 lost.append(weight)
             rows.append(QuantizedLayer(name, weight.numel(), 32 if reason else weight_bits, reason))
@@ -392,7 +405,7 @@ def _reason(layer: str, module: nn.Module, scheme: str, keep: Sequence[str], rea
         return "as asked"
     if scheme == "dynamic" and not isinstance(module, nn.Linear):
         return "dynamic quantization is for dense layers"
-    return f"scheme {scheme!r} leaves {readers or 'what reads it'} in float"
+    return f"scheme {scheme!r} leaves {readers or 'what is computed from it'} in float"
 
 
 def stored_bytes(graph: nn.Module, weight_bits: int) -> int:

@@ -30,6 +30,7 @@ from capacity.errors import InputError
 from capacity.report import render
 from compression.checkpoints import write_whole
 from compression.coding import Encoder, Meter, code_matrix
+from compression.counting import distinct
 from compression.reading import Reader
 from compression.records import (
     CODED,
@@ -55,7 +56,8 @@ class CodedTensor:
     """One tensor: its elements, what is stored of them, and how many bytes each part takes.
 
     `entropy_bytes` is the empirical entropy of zero against non-zero and of the non-zero values, each
-    element alone; adaptive models can cost less, since weights do not lie scattered evenly.
+    element alone; adaptive models can cost less, since weights do not lie scattered evenly. `tied` tensors
+    are the memory of an earlier one under another name.
     """
 
     name: str
@@ -68,6 +70,7 @@ class CodedTensor:
     value_bytes: float
     raw_bytes: int
     entropy_bytes: float
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,8 @@ class CodingReport:
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of all elements in single precision."""
-        return 4 * sum(tensor.elements for tensor in self.tensors)
+        """Bytes of all elements in single precision, tied ones once."""
+        return 4 * sum(tensor.elements for tensor in self.tensors if not tensor.tied)
 
     def to_frame(self) -> "pd.DataFrame":
         """A row per tensor of the state dict."""
@@ -193,6 +196,7 @@ def coding_report(model: nn.Module) -> CodingReport:
     tensors = _tensors(plain_copy(model))
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
+    once = {id(tensor) for tensor in distinct(tensors.values())}
     for (name, tensor), plan, meter in zip(tensors.items(), plans, meters, strict=True):
         patterns = bit_patterns(tensor)
         nonzero = int(np.count_nonzero(patterns)) if patterns is not None else tensor.numel()
@@ -210,6 +214,7 @@ def coding_report(model: nn.Module) -> CodingReport:
                 meter.symbol_bits / 8,
                 raw,
                 entropy,
+                id(tensor) not in once,
             )
         )
     coded = sum(meter.position_bits + meter.symbol_bits for meter in meters)

@@ -1,8 +1,9 @@
 """What a forward pass costs: floating-point operations counted, latency and peak memory measured."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,35 +16,62 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
 from capacity.inputs import example_input, map_tensors, tensors_in
+from compression.counting import subnormal_count
+from compression.operations import counter
 
 
 def flops(model: nn.Module, input_size: Any) -> int:
     """Floating-point operations of one sample's forward pass; a multiply-add counts as two.
 
-    Counted by `torch.utils.flop_counter` on a weightless copy: matrix products and convolutions. Masks
-    change nothing here, because dense kernels multiply the zeros too. A model that cannot run on the meta
-    device, because what it does depends on values, is run on real memory.
+    Counted by `torch.utils.flop_counter` on a weightless copy: matrix products and convolutions, with the
+    formulas of `compression.operations` for kernels that do several at once. Masks change nothing here,
+    because dense kernels multiply the zeros too. A model that cannot run on the meta device, because what
+    it does depends on values, is run on real memory.
+
+    Raises InputError for an input that the model cannot take.
     """
     try:
         return _counted(fold_masks(clone(model, device="meta")), input_size, "meta")
-    except (RuntimeError, NotImplementedError):
-        device = next((str(p.device) for p in model.parameters()), "cpu")
-        return _counted(fold_masks(clone(model)), input_size, device)
+    except InputError:
+        raise
+    except Exception:  # whatever a model stumbles over without memory
+        on_meta = _on_meta(model)
+    copied = fold_masks(clone(model))
+    with _taking(copied, input_size):
+        return _counted(copied, input_size, "meta" if on_meta else _device(copied))
 
 
 def _counted(copied: nn.Module, input_size: Any, device: str) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
     args, kwargs = example_input(copied.eval(), input_size, device=device)
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter() as counted, torch.no_grad():
         copied(*args, **kwargs)
-    return int(counter.get_total_flops())
+    return int(counted.get_total_flops())
+
+
+@contextmanager
+def _taking(model: nn.Module, input_size: Any) -> Iterator[None]:
+    """Whatever a forward pass raises inside becomes an InputError that names the model and the input."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        size = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
+        raise InputError(f"{type(model).__name__} cannot take an input of size {size}: {reason}") from error
+
+
+def _on_meta(model: nn.Module) -> bool:
+    return any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Wall-clock times of forward passes; the interquartile range beside the median."""
+    """Wall-clock times of forward passes; the interquartile range beside the median.
+
+    `subnormals` counts parameters and buffers too small for a full mantissa, with which a CPU computes many
+    times more slowly: set to zero they change no result that can be seen.
+    """
 
     median_ms: float
     interquartile_ms: tuple[float, float]
@@ -51,6 +79,7 @@ class Latency:
     repeats: int
     device: str
     threads: int
+    subnormals: int = 0
 
     @property
     def per_sample_ms(self) -> float:
@@ -58,9 +87,10 @@ class Latency:
 
     def __str__(self) -> str:
         low, high = self.interquartile_ms
+        slow = f"; {self.subnormals:,} subnormal numbers in the model slow it down" if self.subnormals else ""
         return (
             f"{self.median_ms:.3f} ms [{low:.3f}, {high:.3f}] a batch of {self.batch_size}, "
-            f"{self.repeats} repeats, {self.device}, {self.threads} threads"
+            f"{self.repeats} repeats, {self.device}, {self.threads} threads{slow}"
         )
 
 
@@ -75,16 +105,25 @@ def latency(model: nn.Module, input_size: Any, *, batch_size: int = 1, repeats: 
 def latencies(
     models: Sequence[nn.Module], input_size: Any, *, batch_size: int = 1, repeats: int = 30
 ) -> list[Latency]:
-    """Time several models in one process, taking turns, so that all of them meet the same disturbances."""
+    """Time several models in one process, taking turns, so that all of them meet the same disturbances.
+
+    Raises InputError for a model on the meta device, which computes nothing, and for an input that a model
+    cannot take.
+    """
     if repeats < 1 or batch_size < 1:
         raise InputError(f"repeats and batch_size must be at least 1, found {repeats} and {batch_size}")
     calls = [_call(model, input_size, batch_size) for model in models]
-    return time_calls(
+    for copied, args, kwargs in calls:
+        with _taking(copied, input_size), torch.no_grad():
+            copied(*args, **kwargs)
+    times = time_calls(
         [partial(_timed, *call) for call in calls],
         devices=[_device(call[0]) for call in calls],
         batch_size=batch_size,
         repeats=repeats,
     )
+    pairs = zip(times, calls, strict=True)
+    return [replace(found, subnormals=subnormal_count(call[0])) for found, call in pairs]
 
 
 def time_calls(
@@ -110,10 +149,12 @@ def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1)
     """Most bytes that a forward pass holds at once in tensors besides the weights and the input.
 
     On the CPU measured after each operation of a real pass, without what a kernel allocates and frees
-    within; on a GPU by CUDA's own counter, which sees that too.
+    within; on a GPU by CUDA's own counter, which sees that too. Raises InputError as `latencies` does.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, found {batch_size}")
     copied, args, kwargs = _call(model, input_size, batch_size)
-    with torch.no_grad():
+    with _taking(copied, input_size), torch.no_grad():
         if _device(copied).startswith("cuda"):
             copied(*args, **kwargs)  # what is allocated only once is not a pass's
             torch.cuda.reset_peak_memory_stats()
@@ -148,6 +189,11 @@ class _Meter(TorchDispatchMode):
 
 
 def _call(model: nn.Module, input_size: Any, batch_size: int) -> tuple[nn.Module, Any, Any]:
+    if _on_meta(model):
+        raise InputError(
+            f"{type(model).__name__} lies on the meta device, which computes nothing: times and memory "
+            f"cannot be measured; give it memory with model.to_empty(device='cpu')"
+        )
     copied = fold_masks(clone(model)).eval()
     device = next((str(p.device) for p in copied.parameters()), "cpu")
     args, kwargs = example_input(copied, input_size, device=device)

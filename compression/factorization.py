@@ -18,13 +18,23 @@ from torch import Tensor, nn
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.report import render
+from compression.counting import distinct, flush_subnormals, parameter_count
+from compression.factors import (
+    CONVOLUTIONS,
+    LAYERS,
+    Factorized,
+    computes_the_same,
+    names_of,
+    obstacle,
+    product,
+    users_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Method = Literal["svd", "tucker"]
 METHODS = ("svd", "tucker")
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Rank = int | float | tuple[int, int]
 SWEEPS = 4  # of the alternating updates that improve Tucker factors
 
@@ -46,7 +56,7 @@ class FactorizedLayer:
 
 @dataclass(frozen=True)
 class FactorizeResult:
-    """A model with some layers replaced by sequences of smaller ones.
+    """A model with some layers replaced by sequences of smaller ones; its parameters before and after.
 
     `ranks` gives the same architecture again, `factorize(fresh, rank=result.ranks, method=...)`, to load
     this one's weights into.
@@ -55,6 +65,13 @@ class FactorizeResult:
     model: nn.Module
     method: str
     layers: tuple[FactorizedLayer, ...]
+    parameters_before: int
+    parameters_after: int
+
+    @property
+    def left_whole(self) -> dict[str, str]:
+        """Layers that were not factorized, and why."""
+        return {layer.name: layer.reason for layer in self.layers if layer.reason}
 
     @property
     def ranks(self) -> dict[str, Rank]:
@@ -82,10 +99,10 @@ class FactorizeResult:
                 layer.name, "-" if layer.rank is None else str(layer.rank), f"{layer.parameters_before:,}",
                 f"{layer.parameters_after:,}", f"{layer.relative_error:.3g}", layer.reason,
             )  # fmt: skip
-        before = sum(layer.parameters_before for layer in self.layers)
-        after = sum(layer.parameters_after for layer in self.layers)
+        before, after = self.parameters_before, self.parameters_after
         return (
-            f"{self.method}: {before:,} -> {after:,} parameters ({after / before:.1%} left)\n{render(table)}"
+            f"{self.method}: {before:,} -> {after:,} parameters of the model ({after / before:.1%} left)\n"
+            f"{render(table)}"
         )
 
 
@@ -101,19 +118,20 @@ def factorize(
 
     Parameters
     ----------
-    rank: an int is the rank itself; a float in (0, 1] the share of the squared singular values to keep,
-        which leaves a layer whole where that saves nothing; a pair for "tucker" the ranks of outputs and
-        inputs; a dict gives one for each layer named. The full rank gives the layer back, to float
-        tolerance
+    rank: an int is the rank itself; a float in (0, 1] the share of the squared singular values to keep;
+        a pair for "tucker" the ranks of outputs and inputs; a dict gives one for each layer named
     budget_parameters: instead of ranks, the parameters that the layers may have in all: singular values
         are kept where they hold most of their layer's energy for what they cost
     method: "svd", or "tucker" for convolutions (dense layers are factorized by svd then too)
     layers: names of dense and convolutional layers; all of them by default
 
-    Masks are folded. Grouped and transposed convolutions stay whole, and the result says so.
+    Masks and parametrizations are folded. What stays whole is listed with the reason: layers whose factors
+    would not be smaller, that share parameters with others (tied heads), that compute something else than
+    their type (each replacement is run beside its layer), in attention, grouped and transposed convolutions.
+    Where a model reads a layer's weight without calling it, it finds the product of the factors.
 
-    Raises InputError for unknown layers, ranks that cannot be, NaN weights and a budget below what rank 1
-    everywhere takes.
+    Raises InputError for unknown layers, ranks that cannot be, weights that are NaN or infinite or have no
+    memory, and a budget below what rank 1 everywhere takes.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -121,32 +139,39 @@ def factorize(
         raise InputError("give either rank or budget_parameters")
     copied = plain_copy(model)
     chosen = _chosen(copied, layers if not isinstance(rank, Mapping) else list(rank))
-    spectra = {name: _Spectrum(name, module, method) for name, module in chosen.items()}
+    users, names = users_of(copied), names_of(copied)
+    spectra = {
+        name: _Spectrum(name, module, method, obstacle(copied, name, module, users))
+        for name, module in chosen.items()
+    }
     ranks: Mapping[str, Rank]
     if budget_parameters is not None:
         ranks = _within(budget_parameters, spectra)
     else:
         assert rank is not None
         ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(chosen, rank)
-    rows = []
+    rows, before = [], parameter_count(copied)
     for name, module in chosen.items():
         row, replacement = _factorized(spectra[name], ranks.get(name))
         rows.append(row)
         if replacement is not None:
             replacement.train(module.training)
-            if name:
-                copied.set_submodule(name, replacement)
-            else:
-                copied = replacement
-    return FactorizeResult(copied, method, tuple(rows))
+            copied = _replaced(copied, names[module], replacement)
+    return FactorizeResult(copied, method, tuple(rows), before, parameter_count(copied))
+
+
+def _replaced(model: nn.Module, names: Sequence[str], replacement: nn.Module) -> nn.Module:
+    """The model with a layer replaced wherever it stands."""
+    if names == [""]:
+        return replacement
+    for name in names:
+        model.set_submodule(name, replacement)
+    return model
 
 
 def _chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS, nn.modules.conv._ConvTransposeNd))
-        and not any(isinstance(parent, nn.MultiheadAttention) for parent in _parents(model, name))
+        name: module for name, module in model.named_modules() if isinstance(module, LAYERS)
     }
     for name in names or ():
         if name not in found:
@@ -156,33 +181,29 @@ def _chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Modul
     return found if names is None else {name: found[name] for name in names}
 
 
-def _parents(model: nn.Module, name: str) -> list[nn.Module]:
-    parts = name.split(".")
-    return [model.get_submodule(".".join(parts[:end])) for end in range(len(parts))]
-
-
 class _Spectrum:
     """A layer's weight as a matrix, with its singular values; for "tucker", of outputs and of inputs."""
 
-    def __init__(self, name: str, module: nn.Module, method: str) -> None:
-        self.name, self.module, self.reason = name, module, ""
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        self.parameters = sum(p.numel() for p in module.parameters())
-        if bool(torch.isnan(weight).any()):
-            raise InputError(f"layer {name!r}: weight holds NaN, which has no singular values")
-        if isinstance(module, nn.modules.conv._ConvTransposeNd):
-            self.reason = "transposed convolution"
-        elif isinstance(module, CONVOLUTIONS) and module.groups != 1:
-            self.reason = "grouped convolution"
+    def __init__(self, name: str, module: nn.Module, method: str, reason: str) -> None:
+        self.name, self.module, self.reason = name, module, reason
+        self.parameters = parameter_count(module)
+        self.values: list[Tensor] = []
+        if reason:
+            return
+        weight = module.get_parameter("weight")
+        if weight.is_meta:
+            raise InputError(f"layer {name!r}: its weight lies on the meta device and has no values")
+        if not bool(torch.isfinite(weight).all()):
+            raise InputError(f"layer {name!r}: weight holds NaN or infinity, and has no singular values")
         self.weight = weight.detach().double().cpu()
         self.tucker = method == "tucker" and isinstance(module, CONVOLUTIONS) and weight[0, 0].numel() > 1
-        self.values: list[Tensor] = []
-        if not self.reason:
-            outputs = self.weight.flatten(1)
-            inputs = self.weight.transpose(0, 1).flatten(1)
-            matrices = [outputs, inputs] if self.tucker else [outputs]
-            self.values = [torch.linalg.svdvals(matrix) for matrix in matrices]
+        outputs = self.weight.flatten(1)
+        inputs = self.weight.transpose(0, 1).flatten(1)
+        matrices = [outputs, inputs] if self.tucker else [outputs]
+        self.values = [torch.linalg.svdvals(matrix) for matrix in matrices]
+        least = [1] * len(self.values)
+        if self.size(least) >= self.parameters:
+            self.reason = _too_large(least, self.size(least))
 
     def by_energy(self, share: float) -> list[int]:
         """The smallest ranks that keep this share of the squared singular values."""
@@ -203,19 +224,33 @@ class _Spectrum:
 
 
 @torch.random.fork_rng()  # new layers are born with random weights
-def _factorized(spectrum: _Spectrum, rank: Rank | None) -> tuple[FactorizedLayer, nn.Module | None]:
+def _factorized(spectrum: _Spectrum, rank: Rank | None) -> tuple[FactorizedLayer, Factorized | None]:
     name, size = spectrum.name, spectrum.parameters
     if spectrum.reason or rank is None:
         reason = spectrum.reason or "nothing to save within the budget"
         return FactorizedLayer(name, None, size, size, 0.0, reason), None
     ranks = _ranks(spectrum, rank)
-    if isinstance(rank, float) and spectrum.size(ranks) >= size:
-        reason = f"rank {_shown(ranks)} would take {spectrum.size(ranks):,} parameters"
-        return FactorizedLayer(name, None, size, size, 0.0, reason), None
+    if spectrum.size(ranks) >= size:
+        return FactorizedLayer(name, None, size, size, 0.0, _too_large(ranks, spectrum.size(ranks))), None
     parts = _tucker(spectrum.weight, ranks) if spectrum.tucker else _svd(spectrum.weight, ranks[0])
     made = (_tucker_layers if spectrum.tucker else _svd_layers)(spectrum.module, parts)
-    error = float((_product(parts) - spectrum.weight).norm() / spectrum.weight.norm().clamp(min=1e-300))
-    return FactorizedLayer(name, _shown(ranks), size, sum(p.numel() for p in made.parameters()), error), made
+    if not computes_the_same(spectrum.module, made):
+        reason = f"{type(spectrum.module).__name__} computes something else than its weight times its input"
+        return FactorizedLayer(name, None, size, size, 0.0, reason), None
+    return FactorizedLayer(
+        name, _shown(ranks), size, parameter_count(made), _error(spectrum, parts, made)
+    ), made
+
+
+def _too_large(ranks: Sequence[int], parameters: int) -> str:
+    return f"rank {_shown(ranks)} would take {parameters:,} parameters"
+
+
+def _error(spectrum: _Spectrum, parts: Sequence[Tensor], made: Factorized) -> float:
+    """‖W - Ŵ‖ / ‖W‖; in half precision with the rounding of the factors, which is no longer small."""
+    half = torch.finfo(made.weight.dtype).bits < 32
+    found = made.weight.detach().double().cpu() if half else product(parts)
+    return float((found - spectrum.weight).norm() / spectrum.weight.norm().clamp(min=1e-300))
 
 
 def _shown(ranks: Sequence[int]) -> int | tuple[int, int]:
@@ -259,13 +294,7 @@ def _tucker(weight: Tensor, ranks: Sequence[int]) -> tuple[Tensor, ...]:
     return outputs, core, inputs.T
 
 
-def _product(parts: tuple[Tensor, ...]) -> Tensor:
-    if len(parts) == 2:
-        return torch.einsum("or,r...->o...", *parts)
-    return torch.einsum("or,rs...,si->oi...", *parts)
-
-
-def _svd_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequential:
+def _svd_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> Factorized:
     outputs, inputs = parts
     if isinstance(module, nn.Linear):
         first: nn.Module = nn.Linear(module.in_features, len(inputs), bias=False)
@@ -276,7 +305,7 @@ def _svd_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequential:
     return _filled(module, [(first, inputs), (last, outputs)])
 
 
-def _tucker_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequential:
+def _tucker_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> Factorized:
     outputs, core, inputs = parts
     made = [
         (_pointwise(module, inputs.shape[1], len(inputs), bias=False), inputs),
@@ -288,7 +317,7 @@ def _tucker_layers(module: nn.Module, parts: tuple[Tensor, ...]) -> nn.Sequentia
 
 def _like(module: Any, into: int, out: int) -> nn.Module:
     """A convolution with the kernel, stride and padding of `module`, without bias."""
-    made: nn.Module = type(module)(
+    made: nn.Module = _kind(module)(
         into, out, module.kernel_size, stride=module.stride, padding=module.padding,
         dilation=module.dilation, padding_mode=module.padding_mode, bias=False,
     )  # fmt: skip
@@ -296,28 +325,34 @@ def _like(module: Any, into: int, out: int) -> nn.Module:
 
 
 def _pointwise(module: Any, into: int, out: int, *, bias: bool) -> nn.Module:
-    kind: Callable[..., nn.Module] = type(module)
-    return kind(into, out, 1, bias=bias)
+    return _kind(module)(into, out, 1, bias=bias)
 
 
-def _filled(module: nn.Module, made: Sequence[tuple[nn.Module, Tensor]]) -> nn.Sequential:
+def _kind(module: nn.Module) -> Callable[..., nn.Module]:
+    return next(kind for kind in CONVOLUTIONS if isinstance(module, kind))
+
+
+def _filled(module: nn.Module, made: Sequence[tuple[nn.Module, Tensor]]) -> Factorized:
     """The layers with these weights and the module's bias, on its device and of its type."""
     like, bias = module.weight, module.bias
     assert isinstance(like, Tensor)
     with torch.no_grad():
         for layer, weight in made:
-            target = layer.get_parameter("weight")
+            target = layer.to(like.device, like.dtype).get_parameter("weight")
             target.copy_(weight.reshape(target.shape))
             target.requires_grad_(like.requires_grad)
         if isinstance(bias, Tensor):
             made[-1][0].get_parameter("bias").copy_(bias)
-    return nn.Sequential(*(layer.to(like.device, like.dtype) for layer, _ in made))
+    factors = Factorized(*(layer for layer, _ in made))
+    flush_subnormals(factors)
+    return factors
 
 
 def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
     """Ranks for a budget: from rank 1, always the next where a layer gains most energy per parameter."""
     usable = {name: spectrum for name, spectrum in spectra.items() if not spectrum.reason}
-    fixed = sum(s.parameters for s in spectra.values() if s.reason)
+    left = [p for s in spectra.values() if s.reason for p in s.module.parameters()]
+    fixed = sum(p.numel() for p in distinct(left))
     ranks = {name: [1] * len(spectrum.values) for name, spectrum in usable.items()}
     spent = fixed + sum(usable[name].size(found) for name, found in ranks.items())
     if spent > budget:
@@ -329,7 +364,7 @@ def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
             return None
         larger = [number + (place == side) for place, number in enumerate(found)]
         cost = usable[name].size(larger) - usable[name].size(found)
-        return -float(values[found[side]] ** 2 / values.square().sum()) / cost, name, side
+        return -float(values[found[side]] ** 2 / values.square().sum().clamp(min=1e-300)) / cost, name, side
 
     queue = [
         entry
@@ -342,7 +377,7 @@ def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
         _, name, side = heapq.heappop(queue)
         larger = [number + (place == side) for place, number in enumerate(ranks[name])]
         more = usable[name].size(larger) - usable[name].size(ranks[name])
-        if usable[name].size(larger) > usable[name].parameters or spent + more > budget:
+        if usable[name].size(larger) >= usable[name].parameters or spent + more > budget:
             continue
         ranks[name], spent = larger, spent + more
         if (entry := gain(name, side)) is not None:

@@ -13,13 +13,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from capacity.cloning import clone, fold_masks, unwrapped
+from capacity.cloning import plain_copy, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
-from compression.evaluation import predictions
+from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
+from compression.exporting import (
+    drop_dropout,
+    exported,
+    fix_mode,
+    follow_mode,
+    follows_mode,
+    hide_norms,
+    norms_of,
+    own_modes,
+    show_norms,
+)
+from compression.stored_integers import (
+    by_memory,
+    integer_weights,
+    readers_of_floats,
+    weights_of_observers,
+    weights_reached,
+)
 from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
@@ -32,7 +50,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """One layer: elements of its weight, bits of each, and why it stayed in float, if it did."""
+    """One weight, under its layer's name: elements, bits of each, and why it stayed in float, if it did."""
 
     name: str
     elements: int
@@ -45,7 +63,10 @@ class QuantizeResult:
     """A quantized graph with the call of the model; bytes of parameters and buffers, measured.
 
     `bytes_after` counts what the graph stores: integers (two to a byte for 4 bits), scales, zero points,
-    and whatever stayed in float.
+    and whatever stayed in float; parameters that no forward pass reaches count in neither. `layers` holds
+    every parameter of two dimensions or more, each called an integer only if the graph stores it as one;
+    `float_parameters` leaves out quantized weights and the biases beside them. `subnormals` counts numbers
+    too small for a full mantissa, which were set to zero.
     """
 
     model: nn.Module
@@ -55,6 +76,7 @@ class QuantizeResult:
     layers: tuple[QuantizedLayer, ...]
     float_parameters: int
     group_size: int | None = None
+    subnormals: int = 0
 
     @property
     def left_in_float(self) -> dict[str, str]:
@@ -62,7 +84,7 @@ class QuantizeResult:
         return {layer.name: layer.reason for layer in self.layers if layer.reason}
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row per dense or convolutional layer."""
+        """A row per weight."""
         import pandas as pd
 
         return pd.DataFrame([vars(layer) for layer in self.layers])
@@ -84,7 +106,10 @@ class QuantizeResult:
         count = sum(not layer.reason for layer in self.layers)
         if self.scheme == "dynamic":
             title += f"; only dense layers ({count} of {len(self.layers)}) change"
-        return f"{title}, {self.float_parameters:,} parameters stay in float\n{render(table)}"
+        title += f", {self.float_parameters:,} parameters stay in float"
+        if self.subnormals:
+            title += f"; {self.subnormals:,} subnormal numbers set to zero"
+        return f"{title}\n{render(table)}"
 
 
 def quantize(
@@ -116,15 +141,23 @@ def quantize(
         them: as many whole kernels as fit and divide the inputs
     keep: layers that stay in float
 
-    Masks are folded into the weights. Batch norms behind convolutions are folded by "static" and "aware".
+    Masks and parametrizations are folded into the weights. Batch norms behind convolutions are folded by
+    "static" and "aware"; the graph that `retrain` is given follows train() and eval(), with the dropout
+    rates, epsilons and momenta of the model.
 
     Raises InputError for a missing or empty calibration set, data that does not fit the model, a model
-    already quantized, and layers to keep that do not exist.
+    already quantized, weights that are not finite numbers in single precision, layers to keep that do not
+    exist, and whatever torchao cannot quantize.
     """
     model = unwrapped(model)
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
-    plain = fold_masks(clone(model)).cpu().eval()
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta:
+            raise InputError(f"{name} lies on the meta device and has no values to quantize")
+    plain = plain_copy(model).cpu().eval()
+    _check_numbers(plain, scheme)
+    subnormals = flush_subnormals(plain)
     args, kwargs = example_input(plain, input_size, device="cpu")
     if kwargs:
         raise InputError("quantization exports the model and takes positional inputs only: a shape or a list")
@@ -132,13 +165,51 @@ def quantize(
     if scheme in ("static", "aware"):
         assert calibration is not None
         _calibrate(graph, calibration)
-    elif scheme in ("weight-only", "dynamic"):  # what rounds the weights must have seen them
-        with torch.no_grad():
+    else:  # what rounds the weights must have seen them
+        with refusing(scheme), torch.no_grad():
             graph(*args)
     if scheme == "aware":
         assert retrain is not None
         graph = _trained(graph, plain, retrain)
-    return replace(_result(plain, convert(graph), scheme, weight_bits, keep), group_size=group_size)
+    with refusing(scheme):
+        observers, reached = weights_of_observers(graph), weights_reached(graph)
+        converted = convert(graph)
+        integers = integer_weights(converted, observers)
+    result = _result(plain, converted, scheme, weight_bits, keep, (integers, reached))
+    return replace(result, group_size=group_size, subnormals=subnormals)
+
+
+@contextmanager
+def refusing(scheme: str) -> Iterator[None]:
+    """Whatever torch and torchao raise inside becomes an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"the model cannot be quantized by scheme {scheme!r} ({reason}); try another scheme, or keep "
+            f"the layers that it names in float"
+        ) from error
+
+
+def _check_numbers(plain: nn.Module, scheme: str) -> None:
+    for name, tensor in plain.named_parameters():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise InputError(
+                f"quantization takes float32, and {name} is {tensor.dtype}: pass model.float(), whose inputs "
+                f"and calibration data are float32 too"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{name} holds NaN or infinity, which no integer stands for")
+    for name, module in plain.named_modules():
+        average = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is None
+        if scheme == "aware" and average:
+            raise InputError(
+                f"batch norm {name!r} averages all batches alike (momentum=None), which a graph cannot: "
+                f"give it a momentum such as 0.1 for scheme 'aware'"
+            )
 
 
 def _check_groups(scheme: str, group_size: int | None) -> None:
@@ -168,15 +239,13 @@ def _check(
         )
     if scheme == "aware" and retrain is None:
         raise InputError("scheme 'aware' needs retrain: graph -> trained graph")
-    if isinstance(model, torch.fx.GraphModule) and any(
-        "quantize" in str(n.target) for n in model.graph.nodes
-    ):
+    if isinstance(model, fx.GraphModule) and any("quantize" in str(n.target) for n in model.graph.nodes):
         raise InputError("the model is quantized already")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name in keep:
         if name not in layers:
             raise unknown("layer to keep in float", name, layers)
-    if not layers:
+    if not layers and not any(parameter.dim() > 1 for parameter in model.parameters()):
         raise InputError("the model has no dense or convolutional layer to quantize")
 
 
@@ -196,13 +265,6 @@ def _quiet() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _without_dropout(model: nn.Module) -> nn.Module:
-    for name, module in list(model.named_modules()):
-        if name and isinstance(module, nn.modules.dropout._DropoutNd):
-            model.set_submodule(name, nn.Identity())
-    return model
-
-
 @torch.random.fork_rng()
 def prepare(
     plain: nn.Module,
@@ -211,40 +273,44 @@ def prepare(
     weight_bits: int,
     keep: Sequence[str],
     group_size: int | None = None,
-) -> torch.fx.GraphModule:
+) -> fx.GraphModule:
     """The exported model with observers in it, or with trainable rounding."""
-    if scheme != "aware":  # dropout does nothing here, and torchao loses an activation's range behind it
-        plain = _without_dropout(clone(plain))
-    with _quiet():
-        from torchao.quantization.pt2e import allow_exported_model_train_eval
+    with _quiet(), refusing(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
         from compression.quantizers import quantizer_of
 
-        batch = torch.export.Dim("batch", min=1, max=65_536)
-        twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
-        try:
-            exported = torch.export.export(plain, twice, dynamic_shapes=tuple({0: batch} for _ in twice))
-        except Exception as error:  # whatever the exporter stumbles over
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f"the model cannot be exported for quantization: {reason}") from error
+        graph = exported(plain, args)
+        norms = norms_of(graph)
+        if scheme != "aware":
+            drop_dropout(graph)
         quantizer = quantizer_of(scheme, weight_bits, keep, group_size)
         instrument = prepare_qat_pt2e if scheme == "aware" else prepare_pt2e
-        graph: torch.fx.GraphModule = instrument(exported.module(), quantizer)
-        allow_exported_model_train_eval(graph)
-    return graph
+        hide_norms(graph, without_weights=True)
+        prepared: fx.GraphModule = instrument(graph, quantizer)
+        show_norms(prepared)
+        if scheme == "aware":
+            follow_mode(prepared, norms)
+        else:
+            own_modes(prepared)
+    return prepared
 
 
 @torch.random.fork_rng()  # histograms are merged at random places
 def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
-    try:
-        predictions(graph, calibration)
-    except InputError as error:
-        raise InputError("the calibration data is empty: no observer has seen an activation") from error
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the calibration data does not fit the model: {reason}") from error
+    seen = False
+    graph.eval()
+    for inputs, *_ in calibration:
+        seen = True
+        try:
+            with torch.no_grad():
+                graph(*(inputs if isinstance(inputs, list | tuple) else (inputs,)))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the calibration data does not fit the model: {reason}") from error
+    if not seen:
+        raise InputError("the calibration data is empty: no observer has seen an activation")
 
 
 def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
@@ -273,15 +339,20 @@ class _KeepZeros:
 
 
 @torch.random.fork_rng()  # torchao traces patterns with random tensors
-def convert(graph: Any) -> torch.fx.GraphModule:
+def convert(graph: Any) -> fx.GraphModule:
     """Weights as integers; float weights that the graph no longer reads are dropped."""
     with _quiet():
-        from torchao.quantization.pt2e import allow_exported_model_train_eval
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
         graph.eval()
-        converted: torch.fx.GraphModule = convert_pt2e(graph)
-        allow_exported_model_train_eval(converted)
+        if follows_mode(graph):
+            fix_mode(graph)
+            converted: fx.GraphModule = convert_pt2e(graph)
+        else:
+            hide_norms(graph)
+            converted = convert_pt2e(graph)
+            show_norms(converted)
+        own_modes(converted)
     for node in converted.graph.nodes:
         if str(node.target) == "torchao.dequantize_affine":  # groups are symmetric: no zero points to keep
             node.args = (*node.args[:3], None, *node.args[4:])
@@ -292,35 +363,59 @@ def convert(graph: Any) -> torch.fx.GraphModule:
         if name not in used:
             owner, _, key = name.rpartition(".")
             delattr(converted.get_submodule(owner), key)
-    converted.eval()
+    flush_subnormals(converted)
     return converted
 
 
 def _result(
-    plain: nn.Module, graph: torch.fx.GraphModule, scheme: str, weight_bits: int, keep: Sequence[str]
+    plain: nn.Module,
+    graph: fx.GraphModule,
+    scheme: str,
+    weight_bits: int,
+    keep: Sequence[str],
+    names: tuple[set[str], set[str]],
 ) -> QuantizeResult:
-    rows, inside = [], 0
-    for name, module in plain.named_modules():
-        if not isinstance(module, LAYERS):
-            continue
-        dense = isinstance(module, nn.Linear)
-        reason = "dynamic quantization is for dense layers" if scheme == "dynamic" and not dense else ""
-        reason = "as asked" if name in keep else reason
-        weight = module.weight
-        rows.append(QuantizedLayer(name, weight.numel(), 32 if reason else weight_bits, reason))
-        if not reason:
-            inside += weight.numel() + (module.bias.numel() if module.bias is not None else 0)
-    before = sum(t.numel() * t.element_size() for t in plain.state_dict().values())
-    total = sum(p.numel() for p in plain.parameters())
+    """What became of each weight, by what the graph stores: `names` of integers, and of all that was read."""
+    inside, reached = (by_memory(plain, dict.fromkeys(found, True)) for found in names)
+    readers = by_memory(plain, readers_of_floats(graph))
+    rows, biases, lost = [], [], []
+    for layer, module in plain.named_modules():
+        for key, weight in module.named_parameters(recurse=False):
+            if weight.dim() < 2:
+                continue
+            name = layer if key == "weight" else f"{layer}.{key}".removeprefix(".")
+            reason = _reason(layer, module, scheme, keep, readers.get(memory_of(weight), ""))
+            if memory_of(weight) in inside:
+                reason = ""
+                bias = module._parameters.get(key.replace("weight", "bias"))
+                biases += [] if bias is None else [bias]
+            elif memory_of(weight) not in reached:
+                reason = "no forward pass reaches it, and the graph holds none of it"
+                lost.append(weight)
+            rows.append(QuantizedLayer(name, weight.numel(), 32 if reason else weight_bits, reason))
+    held = [p for p in plain.parameters() if memory_of(p) in inside]
+    quantized = sum(tensor.numel() for tensor in distinct([*held, *biases]))
+    unread = sum(tensor.numel() for tensor in distinct(lost))
+    before = state_bytes(plain) - 4 * unread
     return QuantizeResult(
-        graph, scheme, before, stored_bytes(graph, weight_bits), tuple(rows), total - inside
-    )
+        graph, scheme, before, stored_bytes(graph, weight_bits), tuple(rows),
+        parameter_count(plain) - quantized - unread,
+    )  # fmt: skip
+
+
+def _reason(layer: str, module: nn.Module, scheme: str, keep: Sequence[str], readers: str) -> str:
+    """Why a weight that is not an integer is not."""
+    if layer in keep:
+        return "as asked"
+    if scheme == "dynamic" and not isinstance(module, nn.Linear):
+        return "dynamic quantization is for dense layers"
+    return f"scheme {scheme!r} leaves {readers or 'what is computed from it'} in float"
 
 
 def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
     """Bytes of all tensors of a quantized graph; int8 tensors that hold 4-bit values count half."""
     total = 0
-    for tensor in graph.state_dict().values():
+    for tensor in distinct(graph.state_dict(keep_vars=True).values()):
         size = tensor.numel() * tensor.element_size()
         total += -(-size // 2) if weight_bits == 4 and tensor.dtype == torch.int8 else size
     return total

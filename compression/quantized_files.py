@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input
 from compression.checkpoints import write_whole
-from compression.quantization import QuantizeResult, convert, prepare
+from compression.quantization import QuantizeResult, convert, prepare, refusing
 
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
@@ -60,12 +60,12 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
         ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
-    plain = fold_masks(clone(model)).cpu().eval()
+    plain = plain_copy(model).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")
     graph = prepare(plain, args, scheme, bits, keep, groups)
-    with torch.no_grad():
+    with refusing(scheme), torch.no_grad():
         graph(*args)
-    graph = convert(graph)
+        graph = convert(graph)
     nodes, own = _scalar_nodes(graph), graph.state_dict()
     fits = tensors.keys() == own.keys() and len(nodes) == len(ranges)
     if fits and bits == 4:

@@ -22,9 +22,9 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     get_default_x86_inductor_quantization_config,
 )
 
+DENSE = (torch.ops.aten.linear.default,)
 WEIGHTED = (
-    torch.ops.aten.linear.default, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default,
-    torch.ops.aten.conv3d.default,
+    *DENSE, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default,
 )  # fmt: skip
 SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
 
@@ -92,46 +92,91 @@ def quantizer_of(
     """The quantizer of a scheme; layers named in `keep` stay in float."""
     if scheme == "weight-only":
         spec = weight_spec(weight_bits, trained=False)
-        return WeightOnly(spec if group_size is None else group_spec(weight_bits, group_size), keep)
-    quantizer = X86InductorQuantizer()
+        return Weights(spec if group_size is None else group_spec(weight_bits, group_size), keep)
     if scheme == "dynamic":
         settings = get_default_x86_inductor_quantization_config(is_dynamic=True)
-        quantizer.set_module_type_qconfig(torch.nn.Linear, settings)
-    elif scheme == "static":
-        quantizer.set_global(get_default_x86_inductor_quantization_config())
-    else:
-        default = get_default_x86_inductor_quantization_config(is_qat=True)
-        rounding = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
-        activations = QuantizationSpec(
-            dtype=torch.uint8, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine,
-            observer_or_fake_quant_ctr=rounding,
-        )  # fmt: skip
-        weights = default.weight if weight_bits == 8 else weight_spec(weight_bits, trained=True)
-        quantizer.set_global(QuantizationConfig(activations, activations, weights, None, True))
-    for name in keep:
-        quantizer.set_module_name_qconfig(name, None)
-    return quantizer
+        return Weights(settings.weight, keep, operations=DENSE, activation=settings.input_activation)
+    if scheme == "static":
+        return Activations(get_default_x86_inductor_quantization_config(), keep)
+    default = get_default_x86_inductor_quantization_config(is_qat=True)
+    rounding = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
+    activations = QuantizationSpec(
+        dtype=torch.uint8, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=rounding,
+    )  # fmt: skip
+    weights = default.weight if weight_bits == 8 else weight_spec(weight_bits, trained=True)
+    return Activations(QuantizationConfig(activations, activations, weights, None, True), keep)
 
 
-class WeightOnly(Quantizer):
-    """Annotates the weights of dense and convolutional layers and nothing else."""
+def kept(node: fx.Node, keep: set[str]) -> bool:
+    """Is the operation part of a module that stays in float?"""
+    stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
+    return any(str(path).removeprefix("L['self'].") in keep for path, _ in stack.values())
 
-    def __init__(self, spec: QuantizationSpec, keep: Sequence[str]) -> None:
+
+class Activations(X86InductorQuantizer):
+    """torchao's own for weights and activations, with the dense products that it does not see.
+
+    Those of attention and of functional calls; weights that something else reads in float stay in float.
+    """
+
+    def __init__(self, config: QuantizationConfig, keep: Sequence[str]) -> None:
         super().__init__()
-        self.spec, self.keep = spec, set(keep)
+        self.config, self.keep = config, set(keep)
+        self.set_global(config)
+        for name in keep:
+            self.set_module_name_qconfig(name, None)
+
+    def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+        model = super().annotate(model)
+        for node in model.graph.nodes:
+            if (
+                node.target in DENSE
+                and "quantization_annotation" not in node.meta
+                and not kept(node, self.keep)
+            ):
+                source, weight, *_ = node.args
+                if weight.op == "get_attr":
+                    node.meta["quantization_annotation"] = QuantizationAnnotation(
+                        input_qspec_map={source: self.config.input_activation, weight: self.config.weight},
+                        _annotated=True,
+                    )
+        return _without_shared(model)
+
+
+def _without_shared(model: fx.GraphModule) -> fx.GraphModule:
+    """Weights that an embedding, say, needs in float all the same stay in float: twice is more than once."""
+    for node in model.graph.nodes:
+        weight = node.args[1] if node.target in WEIGHTED else None
+        if isinstance(weight, fx.Node) and any(user.target not in WEIGHTED for user in weight.users):
+            node.meta.pop("quantization_annotation", None)
+    return model
+
+
+class Weights(Quantizer):
+    """Annotates the stored weights of some operations, wherever they are, and what enters them if asked."""
+
+    def __init__(
+        self,
+        spec: QuantizationSpec,
+        keep: Sequence[str],
+        *,
+        operations: Sequence[Any] = WEIGHTED,
+        activation: QuantizationSpec | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.keep, self.operations, self.activation = spec, set(keep), operations, activation
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         for node in model.graph.nodes:
-            if node.target in WEIGHTED and not self._kept(node):
+            if node.target in self.operations and node.args[1].op == "get_attr" and not kept(node, self.keep):
+                specs = {node.args[1]: self.spec}
+                if self.activation is not None:
+                    specs[node.args[0]] = self.activation
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
-                    input_qspec_map={node.args[1]: self.spec}, _annotated=True
+                    input_qspec_map=specs, _annotated=True
                 )
-        return model
-
-    def _kept(self, node: fx.Node) -> bool:
-        stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
-        paths = [str(path).removeprefix("L['self'].") for path, _ in stack.values()]
-        return any(path in self.keep for path in paths)
+        return _without_shared(model)
 
     def validate(self, model: fx.GraphModule) -> None:
         """Nothing to refuse: whatever is not annotated stays in float."""

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import fx, nn
 
 from capacity.cloning import clone, plain_copy
@@ -30,6 +29,7 @@ from compression.checkpoints import (
 )
 from compression.codec import encode
 from compression.costs import latencies, peak_memory_bytes
+from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
 from compression.training import model_of
@@ -208,9 +208,7 @@ def _measured(
     found = evaluate(model)
     metrics = metrics_of(found)
     plain = plain_copy(model)
-    stored = [tensor for tensor in plain.state_dict().values() if tensor.dim()]
-    metrics["parameters"] = sum(tensor.numel() for tensor in stored)
-    metrics["nonzero_parameters"] = sum(int(torch.count_nonzero(tensor)) for tensor in stored)
+    metrics |= {"parameters": parameter_count(plain), "nonzero_parameters": nonzero_count(plain)}
     metrics |= {"capacity_bits": None, "live_parameters": None, "points_per_bit": None}
     if not isinstance(model, fx.GraphModule):
         report = measure(plain, input_size, effective=True)

@@ -21,6 +21,7 @@ from capacity import InputError, generalization, measure
 from capacity.cloning import plain_copy
 from compression.codec import coding_report, encode
 from compression.costs import flops, peak_memory_bytes, time_calls, wall_ms
+from compression.counting import distinct, nonzero_count, parameter_count
 from compression.evaluation import evaluate, outputs
 from compression.masks import masks_of
 from compression.quantization import QuantizeResult, compiled
@@ -70,13 +71,12 @@ def figures(
         label_bits=bench.label_bits,
         classes=scores.classes,
     )
-    parameters = list(plain.parameters())
-    nonzero = sum(int(torch.count_nonzero(p)) for p in parameters)
+    nonzero = nonzero_count(plain)
     row: dict[str, Any] = scores.to_dict() | {
         "capacity_bits": report.capacity_bits,
         "points_per_bit": used.ratio,
         "convention": report.convention,
-        "parameters": sum(p.numel() for p in parameters),
+        "parameters": parameter_count(plain),
         "nonzero_parameters": nonzero,
         "live_parameters": report.parameters,
         "flops": flops(plain, bench.data.input_size),
@@ -128,10 +128,12 @@ def unpacked(digits: str, count: int) -> np.ndarray:
 
 
 def file_bytes(model: nn.Module) -> int:
-    """Bytes of the model's state dict as a safetensors file."""
+    """Bytes of the model's state dict as a safetensors file, tied tensors stored once."""
     from safetensors.torch import save
 
-    return len(save({key: value.contiguous().clone() for key, value in model.state_dict().items()}))
+    state = model.state_dict()
+    once = {id(tensor) for tensor in distinct(state.values())}
+    return len(save({k: value.contiguous().clone() for k, value in state.items() if id(value) in once}))
 
 
 def _theoretical_bytes(contender: Contender, nonzero: int) -> int:

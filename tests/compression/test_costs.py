@@ -62,6 +62,42 @@ def test_bad_input() -> None:
         latency(nn.Linear(2, 2), (2,), repeats=0)
 
 
+MEASURES = [
+    flops,
+    lambda model, size: latency(model, size, repeats=1),
+    lambda model, size: latencies([nn.Identity(), model], size, repeats=1),
+    peak_memory_bytes,
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_an_input_that_the_model_cannot_take(measure) -> None:
+    with pytest.raises(InputError, match=r"Linear cannot take an input of size \(7,\)"):
+        measure(nn.Linear(6, 3), (7,))
+    with pytest.raises(InputError, match="must be the shape of one sample"):
+        measure(nn.Linear(6, 3), "six")
+
+
+def test_a_model_without_memory_has_operations_but_no_times() -> None:
+    model = nn.Sequential(nn.Linear(6, 8, device="meta"), nn.BatchNorm1d(8, device="meta"))
+    assert flops(model, (6,)) == 2 * 6 * 8
+    with pytest.raises(InputError, match="cannot take an input of size"):
+        flops(model, (7,))
+    for measure in MEASURES[1:]:
+        with pytest.raises(InputError, match="meta device, which computes nothing"):
+            measure(model, (6,))
+    with pytest.raises(InputError, match="meta device"):  # a part is enough
+        latency(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3, device="meta")), (6,), repeats=1)
+
+
+def test_subnormal_numbers_are_told() -> None:
+    model = nn.Linear(4, 4)
+    assert latency(model, (4,), repeats=1).subnormals == 0
+    nn.init.constant_(model.bias, 1e-39)
+    found = latency(model, (4,), repeats=1)
+    assert found.subnormals == 4 and "4 subnormal numbers in the model slow it down" in str(found)
+
+
 @pytest.mark.parametrize("name", models.list_models(module=models))
 def test_flops_of_every_torchvision_classification_network(name: str) -> None:
     """As `torch.utils.flop_counter` counts the network itself, and as torchvision publishes."""

@@ -1,0 +1,66 @@
+"""Which weights a quantized graph really stores as integers, and what reads those that stayed in float."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from compression.counting import memory_of
+
+
+def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
+    """The stored weight that each observer of a prepared graph sees, perhaps scaled by a batch norm."""
+    found = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
+            source = node.args[0]
+            if source.target is torch.ops.aten.mul.Tensor:
+                source = source.args[0]
+            if isinstance(source, fx.Node) and source.op == "get_attr":
+                found[node.name] = str(source.target)
+    return found
+
+
+def weights_reached(graph: fx.GraphModule) -> set[str]:
+    """Names of the stored tensors that a prepared graph reads."""
+    return {str(node.target) for node in graph.graph.nodes if node.op == "get_attr" and node.users}
+
+
+def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[str]:
+    """Names, as in the model, of the weights that a converted graph stores as integers."""
+    found = set()
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and not _attribute(graph, str(node.target)).is_floating_point():
+            found |= {observers[name] for name in _provenance(node) if name in observers}
+    return found
+
+
+def _provenance(node: fx.Node) -> set[str]:
+    names, open_ = set(), list(node.meta.get("from_node", []))
+    while open_:
+        source = open_.pop()
+        names.add(source.name)
+        open_ += source.from_node
+    return names
+
+
+def readers_of_floats(graph: fx.GraphModule) -> dict[str, str]:
+    """What reads each tensor that a converted graph stores in float: names of operations."""
+    found = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and _attribute(graph, str(node.target)).is_floating_point():
+            targets = (getattr(user.target, "_overloadpacket", user.target) for user in node.users)
+            found[str(node.target)] = ", ".join(sorted({getattr(t, "__name__", str(t)) for t in targets}))
+    return found
+
+
+def _attribute(graph: nn.Module, name: str) -> Any:
+    owner, _, key = name.rpartition(".")
+    return getattr(graph.get_submodule(owner), key)
+
+
+def by_memory(model: nn.Module, values: Mapping[str, Any]) -> dict[Any, Any]:
+    """Values by name of a parameter, by its memory instead: all names of a tied one find it."""
+    names = dict(model.named_parameters(remove_duplicate=False))
+    return {memory_of(names[name]): value for name, value in values.items() if name in names}

@@ -1,0 +1,95 @@
+"""Each number once: tied tensors, buffers, modules under two names, subnormal numbers; everywhere alike."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from analysis.lab.metrics import file_bytes
+from compression.codec import coding_report
+from compression.counting import (
+    distinct,
+    flush_subnormals,
+    nonzero_count,
+    parameter_count,
+    state_bytes,
+    subnormal_count,
+)
+from compression.recipes import recipe
+
+
+def tied() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(50, 50, bias=False), nn.ReLU(), nn.Linear(50, 50, bias=False))
+    model[2].weight = model[0].weight
+    return model.eval()
+
+
+def under_two_names() -> nn.Sequential:
+    layer = nn.Linear(9, 9)
+    return nn.Sequential(layer, nn.ReLU(), layer).eval()
+
+
+def same_memory() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(7, 7, bias=False), nn.Linear(7, 7, bias=False))
+    model[1].weight = nn.Parameter(model[0].weight.data)
+    return model.eval()
+
+
+def normed() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)).eval()
+
+
+NETS = [(tied, 2500, 2500, 50), (under_two_names, 90, 90, 9), (normed, 72, 89, 6)]
+
+
+@pytest.mark.parametrize(("make", "parameters", "stored", "width"), NETS)
+def test_counted_by_hand_wherever_it_is_counted(make, parameters, stored, width) -> None:
+    model = make()
+    assert parameter_count(model) == parameters
+    step = recipe(model, [], input_size=(width,), evaluate=lambda m: {}, repeats=1).steps[0].metrics
+    assert step["parameters"] == parameters
+    assert (
+        step["nonzero_parameters"]
+        == nonzero_count(model)
+        == sum(int(torch.count_nonzero(p)) for p in {p.data_ptr(): p for p in model.parameters()}.values())
+    )
+    assert coding_report(model).dense_bytes == 4 * stored
+    longer = 4 if make is normed else 0  # a count of batches takes eight bytes
+    assert state_bytes(model) == 4 * stored + longer
+    assert state_bytes(model) < file_bytes(model) < state_bytes(model) + 600
+
+
+@given(
+    widths=st.lists(st.integers(1, 4), min_size=1, max_size=6),
+    ties=st.lists(st.integers(0, 5), max_size=6),
+)
+def test_as_a_set_of_parameters(widths: list[int], ties: list[int]) -> None:
+    model = nn.ModuleList(nn.Linear(width, width) for width in widths)
+    for place, other in enumerate(ties[: len(widths)]):
+        model[place].weight = model[min(other, len(widths) - 1)].weight
+    model.append(model[0])
+    assert parameter_count(model) == sum(p.numel() for p in set(model.parameters()))
+
+
+def test_views_and_tensors_without_memory() -> None:
+    assert parameter_count(same_memory()) == 49
+    base = torch.zeros(4, 4)
+    assert len(distinct([base, base[:2], base.detach(), base.T])) == 3
+    assert len(distinct([torch.zeros(0), torch.zeros(0)])) == 2
+    meta = nn.Sequential(nn.Linear(3, 3, device="meta"), nn.Linear(3, 3, device="meta"))
+    assert parameter_count(meta) == 24
+    meta[1].weight = meta[0].weight
+    assert parameter_count(meta) == 15
+
+
+def test_subnormal_numbers_are_flushed_and_halves_are_not() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with torch.no_grad():
+        model[0].weight[0] = 1e-39
+        model[1].running_mean[:2] = -1e-40
+    assert subnormal_count(model) == 6 == flush_subnormals(model)
+    assert subnormal_count(model) == 0 and int((model[0].weight == 0).sum()) == 4
+    half = nn.Linear(2, 2).half()
+    nn.init.constant_(half.weight, 1e-6)
+    assert flush_subnormals(half) == 0 and bool((half.weight != 0).all())

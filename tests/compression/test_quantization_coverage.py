@@ -1,0 +1,255 @@
+"""What a quantized graph stores, against what is told of it; settings kept in training; refusals."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from capacity import InputError
+from capacity.cloning import clone
+from compression.quantization import QuantizeResult, quantize
+from compression.quantized_files import load_quantized, save_quantized
+from compression.verification import relative_difference
+
+
+class Functional(nn.Module):
+    """Products without a layer's call: of a bare parameter, and of a layer's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bare, self.layer = nn.Parameter(torch.randn(5, 6)), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.linear(x, self.layer.weight)
+        return F.linear(F.dropout(hidden, 0.3, self.training), self.bare)
+
+
+class Unreached(nn.Module):
+    """A second head that no forward pass reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.other = nn.Linear(6, 4), nn.Linear(6, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+class Tied(nn.Module):
+    """A head that is its embedding, and two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(30, 8), nn.Linear(8, 30, bias=False)
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head.weight, self.two.weight = self.embedding.weight, self.one.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.two(F.relu(self.one(self.embedding(tokens)))))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.head = nn.LSTM(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.head(self.recurrent(x)[0][:, -1])}
+
+
+NETS: dict[str, tuple[nn.Module, Any]] = {
+    "padding": (
+        nn.Sequential(
+            nn.Conv2d(3, 8, (4, 3), padding="same", dilation=(1, 2)), nn.BatchNorm2d(8, eps=0.1), nn.ReLU(),
+            nn.Conv2d(8, 4, 3, padding="valid"), nn.Flatten(), nn.Linear(144, 3),
+        ), (3, 8, 8)),
+    "three dimensions": (
+        nn.Sequential(nn.Conv3d(2, 8, 3, padding="same"), nn.BatchNorm3d(8), nn.Flatten(), nn.Linear(512, 3)),
+        (2, 4, 4, 4)),
+    "one dimension": (
+        nn.Sequential(nn.Conv1d(3, 8, 3), nn.BatchNorm1d(8), nn.Flatten(), nn.Linear(48, 3)), (3, 8)),
+    "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 8, 2), nn.Flatten(), nn.Linear(648, 3)), (3, 8, 8)),
+    "attention": (
+        nn.Sequential(nn.Linear(6, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), (4, 6)),
+    "norms first": (
+        nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 3)),
+        (6,)),
+    "functional": (Functional(), (6,)),
+    "unreached": (Unreached(), (6,)),
+    "tied": (Tied(), torch.tensor([[3, 29, 0, 7]])),
+    "recurrent": (Recurrent(), (5, 6)),
+}  # fmt: skip
+CONVOLUTIONS = {"padding": {"0", "3"}, "three dimensions": {"0"}, "one dimension": {"0"}, "transposed": {"0"}}
+NO_KERNEL = {("three dimensions", "static"), ("one dimension", "static")}  # torchao has none here
+LEFT = {
+    "transposed": {"0"}, "unreached": {"other"}, "tied": {"embedding", "head"},
+    "recurrent": {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0"},
+}  # fmt: skip
+
+
+def batch(size: Any, *, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return size.repeat(8, 1) if isinstance(size, Tensor) else torch.randn(8, *size, generator=generator)
+
+
+def quantized(model: nn.Module, size: Any, scheme: Any, **options: Any) -> QuantizeResult:
+    data = [(batch(size), torch.zeros(8, dtype=torch.long))] if scheme in ("static", "aware") else None
+    return quantize(model.eval(), scheme=scheme, input_size=size, calibration=data, **options)
+
+
+def moved(model: nn.Module, result: QuantizeResult, size: Any) -> float:
+    x = batch(size)
+    with torch.no_grad():
+        before, after = model(x), result.model(x)
+    if isinstance(before, dict):
+        before, after = before["logits"], after["logits"]
+    return relative_difference([[before]], [[after]])
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static", "weight-only"])
+@pytest.mark.parametrize("name", NETS)
+def test_told_is_what_the_graph_stores(name: str, scheme: str) -> None:
+    model, size = NETS[name]
+    result = quantized(model, size, scheme)
+    left = LEFT.get(name, set()) | (CONVOLUTIONS.get(name, set()) if scheme == "dynamic" else set())
+    left |= {"0"} if (name, scheme) in NO_KERNEL else set()
+    assert set(result.left_in_float) == left and all(result.left_in_float.values())
+    assert all((layer.weight_bits == 32) == bool(layer.reason) for layer in result.layers)
+    stored = sum(t.numel() for t in result.model.state_dict().values() if t.dtype == torch.int8)
+    twice = 64 if name == "tied" else 0  # one weight under two names
+    assert stored == sum(layer.elements for layer in result.layers if not layer.reason) - twice
+    matrices = sum(p.numel() for p in set(model.parameters()) if p.dim() > 1)
+    in_float = sum(layer.elements for layer in result.layers if layer.name in left)
+    in_float -= 240 if name == "tied" else 0
+    assert stored + in_float == matrices
+    assert result.float_parameters <= sum(p.numel() for p in set(model.parameters())) - stored
+    assert result.bytes_after == sum(t.numel() * t.element_size() for t in result.model.state_dict().values())
+    unreached = 4 * 7 * 6 if name == "unreached" else 0
+    assert (
+        result.bytes_before
+        == sum(
+            t.numel() * t.element_size()
+            for t in {t.data_ptr(): t for t in model.state_dict().values()}.values()
+        )
+        - unreached
+    )
+    assert moved(model, result, size) < 0.03
+
+
+def test_why_a_weight_is_left() -> None:
+    result = quantized(*NETS["tied"], "weight-only")
+    assert result.left_in_float["head"] == "scheme 'weight-only' leaves embedding, linear in float"
+    result = quantized(*NETS["unreached"], "weight-only")
+    assert result.left_in_float == {"other": "no forward pass reaches it, and the graph holds none of it"}
+    result = quantized(*NETS["attention"], "static", keep=["1.linear1"])
+    assert result.left_in_float == {"1.linear1": "as asked"} and "in_proj_weight" in str(result)
+
+
+def test_tied_layers_count_once() -> None:
+    model = nn.Sequential(nn.Linear(50, 50, bias=False), nn.Linear(50, 50, bias=False))
+    model[1].weight = model[0].weight
+    result = quantized(model, (50,), "weight-only")
+    assert result.bytes_before == 4 * 2500 and result.float_parameters == 0
+    assert sum(t.numel() for t in result.model.state_dict().values() if t.dtype == torch.int8) == 2500
+
+
+@settings(deadline=None, max_examples=8)
+@given(kernel=st.integers(1, 5), dilation=st.integers(1, 3), dims=st.integers(1, 2), seed=st.integers(0, 99))
+def test_same_padding_is_that_of_torch(kernel: int, dilation: int, dims: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    kind = nn.Conv1d if dims == 1 else nn.Conv2d
+    model, size = kind(2, 3, kernel, padding="same", dilation=dilation), (2, *[9] * dims)
+    assert moved(model, quantized(model, size, "weight-only"), size) < 0.02
+
+
+def test_a_batch_norm_that_cannot_be_folded_costs_no_minute() -> None:
+    import time
+
+    start = time.perf_counter()
+    quantized(*NETS["norms first"], "static")
+    assert time.perf_counter() - start < 20
+
+
+def deep() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=0.1, momentum=0.01), nn.Dropout(0.25), nn.Flatten(),
+        nn.Linear(288, 16), nn.BatchNorm1d(16, eps=1e-3, momentum=0.3), nn.Linear(16, 5),
+    )  # fmt: skip
+    for _ in range(200):
+        model(batch((3, 8, 8)) * 0.1)
+    return model.eval()
+
+
+def test_training_with_rounding_keeps_the_settings_of_the_model(tmp_path) -> None:
+    model, seen = deep(), {}
+    x = batch((3, 8, 8)) * 0.1
+
+    def retrain(graph: nn.Module) -> nn.Module:
+        copied = clone(graph)
+        for node in copied.graph.nodes:
+            numbers = [part for part in node.args if isinstance(part, float)]
+            if "batch_norm" in str(node.target) or "dropout" in str(node.target):
+                seen.setdefault(str(node.target), []).append(numbers)
+        evaluated = [copied.eval()(x) for _ in range(2)]
+        seen["steady"] = torch.equal(*evaluated)
+        before = copied.get_buffer("5.running_mean").clone()
+        torch.manual_seed(1)
+        drawn = [copied.train()(x) for _ in range(2)]
+        seen["drawn"] = not torch.equal(*drawn)
+        seen["learned"] = not torch.equal(before, copied.get_buffer("5.running_mean"))
+        return graph.eval()
+
+    data = [(x, torch.zeros(8, dtype=torch.long))]
+    options = {"input_size": (3, 8, 8), "calibration": data}
+    aware = quantize(model, scheme="aware", retrain=retrain, **options)
+    static = quantize(model, scheme="static", **options)
+    assert seen["aten.batch_norm.default"] == [[0.01, 0.1], [0.3, 1e-3]]
+    assert seen["aten.dropout.default"] == [[0.25]]
+    assert seen["steady"] and seen["drawn"] and seen["learned"]
+    with torch.no_grad():
+        expected = model(x)
+        off = [float((q.model(x) - expected).norm() / expected.norm()) for q in (aware, static)]
+    assert off[0] < 0.05 and off[1] < 0.05
+    save_quantized(aware, tmp_path / "aware.safetensors")
+    again = load_quantized(deep(), tmp_path / "aware.safetensors", input_size=(3, 8, 8))
+    assert torch.equal(again(x), aware.model(x))
+
+
+def test_subnormal_numbers_are_set_to_zero_and_told() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    nn.init.constant_(model[1].bias, 1e-39)
+    result = quantized(model, (3, 8, 8), "weight-only")
+    floats = [t for t in result.model.state_dict().values() if t.is_floating_point()]
+    assert not any(bool(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).any()) for t in floats)
+    assert result.subnormals == 8 and "8 subnormal numbers set to zero" in str(result)
+    assert bool((model[1].bias != 0).all())
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static", "weight-only", "aware"])
+def test_numbers_that_cannot_be_quantized(scheme: str) -> None:
+    options = {"retrain": lambda graph: graph} if scheme == "aware" else {}
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        with pytest.raises(InputError, match=r"takes float32, and weight is torch.*: pass model.float\(\)"):
+            quantized(nn.Linear(6, 3).to(dtype), (6,), scheme, **options)
+    for value in (float("nan"), float("inf")):
+        layer = nn.Linear(6, 3)
+        nn.init.constant_(layer.bias, value)
+        with pytest.raises(InputError, match="bias holds NaN or infinity"):
+            quantized(layer, (6,), scheme, **options)
+    with pytest.raises(InputError, match="meta device"):
+        quantized(nn.Linear(6, 3, device="meta"), (6,), scheme, **options)
+    with pytest.raises(InputError, match="cannot be exported for quantization"):
+        quantized(nn.Linear(6, 3), (7,), scheme, **options)
+
+
+def test_an_average_over_all_batches_is_no_graphs() -> None:
+    model = nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3, momentum=None))
+    with pytest.raises(InputError, match="batch norm '1' averages all batches alike"):
+        quantized(model, (6,), "aware", retrain=lambda graph: graph)

@@ -19,7 +19,7 @@ from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
-from compression.evaluation import predictions
+from compression.evaluation import exercise
 from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def quantize(
     *,
     scheme: Scheme,
     input_size: Any,
-    calibration: Iterable[tuple[Tensor, Tensor]] | None = None,
+    calibration: Iterable[Any] | None = None,
     retrain: Retrain | None = None,
     weight_bits: Literal[8, 4] = 8,
     group_size: int | None = None,
@@ -233,15 +233,14 @@ def prepare(
     return graph
 
 
-def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _calibrate(graph: nn.Module, calibration: Iterable[Any]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
     try:
-        predictions(graph, calibration)
+        count = exercise(graph, calibration)
     except InputError as error:
-        raise InputError("the calibration data is empty: no observer has seen an activation") from error
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the calibration data does not fit the model: {reason}") from error
+        raise InputError(f"the calibration data does not fit the model: {error}") from error
+    if not count:
+        raise InputError("the calibration data is empty: no observer has seen an activation")
 
 
 def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:

@@ -91,9 +91,10 @@ def aligned(logits: Tensor, targets: Tensor, loss: Tensor) -> Tensor:
     shifted = torch.cat([targets[:, 1:], torch.full_like(targets[:, :1], IGNORED)], dim=1)
     apart = [float((cross_entropy(logits.detach(), t) - loss.detach()).abs()) for t in (targets, shifted)]
     nearest = 0 if apart[0] <= apart[1] else 1
-    if not apart[nearest] <= 1e-3 + 1e-2 * abs(float(loss)):
+    value = float(loss.detach())
+    if not apart[nearest] <= 1e-3 + 1e-2 * abs(value):
         raise InputError(
-            f"the model's own loss, {float(loss):.4g}, is the cross-entropy of its logits neither with the "
+            f"the model's own loss, {value:.4g}, is the cross-entropy of its logits neither with the "
             f"labels nor with the next position's: return the logits alone, with labels that match them"
         )
     return (targets, shifted)[nearest]
@@ -133,7 +134,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, bounds: tuple[int, int] | Non
         logits = logits.float()
     try:
         return F.cross_entropy(logits, targets)
-    except (IndexError, RuntimeError) as error:
+    except (IndexError, RuntimeError, ValueError) as error:
         check_range(*span(targets), logits.shape[1])
         raise InputError(
             f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} do not belong together"

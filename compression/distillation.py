@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,12 +77,14 @@ class DistillationLoss:
         >>> float(loss(logits, logits, torch.tensor([0])))
         0.0
         """
+        labels: Tensor | None
         if self.alpha < 1 or self.kind == "decoupled":
             axis_one, labels = matched(student, targets, self.class_axis)
             hard = cross_entropy(axis_one, labels) if self.alpha < 1 else None
             axis = class_axis_of(student, labels, self.class_axis)
         else:
-            hard, labels, axis = None, None, self._axis(student, targets)
+            hard, axis = None, self._axis(student, targets)
+            labels = self._where_given(targets, student.shape[:axis] + student.shape[axis + 1 :])
         if self.alpha == 0:
             assert hard is not None
             return hard
@@ -113,6 +115,12 @@ class DistillationLoss:
                 f"nothing: train it with fit(student, data, objective=...) on the teacher's outputs"
             )
         return axis
+
+    @staticmethod
+    def _where_given(targets: Any, positions: Sequence[int]) -> Tensor | None:
+        """Labels that are not needed but may say which positions to leave out."""
+        known = isinstance(targets, Tensor) and targets.shape == positions and not targets.is_floating_point()
+        return targets if known else None
 
     def _soft_over_positions(
         self, student: Tensor, teacher: Tensor, labels: Tensor | None, axis: int

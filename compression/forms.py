@@ -115,6 +115,18 @@ def run(model: nn.Module, inputs: Any, targets: Any = None) -> Any:
 
     `targets` are passed on as `labels` to a model that takes them beside named inputs.
     """
+    try:
+        return _forward(model, inputs, targets)
+    except InputError as error:
+        if "more than 1 value per channel" in str(error):
+            raise InputError(
+                f"{error}; batch norm takes the variance of its batch: give larger batches, leave the last "
+                f"one out (drop_last=True), or freeze the norm with .eval()"
+            ) from error
+        raise
+
+
+def _forward(model: nn.Module, inputs: Any, targets: Any) -> Any:
     if isinstance(inputs, Tensor):
         return forward(model, (inputs,), {})
     if isinstance(inputs, Mapping):

@@ -305,7 +305,8 @@ class _Loop:
         done, count, rate = 0, 0, 0.0
         for inputs, targets, batches in batches_of(data, self.plain, world_size()):
             done += batches
-            rate = self._set_rate(epoch + (done / steps if steps and steps > 1 else 0.5))
+            whole = steps or batches
+            rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
             optimizer.zero_grad(set_to_none=True)
             inputs, targets, weight = own_share(inputs, targets)
             with self.accelerator.autocast():

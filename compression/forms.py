@@ -40,7 +40,11 @@ def parts_of(batch: Any) -> tuple[Any, Any]:
 
     Raises InputError for a batch of another form, without labels, or without samples.
     """
-    if isinstance(batch, list | tuple) and len(batch) >= 2:
+    if isinstance(batch, tuple) and len(batch) == 2:
+        inputs, targets = batch
+        if isinstance(targets, Tensor) and targets.dim() and targets.shape[0]:
+            return inputs, targets
+    elif isinstance(batch, list | tuple) and len(batch) >= 2:
         inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
         targets = batch[-1]
     elif isinstance(batch, Mapping):
@@ -81,9 +85,8 @@ def _first(value: Any) -> Tensor | None:
 def placed(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
     """A batch's tensors on a device, the floats in the model's number type."""
     if isinstance(value, Tensor):
-        value = value.to(device)
         wrong = dtype is not None and value.dtype != dtype and value.is_floating_point()
-        return value.to(dtype) if wrong else value
+        return value.to(device, dtype) if wrong else value.to(device)
     return map_tensors(value, lambda tensor: placed(tensor, device, dtype))
 
 
@@ -115,25 +118,25 @@ def run(model: nn.Module, inputs: Any, targets: Any = None) -> Any:
 
     `targets` are passed on as `labels` to a model that takes them beside named inputs.
     """
-    try:
-        return _forward(model, inputs, targets)
-    except InputError as error:
-        if "more than 1 value per channel" in str(error):
-            raise InputError(
-                f"{error}; batch norm takes the variance of its batch: give larger batches, leave the last "
-                f"one out (drop_last=True), or freeze the norm with .eval()"
-            ) from error
-        raise
-
-
-def _forward(model: nn.Module, inputs: Any, targets: Any) -> Any:
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(inputs, Tensor):
-        return forward(model, (inputs,), {})
-    if isinstance(inputs, Mapping):
+        args = (inputs,)
+    elif isinstance(inputs, Mapping):
+        kwargs = dict(inputs)
         if targets is not None and _takes_labels(model):
-            inputs = {**inputs, "labels": targets}
-        return forward(model, (), inputs)
-    return forward(model, inputs, {})
+            kwargs["labels"] = targets
+    else:
+        args = inputs
+    try:
+        return forward(model, args, kwargs)
+    except InputError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"{error}; batch norm takes the variance of its batch: give larger batches, leave the last one "
+            f"out (drop_last=True), or freeze the norm with .eval()"
+        ) from error
 
 
 def _takes_labels(model: nn.Module) -> bool:

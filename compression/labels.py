@@ -129,7 +129,9 @@ def cross_entropy(logits: Tensor, targets: Tensor, bounds: tuple[int, int] | Non
     Raises InputError for labels that the model has no output for.
     """
     if bounds is not None or logits.device.type != "cpu":
-        check_range(*(bounds or span(targets)), logits.shape[1])
+        lowest, highest = bounds or span(targets)
+        if lowest < 0 or highest >= logits.shape[1]:
+            check_range(lowest, highest, logits.shape[1])
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     try:

@@ -12,7 +12,7 @@ from capacity.errors import InputError, unknown
 
 C = TypeVar("C")
 POSITIVE = (
-    "batch_size", "classes", "code_learning_rate", "image_size", "labels", "learning_rate", "limit",
+    "batch_size", "classes", "code_learning_rate", "image_size", "learning_rate", "limit",
     "network_trials", "patience", "ratios", "repeats", "seeds", "temperature", "total", "trials",
 )  # fmt: skip
 
@@ -89,8 +89,10 @@ def check_numbers(config: Any) -> None:
             if not math.isfinite(number):
                 raise InputError(f"{field.name} must be a finite number, found {number}")
             if number < 0 or (number == 0 and field.name in POSITIVE):
-                least = "positive" if field.name in POSITIVE else "at least 0"
-                raise InputError(f"{field.name} must be {least}, found {number}")
+                rule = "not be negative"
+                if field.name in POSITIVE:
+                    rule = "be at least 1" if isinstance(number, int) else "be positive"
+                raise InputError(f"{field.name} must {rule}, found {number}")
 
 
 def _stop(message: str, code: int) -> None:

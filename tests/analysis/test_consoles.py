@@ -66,10 +66,10 @@ def test_the_streams_are_as_before_afterwards(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--limit", "-5"], "limit must be positive, found -5"),
-        (["--limit", "0"], "limit must be positive, found 0"),
-        (["--shift", "-1"], "shift must be at least 0, found -1"),
-        (["--weight-decay", "-1"], "weight_decay must be at least 0, found -1"),
+        (["--limit", "-5"], "limit must be at least 1, found -5"),
+        (["--limit", "0"], "limit must be at least 1, found 0"),
+        (["--shift", "-1"], "shift must not be negative, found -1"),
+        (["--weight-decay", "-1"], "weight_decay must not be negative, found -1"),
         (["--learning-rate", "inf"], "learning_rate must be a finite number, found inf"),
         (["--learning-rate", "0"], "learning_rate must be positive, found 0"),
     ],

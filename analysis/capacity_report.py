@@ -147,7 +147,6 @@ def start(config: Config) -> None:
     if (config.correct is None) != (config.total is None):
         raise InputError("correct and total belong together: how many of how many points were right")
     report = report_of(config)
-    print(report)
     used = None
     if config.correct is not None and config.total is not None:
         label_bits = log2(config.classes) if config.label_bits is None else config.label_bits
@@ -155,7 +154,6 @@ def start(config: Config) -> None:
             report, correct=config.correct, total=config.total, label_bits=label_bits,
             split=config.split, classes=config.classes,
         )  # fmt: skip
-        print(used)
     folder = open_run("capacity_report", config, name=config.model.replace(":", "."))
     frame = frame_of(report)
     folder.save_frame(frame)
@@ -166,6 +164,7 @@ def start(config: Config) -> None:
         folder.save_frame(used.to_frame(), "generalization.csv")
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
         figures += save_figure(plot_usage(used.to_frame(), title=name), folder.path, "generalization")
+    print(report if used is None else f"{report}\n{used}")
     print(f"results: {folder.path / 'results.csv'}\nfigures: {', '.join(path.name for path in figures)}")
 
 

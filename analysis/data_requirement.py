@@ -107,16 +107,16 @@ def start(config: Config) -> None:
     data = data_of(config)
     needs = requirements(config, data)
     frame = frame_of(needs)
-    for name, need in needs.items():
-        print(f"{name}: {need}\n")
+    lines = [f"{name}: {need}\n" for name, need in needs.items()]
     need = next(iter(needs.values()))
     if config.model != "none":
         model = create(config.model, input_size=data.input_size, classes=len(data.classes))
-        print(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
+        lines.append(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
     folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])
     folder.save_frame(frame)
     folder.save_text(need.to_latex(), "table.tex")
     figure = save_figure(plot(frame), folder.path, "data_requirement")
+    print("\n".join(lines))
     print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
 
 

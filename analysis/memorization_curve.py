@@ -169,16 +169,16 @@ def start(config: Config) -> None:
 
     found = experiments(config)
     frame = frame_of(found)
-    for done in found:
-        print(f"{done}\n")
     exact = frame[frame["decided"].notna()]
     inside = (exact["low"] <= exact["cover"]) & (exact["cover"] <= exact["high"])
     hits = f"{int(inside.sum())} of {len(exact)}"
-    print(f"Cover's value lies in the 95 % interval at {hits} points of perceptrons")
     folder = open_run("memorization_curve", _smoke(config) if config.smoke else config, name="networks")
     folder.save_frame(frame)
     folder.save_text("\n".join(done.to_latex() for done in found), "table.tex")
     figure = save_figure(plot(frame), folder.path, "memorization_curve")
+    for done in found:
+        print(f"{done}\n")
+    print(f"Cover's value lies in the 95 % interval at {hits} points of perceptrons")
     print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
 
 

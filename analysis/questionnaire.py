@@ -49,13 +49,13 @@ def start(config: Config) -> None:
     title = f"Ten questions about {run.config.model} on {run.config.dataset}"
     folder = RunFolder(Path(config.run))
     text = to_markdown(title, sections)
-    print(text)
     folder.save_text(text, "questionnaire.md")
     folder.save_text(to_latex(sections), "questionnaire.tex")
     opening = opening_code(folder.path)
     codes = {"7.": f"{opening}figure = run.plot()\nfigure", "10": f"{opening}run.summary()"}
     with_code = [replace(s, code=codes.get(s.title[:2], "")) for s in sections]
     folder.save_text(to_notebook(title, with_code), "questionnaire.ipynb")
+    print(text)
     print(f"written: {folder.path}/questionnaire.md, .tex and .ipynb")
 
 

@@ -131,19 +131,21 @@ def start(config: Config) -> None:
         return
     lines, runs = reproduce(config)
     frame = frame_of(lines)
+    RunFolder(Path(config.output)).save_frame(frame, "reports.csv")
+    if config.gallery:
+        write_gallery(Path(config.gallery), runs, recorded(config.runs))
+    article = Path(config.paper).is_dir()
+    folder = Path(config.paper) / "generated"
+    if article:
+        style = Style(config.venue, config.pgf, config.smoke)
+        write_article(folder, frame, runs, recorded(config.runs), style)
     print(table(frame))
     print(headline(frame))
     unrun = sorted(set(frame.loc[frame["verdict"] == "needs its preset", "command"]))
     if unrun:
         print("presets without a finished run:\n  " + "\n  ".join(unrun))
-    RunFolder(Path(config.output)).save_frame(frame, "reports.csv")
     print(f"results: {config.output}/reports.csv")
-    if config.gallery:
-        write_gallery(Path(config.gallery), runs, recorded(config.runs))
-    if Path(config.paper).is_dir():
-        folder = Path(config.paper) / "generated"
-        style = Style(config.venue, config.pgf, config.smoke)
-        write_article(folder, frame, runs, recorded(config.runs), style)
+    if article:
         print(f"article: {folder}, for make -C {config.paper}")
 
 

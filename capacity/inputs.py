@@ -2,12 +2,76 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
+
+
+def whole_number(name: str, value: Any, *, least: int = 1) -> int:
+    """`value`, of Python, numpy or a tensor, as an int; InputError for anything else or below `least`.
+
+    >>> whole_number("batch_size", torch.tensor(32))
+    32
+    """
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point():
+        value = value.item()
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number, found {value!r} of type {type(value).__name__}")
+    if int(value) < least:
+        raise InputError(f"{name} must be at least {least}, found {value}")
+    return int(value)
+
+
+def require_weights(model: nn.Module) -> None:
+    """Raise InputError for a model with tensors on the meta device, which have shapes but no numbers."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.device.type == "meta":
+            raise InputError(
+                f"{name!r} lies on the meta device, so {type(model).__name__} has shapes but no weights: "
+                f"load them first (model.to_empty(device='cpu'), then load_state_dict)"
+            )
+
+
+def forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the model returns; whatever torch raises in it becomes an InputError that says what went in.
+
+    Lack of memory stays what it is.
+    """
+    try:
+        return model(*args, **kwargs)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, AssertionError) as error:
+        given = ", ".join(
+            map(str, [*(shown(arg) for arg in args), *(f"{k}={shown(v)}" for k, v in kwargs.items())])
+        )
+        raise InputError(
+            f"{type(model).__name__} cannot take a batch of {given}: {first_line(error)}"
+        ) from error
+
+
+def shown(value: Any) -> str:
+    """A tensor as its type and shape, float32 (8, 3); anything nested as what it holds.
+
+    >>> shown({"ids": torch.zeros(2, 5, dtype=torch.int64)})
+    "{'ids': int64 (2, 5)}"
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {shown(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(shown(item) for item in value) + ")"
+    return type(value).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def example_input(
@@ -26,9 +90,13 @@ def example_input(
         if isinstance(size, Tensor):
             return size.detach().to(device)
         if _is_shape(size):
-            return torch.ones((1, *size), dtype=dtype, device=device)
+            return torch.ones((1, *map(int, size)), dtype=dtype, device=device)
         if isinstance(size, list) and size and all(isinstance(part, Tensor) for part in size):
             return [build(part) for part in size]
+        if isinstance(size, Integral) and not isinstance(size, bool) and int(size) > 0:
+            raise InputError(
+                f"input_size must be a shape, found the number {size}: for {size} features, ({size},)"
+            )
         raise InputError(
             f"input_size must be the shape of one sample such as (3, 32, 32), a list or dict of shapes, "
             f"or an example tensor with a batch dimension; found {size!r}"
@@ -43,7 +111,7 @@ def example_input(
 
 def _is_shape(size: Any) -> bool:
     whole = isinstance(size, Sequence) and len(size) > 0
-    return whole and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size)
+    return whole and all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in size)
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:

@@ -67,12 +67,20 @@ class CapacityReport:
         return f"Memory-equivalent {counted}, convention {self.convention!r}, scope {self.scope}"
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row per layer, columns as the fields of LayerCapacity."""
+        """A row per layer, columns as the fields of LayerCapacity.
+
+        A column whose sum does not fit 64 bits holds Python's integers, so that sums stay exact.
+        """
         import pandas as pd
 
         columns = list(LayerCapacity.__dataclass_fields__)
-        frame = pd.DataFrame([asdict(layer) for layer in self.layers], columns=columns)
-        frame["input_bits"] = frame["input_bits"].astype("Int64")
+        rows = [asdict(layer) for layer in self.layers]
+        frame = pd.DataFrame(rows, columns=columns)
+        for column in ("parameters", "input_bits", "output_bits", "capacity_bits", "storage_bits"):
+            values = [row[column] for row in rows]
+            wide = sum(value or 0 for value in values) >= 2**63
+            kind = "object" if wide else "Int64" if column == "input_bits" else "int64"
+            frame[column] = pd.Series(values, dtype=kind)
         return frame
 
     def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
@@ -130,12 +138,20 @@ def render(table: object, *, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
 
+LATEX = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " ", "\r": " "}
+)
+
+
 def escape_latex(value: object) -> str:
-    """Text that LaTeX prints as it is."""
-    text = str(value)
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text
+    r"""Text that LaTeX prints as it is, in one line.
+
+    >>> print(escape_latex(r"C:\data\~me^2"))
+    C:\textbackslash{}data\textbackslash{}\textasciitilde{}me\textasciicircum{}2
+    """
+    return str(value).translate(LATEX)
 
 
 def describe_scope(scope: str | Sequence[str]) -> str:

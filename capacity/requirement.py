@@ -17,8 +17,10 @@ import numpy as np
 
 from capacity.errors import InputError
 from capacity.generalization import mean_half_width
+from capacity.inputs import whole_number
 from capacity.report import CapacityReport, render
 from capacity.rules import dense_capacity
+from capacity.sums import Table, ranks_of_sums, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +134,9 @@ def requirement(
     repeats: random parts drawn for each step of the progression (5, 10, 20, 40, 80 and 100 % of the rows)
 
     Rows with equal sums but different classes may stand in any order; the order with the fewest changes
-    is counted, so the result depends neither on the order of the rows nor on the names of the classes.
+    is counted, so the result depends neither on the order of the rows nor on the names of the classes. Sums
+    that differ by rounding only are equal (see `capacity.sums`), so it does not depend on the unit of the
+    features, the order of their columns or their number type either.
 
     Raises InputError for lengths that differ, fewer than two rows, NaN, or labels of one class.
 
@@ -140,8 +144,8 @@ def requirement(
     4
     """
     table, targets = _checked(features, labels, tolerance)
-    rows = len(table)
-    sums = table.reshape(rows, -1).sum(axis=1, dtype=np.int64 if table.dtype.kind in "biu" else np.float64)
+    rows, columns = table.values.shape
+    sums = ranks_of_sums(table)
     classes = None if tolerance is not None else int(targets.max()) + 1
 
     def changes(part: np.ndarray) -> int:
@@ -149,34 +153,46 @@ def requirement(
             return _segments(sums[part], targets[part], tolerance) - 1
         return _label_changes(sums[part], targets[part])
 
-    progression = _progression(changes, rows, table.reshape(rows, -1).shape[1], repeats, seed)
-    whole = int(progression[-1].thresholds)
-    return Requirement(rows, table.reshape(rows, -1).shape[1], classes, whole, progression)
+    progression = _progression(changes, rows, columns, whole_number("repeats", repeats), seed)
+    return Requirement(rows, columns, classes, int(progression[-1].thresholds), progression)
 
 
-def _checked(features: Any, labels: Any, tolerance: float | None) -> tuple[np.ndarray, np.ndarray]:
-    table, targets = np.asarray(features), np.asarray(labels)
-    if table.ndim < 1 or targets.ndim != 1 or len(table) != len(targets):
+def _checked(features: Any, labels: Any, tolerance: float | None) -> tuple[Table, np.ndarray]:
+    targets = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    table = table_of(features)
+    if targets.ndim == 2 and len(targets) == len(table.values):
         raise InputError(
-            f"features and labels must have one row each: found shapes {table.shape} and {targets.shape}"
+            f"labels have shape {targets.shape}, one is needed for each row: of one-hot rows pass "
+            f"labels.argmax(1), of a single column labels[:, 0]"
         )
-    if len(table) < 2:
-        raise InputError(f"at least 2 rows are needed, found {len(table)}")
-    if table.dtype.kind not in "biuf":
-        raise InputError(f"features must be numbers, found {table.dtype}; encode categories first")
-    if table.dtype.kind == "f" and not np.isfinite(table).all():
-        row = int(np.argwhere(~np.isfinite(table.reshape(len(table), -1)).all(axis=1))[0, 0])
-        raise InputError(f"row {row} holds NaN or infinity; drop or impute it first")
+    if targets.ndim != 1 or len(table.values) != len(targets):
+        raise InputError(
+            f"features and labels must have one row each: "
+            f"found shapes {np.shape(features)} and {targets.shape}"
+        )
+    if len(targets) < 2:
+        raise InputError(f"at least 2 rows are needed, found {len(targets)}")
     if tolerance is not None:
-        if not tolerance >= 0 or not np.isfinite(targets.astype(np.float64)).all():
-            raise InputError(f"regression needs finite targets and a tolerance >= 0, found {tolerance}")
-        return table, targets.astype(np.float64)
+        return table, _numeric_targets(targets, tolerance)
     if targets.dtype.kind == "f" and np.isnan(targets).any():
         raise InputError(f"label {int(np.argwhere(np.isnan(targets))[0, 0])} is NaN")
-    names, codes = np.unique(targets, return_inverse=True)
+    try:
+        names, codes = np.unique(targets, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in targets.tolist()})
+        raise InputError(
+            f"labels must all be of one type, found {', '.join(kinds)}; drop missing ones"
+        ) from error
     if len(names) < 2:
         raise InputError(f"all labels are {names[0]!r}: data of one class needs no bits")
     return table, codes.reshape(-1)
+
+
+def _numeric_targets(targets: np.ndarray, tolerance: float) -> np.ndarray:
+    finite = targets.dtype.kind in "biuf" and bool(np.isfinite(targets).all())
+    if not tolerance >= 0 or not finite:
+        raise InputError(f"regression needs finite targets and a tolerance >= 0, found {tolerance}")
+    return targets.astype(np.float64)
 
 
 def _label_changes(sums: np.ndarray, codes: np.ndarray) -> int:
@@ -212,8 +228,6 @@ def _segments(sums: np.ndarray, targets: np.ndarray, tolerance: float) -> int:
 
 
 def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int) -> tuple[Progress, ...]:
-    if repeats < 1:
-        raise InputError(f"repeats must be at least 1, found {repeats}")
     generator = np.random.default_rng(seed)
     parts = []
     for fraction in FRACTIONS:

@@ -22,6 +22,7 @@ arXiv:1810.02328.
 import itertools
 from collections.abc import Sequence
 from math import floor, log2
+from numbers import Integral
 
 from capacity.errors import InputError, unknown
 
@@ -102,10 +103,12 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: str = "prev
     """
     check_convention(convention)
     sizes = [inputs, *units]
-    if len(sizes) < 2 or any(not isinstance(size, int) or size < 1 for size in sizes):
+    whole = all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if len(sizes) < 2 or not whole:
         raise InputError(
             f"dense_capacity needs positive integers for inputs and at least one layer, found {sizes}"
         )
+    sizes = [int(size) for size in sizes]  # numpy's would overflow
     total, cap = 0, None
     for before, after in itertools.pairwise(sizes):
         total += stored_bits(dense_parameters(before, after), cap)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from capacity.errors import InputError
+from capacity.inputs import whole_number
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -19,8 +20,8 @@ class TensorBatches:
 
     Parameters
     ----------
-    inputs: (N, ...) uint8 pictures, floats, or a memory-mapped numpy array of floats
-    targets: (N,) class indices
+    inputs: (N, ...) uint8 pictures, floats, token ids, or a memory-mapped numpy array of floats
+    targets: (N, ...) class indices, or whatever the objective takes
     mean, std: per channel, in the units of pictures scaled to [0, 1]; uint8 inputs only
     augment: (batch, generator) -> batch, applied to a whole normalized batch at once
     seed: of the order and the augmentation; the same seed and epoch give the same batches
@@ -37,14 +38,24 @@ class TensorBatches:
     epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self.targets = torch.as_tensor(self.targets)
         if len(self.inputs) != len(self.targets) or len(self.targets) == 0:
             raise InputError(
                 f"inputs and targets must have the same length of at least 1, "
                 f"found {len(self.inputs)} and {len(self.targets)}"
             )
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, found {self.batch_size}")
+        self.batch_size = whole_number("batch_size", self.batch_size)
+        if len(self.mean) != len(self.std):
+            raise InputError(f"mean and std must be of the same channels, found {self.mean} and {self.std}")
         if self.mean:
+            if not all(value > 0 for value in self.std):
+                raise InputError(f"std must be positive in every channel, found {self.std}")
+            channels = self.inputs.shape[1] if self.inputs.ndim > 1 else 0
+            if not channels or (channels != len(self.mean) and 1 not in (channels, len(self.mean))):
+                raise InputError(
+                    f"mean and std are of {len(self.mean)} channels, but a sample of the inputs has shape "
+                    f"{tuple(self.inputs.shape[1:])}"
+                )
             shape = (1, len(self.mean), *[1] * (self.inputs.ndim - 2))
             std = torch.tensor(self.std).view(shape)
             self._scale = self._on_device(1 / (255 * std))
@@ -99,6 +110,9 @@ class CropAndFlip:
 
     padding: int = 4
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        whole_number("padding", self.padding, least=0)
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) -> the same shape."""

@@ -1,9 +1,10 @@
 """distill(): train a student under a teacher, whose outputs are computed on the fly or cached on disk."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch.nn import functional as F
 
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
+from capacity.inputs import require_weights, shown, tensors_in
 from compression.batches import TensorBatches
 from compression.checkpoints import load_json, save_json, write_whole
+from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
 from compression.identity import describe, file_sha256
+from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
-from compression.training import Batches, Fitted, Precision, Training, fit
+from compression.training import Batches, Fitted, Objective, Precision, Training, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
@@ -35,34 +39,52 @@ class DistillationLoss:
         teacher's entropy, which changes no gradient; "standardized", of z-scored logits (Sun et al. 2024,
         arXiv:2403.01427); "decoupled", target and other classes apart (Zhao et al. 2022, arXiv:2203.08679)
     beta: of "decoupled", the weight of the other classes
+    class_axis: which axis of the logits is the classes: by default the one without which they have the
+        labels' shape
 
-    Computed in single precision whatever the logits' type.
+    Dense maps (B, classes, H, W) and sequences (B, T, classes) are means over positions, those labelled -100
+    left out. Computed in single precision at least.
     """
 
     temperature: float = 4.0
     alpha: float = 0.9
     kind: Kind = "hinton"
     beta: float = 8.0
+    class_axis: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be positive, found {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature must be positive and finite, found {self.temperature}")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"alpha must lie in [0, 1], found {self.alpha}")
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
 
     def __call__(self, student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-        """Scalar loss of (B, classes) student and teacher logits and (B,) class indices.
+        """Scalar loss of student and teacher logits and class indices.
 
-        Raises InputError if the two have different numbers of classes, or the teacher's are not finite.
+        Parameters
+        ----------
+        student, teacher: (B, classes), (B, classes, H, W) or (B, T, classes)
+        targets: (B,), (B, H, W) or (B, T); with alpha=1 they may be anything, but for "decoupled" and where
+            only they tell which axis is the classes
+
+        Raises InputError if the two have different numbers of classes, or a single one, and for targets that
+        are no class indices.
 
         >>> loss = DistillationLoss(temperature=2.0, alpha=1.0)
         >>> logits = torch.tensor([[1.0, 2.0]])
         >>> float(loss(logits, logits, torch.tensor([0])))
         0.0
         """
-        hard = F.cross_entropy(student.float(), targets) if self.alpha < 1 else None
+        labels: Tensor | None
+        if self.alpha < 1 or self.kind == "decoupled":
+            axis_one, labels = matched(student, targets, self.class_axis)
+            hard = cross_entropy(axis_one, labels) if self.alpha < 1 else None
+            axis = class_axis_of(student, labels, self.class_axis)
+        else:
+            hard, axis = None, self._axis(student, targets)
+            labels = self._where_given(targets, student.shape[:axis] + student.shape[axis + 1 :])
         if self.alpha == 0:
             assert hard is not None
             return hard
@@ -71,17 +93,56 @@ class DistillationLoss:
                 f"student and teacher must have the same classes: their logits have shapes "
                 f"{tuple(student.shape)} and {tuple(teacher.shape)}"
             )
-        soft = self.soft(student.float(), teacher.float(), targets)
+        soft = self._soft_over_positions(student, teacher, labels, axis)
         return soft if hard is None else self.alpha * soft + (1 - self.alpha) * hard
 
-    def soft(self, student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-        """The soft term alone, before its weight."""
+    def _axis(self, logits: Tensor, targets: Any) -> int:
+        """The class axis where no labels are needed; maps and (B, classes) have it second."""
+        if self.class_axis is not None and self.class_axis % logits.dim() > 0:
+            axis = self.class_axis % logits.dim()
+        elif logits.dim() == 3:
+            if not isinstance(targets, Tensor) or targets.dim() != 2:
+                raise InputError(
+                    f"logits {tuple(logits.shape)} without labels at each position: say which axis is the "
+                    f"classes, DistillationLoss(class_axis=2) for sequences (B, T, classes)"
+                )
+            axis = class_axis_of(logits, targets)
+        else:
+            axis = 1
+        if logits.dim() < 2 or logits.shape[axis] < 2:
+            raise InputError(
+                f"the student has a single output, {shown(logits)}, of which a softmax over classes says "
+                f"nothing: train it with fit(student, data, objective=...) on the teacher's outputs"
+            )
+        return axis
+
+    @staticmethod
+    def _where_given(targets: Any, positions: Sequence[int]) -> Tensor | None:
+        """Labels that are not needed but may say which positions to leave out."""
+        known = isinstance(targets, Tensor) and targets.shape == positions and not targets.is_floating_point()
+        return targets if known else None
+
+    def _soft_over_positions(
+        self, student: Tensor, teacher: Tensor, labels: Tensor | None, axis: int
+    ) -> Tensor:
+        if student.dim() > 2:
+            student, teacher = (x.movedim(axis, -1).reshape(-1, x.shape[axis]) for x in (student, teacher))
+        labels = labels.reshape(-1) if labels is not None else None
+        if labels is not None and student.dim() == 2 and bool((labels == IGNORED).any()):
+            counted = labels != IGNORED
+            student, teacher, labels = student[counted], teacher[counted], labels[counted]
+        wide = torch.float64 if student.dtype == torch.float64 else torch.float32
+        return self.soft(student.to(wide), teacher.to(wide), labels)
+
+    def soft(self, student: Tensor, teacher: Tensor, targets: Tensor | None) -> Tensor:
+        """The soft term alone, before its weight: of (P, classes) logits, and (P,) labels for "decoupled"."""
         if self.kind == "standardized":
             student, teacher = _standardized(student), _standardized(teacher)
         log_q = F.log_softmax(student / self.temperature, dim=1)
         log_p = F.log_softmax(teacher / self.temperature, dim=1)
         square = self.temperature**2
         if self.kind == "decoupled":
+            assert targets is not None
             return square * self._decoupled(log_q, log_p, targets)
         if self.kind == "soft-cross-entropy":
             return -square * (log_p.exp() * log_q).sum(1).mean()
@@ -127,7 +188,8 @@ def distill(
 
     Parameters
     ----------
-    student, teacher: classifiers with the same classes; the teacher is run in evaluation mode only
+    student, teacher: classifiers with the same classes, of samples or of each position; the teacher is run
+        in evaluation mode only
     data: as for `fit`; both see the very same batch, crop and all
     loss: see DistillationLoss
     mixup: mix every batch with a permutation of itself, by a share drawn uniformly from [0, 1] for each
@@ -147,7 +209,7 @@ def distill(
         taught = Taught(data, teacher_outputs(teacher, data, cache))
         return fit(
             student, taught, settings=settings, validation=validation, progress=progress,
-            objective=lambda model, inputs, packed: loss(model(inputs), packed[:, 1:], packed[:, 0].long()),
+            objective=lambda model, inputs, pair: _student_loss(loss, run(model, inputs), pair[1], pair[0]),
         )  # fmt: skip
     return fit(
         student, data, settings=settings, validation=validation, progress=progress,
@@ -164,34 +226,50 @@ def objective(
     mixup: bool = False,
     seed: int = 0,
     mixed_precision: Precision = "no",
-) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+) -> Objective:
     """The loss of a student under a teacher, as `fit` takes it; for training loops of one's own too.
 
     The teacher computes in `mixed_precision`, as the student does by its `Training`; the loss does not.
     """
+    require_weights(teacher)
     frozen = clone(teacher).eval().requires_grad_(False)
+    kind = dtype_of(frozen)
     generator = torch.Generator().manual_seed(seed)
 
-    def taught(inputs: Tensor) -> Tensor:
-        frozen.to(inputs.device)
-        kind = torch.float16 if mixed_precision == "fp16" else torch.bfloat16
-        autocast = torch.autocast(inputs.device.type, kind, enabled=mixed_precision != "no")
+    def taught(inputs: Any) -> Tensor:
+        device = next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
+        frozen.to(device)
+        half = torch.float16 if mixed_precision == "fp16" else torch.bfloat16
+        autocast = torch.autocast(device.type, half, enabled=mixed_precision != "no")
         with torch.no_grad(), autocast:
-            return _finite(frozen(inputs))
+            return _finite(logits_of(run(frozen, placed(inputs, device, kind))))
 
-    def plain(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    def plain(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
         given = taught(inputs)
-        return loss(model(inputs), given, targets)
+        return _student_loss(loss, run(model, inputs, targets), given, targets)
 
-    def mixed(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    def mixed(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
+        if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+            raise InputError(f"mixup needs inputs that are one tensor of floats, found {shown(inputs)}")
         share = float(torch.rand((), generator=generator))
         order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         inputs = share * inputs + (1 - share) * inputs[order]
         given = taught(inputs)
-        logits = model(inputs)
-        return share * loss(logits, given, targets) + (1 - share) * loss(logits, given, targets[order])
+        output = run(model, inputs)
+        one, two = (_student_loss(loss, output, given, labels) for labels in (targets, targets[order]))
+        return share * one + (1 - share) * two
 
     return mixed if mixup else plain
+
+
+def _student_loss(loss: DistillationLoss, output: Any, given: Tensor, targets: Any) -> Tensor:
+    """The loss of all the student's heads under the teacher's main one."""
+    if isinstance(output, Tensor):
+        return loss(output, given, targets)
+    heads, own = heads_of(output), own_loss(output)
+    if own is not None and heads[0][1].dim() == 3:  # a sequence: its model may shift the labels inside
+        targets = aligned(heads[0][1].movedim(2, 1), targets, own)
+    return torch.stack([weight * loss(head, given, targets) for weight, head in heads]).sum()
 
 
 def _finite(logits: Tensor) -> Tensor:
@@ -202,7 +280,7 @@ def _finite(logits: Tensor) -> Tensor:
 
 @dataclass
 class Taught:
-    """Batches whose targets are (B, 1 + classes): the class index, then the teacher's cached logits."""
+    """Batches whose targets are pairs of the targets given and the teacher's cached logits."""
 
     batches: TensorBatches
     outputs: np.ndarray
@@ -213,11 +291,11 @@ class Taught:
     def set_epoch(self, epoch: int) -> None:
         self.batches.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         for rows, (inputs, targets) in zip(self.batches.rows(), self.batches, strict=True):
             index = rows if isinstance(rows, slice) else rows.numpy()
             given = torch.from_numpy(np.asarray(self.outputs[index], dtype=np.float32)).to(targets.device)
-            yield inputs, torch.cat([targets[:, None].float(), given], dim=1)
+            yield inputs, (targets, given)
 
 
 def teacher_outputs(teacher: nn.Module, data: TensorBatches, path: str | Path) -> np.ndarray:
@@ -260,7 +338,7 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
     parts = []
     with torch.no_grad():
         for inputs, _ in replace(data, shuffle=False):
-            logits = _finite(frozen(inputs.to(device))).float().cpu()
+            logits = _finite(logits_of(run(frozen, placed(inputs, device, dtype_of(frozen))))).float().cpu()
             if float(logits.abs().max()) > LARGEST_HALF:
                 raise InputError(
                     f"the teacher's logits exceed {LARGEST_HALF:g}, the most that half precision holds"

@@ -2,21 +2,30 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from capacity.cloning import initialized
 from capacity.errors import InputError
 from capacity.generalization import wilson_interval
+from capacity.inputs import require_weights
+from compression.epochs import evaluation_mode
+from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run
+from compression.labels import IGNORED, aligned, check_range, matched, span
 from compression.processes import gathered, rank, world_size
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a classifier on one split; errors as fractions. `top5_error` is None below six classes."""
+    """Scores of a classifier on one split; errors as fractions. `top5_error` is None below six classes.
+
+    `not_finite` samples have logits with NaN or plus infinity: they count as wrong, and the cross-entropy is
+    NaN.
+    """
 
     correct: int
     total: int
@@ -25,6 +34,7 @@ class Evaluation:
     top5_error: float | None
     kappa: float
     cross_entropy_nats: float
+    not_finite: int = 0
 
     @property
     def top1_error_interval(self) -> tuple[float, float]:
@@ -37,111 +47,172 @@ class Evaluation:
     def __str__(self) -> str:
         low, high = self.top1_error_interval
         top5 = "" if self.top5_error is None else f", top-5 error {100 * self.top5_error:.2f} %"
+        broken = (
+            f"; {self.not_finite:,} with NaN or infinite logits count as wrong" if self.not_finite else ""
+        )
         return (
             f"top-1 error {100 * self.top1_error:.2f} % (95 % [{100 * low:.2f}, {100 * high:.2f}], "
             f"{self.correct:,} of {self.total:,} correct){top5}, kappa {self.kappa:.4f}, "
-            f"cross-entropy {self.cross_entropy_nats:.4f} nats"
+            f"cross-entropy {self.cross_entropy_nats:.4f} nats{broken}"
         )
 
 
-def evaluate(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], *, gather: bool = False) -> Evaluation:
-    """Score a classifier that maps (B, ...) inputs to (B, classes) logits.
-
-    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in. With
-    `gather`, under torchrun, every process must call and scores its share of the batches; counts are added
-    up, so that no sample counts twice.
-
-    Raises InputError for no data, for labels outside the model's classes, and for outputs that are not
-    logits.
-    """
-    with _evaluating(model) as device:
-        return _score(model, data, device, gather)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[torch.device]:
-    """Evaluation mode without gradients, on the device that the model lies on; the modes come back."""
-    was_training = initialized(model).training
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():  # not inference mode, which masked weights would not outlive
-            yield next((p.device for p in model.parameters()), torch.device("cpu"))
-    finally:
-        model.train(was_training)  # for an exported graph that is more than to set a flag
-        for module, mode in modes:
-            module.training = mode
-
-
-def _score(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device, gather: bool
+def evaluate(
+    model: nn.Module, data: Iterable[Any], *, gather: bool = False, class_axis: int | None = None
 ) -> Evaluation:
+    """Score a classifier: (B, classes) logits, or dense maps and sequences with a label at each position.
+
+    The model is run in evaluation mode, on the device it lies on, and left in the modes it was in. Batches
+    and outputs may have the forms of `compression.forms`. Labels of -100 are left out. `class_axis` says
+    which axis of the logits is the classes, where shapes do not. With `gather`, under torchrun, every process
+    must call and scores its share of the batches; counts are added up, so that no sample counts twice.
+
+    Raises InputError for no data, for labels outside the model's classes, for targets that are no class
+    indices, and for outputs that are not logits.
+    """
     size = world_size() if gather else 1
     mine = (batch for place, batch in enumerate(data) if place % size == rank() % size)
-    confusion, top5, loss = _counts(model, mine, device)
-    if size > 1:
-        parts = [part for part in gathered((confusion, top5, loss)) if part[0] is not None]
-        confusion = sum(part[0] for part in parts) if parts else None
-        top5, loss = sum(part[1] for part in parts), sum(part[2] for part in parts)
-    if confusion is None:
+    counts = None
+    with _evaluating(model):
+        for logits, targets in _matched_batches(model, mine, class_axis):
+            found = _count(logits, targets)
+            counts = found if counts is None else counts + found
+    parts = [part for part in (gathered(counts) if size > 1 else [counts]) if part is not None]
+    if not parts:
         raise InputError("there is no data to evaluate on")
-    classes = confusion.shape[0]
-    total, correct = int(confusion.sum()), int(confusion.diag().sum())
-    return Evaluation(
-        correct=correct,
-        total=total,
-        classes=classes,
-        top1_error=1 - correct / total,
-        top5_error=1 - top5 / total if classes > 5 else None,
-        kappa=cohen_kappa(confusion),
-        cross_entropy_nats=loss / total,
+    return reduce(_Counts.__add__, parts).scores()
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Counts that add up over batches; memory grows with the classes, not with their square.
+
+    `truths` and `guesses` are (classes,) numbers of labels and of predictions of each class.
+    """
+
+    truths: Tensor
+    guesses: Tensor
+    correct: int
+    top5: int
+    loss: float
+    not_finite: int
+
+    def __add__(self, other: "_Counts") -> "_Counts":
+        if len(self.truths) != len(other.truths):
+            raise InputError(
+                f"the model has {len(self.truths)} outputs in one batch, {len(other.truths)} in another"
+            )
+        added = {key: value + getattr(other, key) for key, value in vars(self).items()}
+        return replace(self, **added)
+
+    def scores(self) -> Evaluation:
+        classes, total = len(self.truths), int(self.truths.sum())
+        if not total:
+            raise InputError(f"all labels are {IGNORED}, which are left out: there is nothing to evaluate on")
+        return Evaluation(
+            correct=self.correct,
+            total=total,
+            classes=classes,
+            top1_error=1 - self.correct / total,
+            top5_error=1 - self.top5 / total if classes > 5 else None,
+            kappa=_kappa(self.correct, self.truths, self.guesses),
+            cross_entropy_nats=self.loss / total,
+            not_finite=self.not_finite,
+        )
+
+
+def _count(logits: Tensor, targets: Tensor) -> _Counts:
+    """Counts of (P, classes) logits and (P,) labels, none of them ignored."""
+    classes = logits.shape[1]
+    guesses, finite = _guesses(logits)
+    right = (guesses == targets) & finite
+    top5 = 0
+    if classes > 5:
+        top5 = int(((logits.topk(5, dim=1).indices == targets[:, None]).any(1) & finite).sum())
+    return _Counts(
+        torch.bincount(targets, minlength=classes).cpu(),
+        torch.bincount(guesses[finite], minlength=classes).cpu(),
+        int(right.sum()),
+        top5,
+        float(F.cross_entropy(logits, targets, reduction="sum")),
+        int((~finite).sum()),
     )
 
 
-def _counts(
-    model: nn.Module, data: Iterable[tuple[Tensor, Tensor]], device: torch.device
-) -> tuple[Tensor | None, int, float]:
-    """Table of targets and predictions (classes, classes), top-5 hits, and sum of the losses."""
-    confusion, top5, loss = None, 0, 0.0
-    for inputs, targets in data:
-        targets = targets.to(device)
-        logits = model(inputs.to(device)).float()
-        if logits.dim() != 2:
-            raise InputError(f"a classifier must return (batch, classes) logits, found {tuple(logits.shape)}")
-        classes = logits.shape[1]
-        if int(targets.min()) < 0 or int(targets.max()) >= classes:
-            raise InputError(
-                f"labels run from {int(targets.min())} to {int(targets.max())}, "
-                f"but the model has {classes} outputs"
-            )
-        loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-        pairs = torch.bincount(targets * classes + logits.argmax(1), minlength=classes**2)
-        table = pairs.view(classes, classes).cpu()
-        confusion = table if confusion is None else confusion + table
-        if classes > 5:
-            top5 += int((logits.topk(5, dim=1).indices == targets[:, None]).sum())
-    return confusion, top5, loss
+def _guesses(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The class with the largest logit of (P, classes), and whether the softmax is defined; both (P,)."""
+    largest, guesses = logits.max(1)
+    return guesses, largest.isfinite()  # NaN counts as largest; all minus infinity has no softmax either
 
 
-def outputs(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Outputs (N, ...) and targets (N,) on the CPU; the model is run and left as by `predictions`."""
-    with _evaluating(model) as device:
-        pairs = [(model(inputs.to(device)).cpu(), targets.cpu()) for inputs, targets in data]
+def _matched_batches(
+    model: nn.Module, data: Iterable[Any], class_axis: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(P, classes) logits in single precision at least, and (P,) labels, the ignored ones left out."""
+    for output, targets in _run(model, data, with_labels=True):
+        logits = logits_of(output)
+        loss = own_loss(output)
+        if not isinstance(targets, Tensor):
+            raise InputError("targets must be a tensor of class indices to be scored")
+        logits, targets = matched(logits, targets.to(logits.device), class_axis)
+        if loss is not None and logits.dim() == 3:
+            targets = aligned(logits, targets, loss)
+        if logits.dim() > 2:
+            logits, targets = logits.movedim(1, -1).reshape(-1, logits.shape[1]), targets.reshape(-1)
+        check_range(*span(targets), logits.shape[1])
+        counted = targets != IGNORED
+        if not bool(counted.all()):
+            logits, targets = logits[counted], targets[counted]
+        yield logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, targets
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; not inference mode, which masked weights do not outlive."""
+    require_weights(model)
+    with evaluation_mode(model), torch.no_grad():
+        yield
+
+
+def _run(model: nn.Module, data: Iterable[Any], *, with_labels: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Outputs and targets of each batch, on the device that the model lies on."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    kind = dtype_of(model)
+    for batch in data:
+        inputs, targets = parts_of(batch)
+        targets = placed(targets, device)
+        yield run(model, placed(inputs, device, kind), targets if with_labels else None), targets
+
+
+def exercise(model: nn.Module, data: Iterable[Any]) -> int:
+    """Run the model on all batches, for what observes it, and return how many there were."""
+    with _evaluating(model):
+        return sum(1 for _ in _run(model, data))
+
+
+def outputs(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Logits (N, ...) and targets (N, ...) on the CPU; the model is run and left as by `evaluate`."""
+    with _evaluating(model):
+        pairs = [(logits_of(output).cpu(), targets.cpu()) for output, targets in _run(model, data)]
     if not pairs:
         raise InputError("there is no data to run the model on")
     return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
 
-def predictions(model: nn.Module, data: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Predicted classes and targets, both (N,) on the CPU, in the order of the data.
+def predictions(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """Predicted classes and labels, both (N,) on the CPU, in the order of the data, ignored labels left out.
 
-    The model is run in evaluation mode, on the device it lies on, and left in the mode it was in.
+    Where the logits are not finite the prediction is -1, which is never right. The model is run and left as
+    by `evaluate`.
     """
-    with _evaluating(model) as device:
-        pairs = [(model(inputs.to(device)).argmax(1).cpu(), targets.cpu()) for inputs, targets in data]
-    if not pairs:
+    found = []
+    with _evaluating(model):
+        for logits, targets in _matched_batches(model, data):
+            guesses, finite = _guesses(logits)
+            found.append((guesses.where(finite, -1).cpu(), targets.cpu()))
+    if not found:
         raise InputError("there is no data to predict")
-    return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])
+    return torch.cat([guesses for guesses, _ in found]), torch.cat([targets for _, targets in found])
 
 
 @dataclass(frozen=True)
@@ -184,8 +255,11 @@ def cohen_kappa(confusion: Tensor) -> float:
     >>> round(cohen_kappa(torch.tensor([[20, 5], [10, 15]])), 10)
     0.4
     """
-    counts = confusion.double()
-    total = counts.sum()
-    observed = counts.diag().sum() / total
-    expected = (counts.sum(0) * counts.sum(1)).sum() / total**2
-    return float((observed - expected) / (1 - expected)) if expected < 1 else 0.0
+    return _kappa(float(confusion.diag().sum()), confusion.sum(1), confusion.sum(0))
+
+
+def _kappa(correct: float, truths: Tensor, guesses: Tensor) -> float:
+    """Kappa from its table's diagonal and margins; what was not guessed at all is in `truths` only."""
+    total = float(truths.sum())
+    observed, expected = correct / total, float(truths.double() @ guesses.double()) / total**2
+    return (observed - expected) / (1 - expected) if expected < 1 else 0.0

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_masks
-from compression.evaluation import predictions
+from capacity.errors import InputError
+from compression.evaluation import exercise
 from compression.quantization import LAYERS
 
 
-def signal_to_noise_db(
-    model: nn.Module, *, data: Iterable[tuple[Tensor, Tensor]], weight_bits: int = 8
-) -> Mapping[str, float]:
+def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: int = 8) -> Mapping[str, float]:
     """Signal-to-quantization-noise ratio of each layer's output in dB, with its weight alone rounded.
 
     10·log10(Σ y² / Σ (y - ŷ)²) over the data; the lowest are the layers to keep in float.
@@ -23,7 +22,8 @@ def signal_to_noise_db(
     for name, module in plain.named_modules():
         if isinstance(module, LAYERS):
             module.register_forward_hook(_noise_hook(name, rounded(module.weight, weight_bits), power))
-    predictions(plain, data)
+    if not exercise(plain, data):
+        raise InputError("there is no data to run the model on")
     return {
         name: float("inf") if noise == 0 else float(10 * torch.log10(torch.tensor(signal / noise)))
         for name, (signal, noise) in power.items()

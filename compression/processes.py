@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from capacity.errors import InputError
+from capacity.inputs import map_tensors, tensors_in
 
 
 def rank() -> int:
@@ -78,15 +78,17 @@ def gathered(values: Any) -> list[Any]:
     return found
 
 
-def own_share(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, float]:
+def own_share(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
     """This process's samples of a batch, and the weight of their mean loss.
 
     Gradients are averaged over processes: with these weights that is the gradient of the mean over the
     whole batch, whatever its size. A process without samples takes one with weight 0.
     """
-    size, count = world_size(), len(targets)
+    size = world_size()
     if size == 1:
         return inputs, targets, 1.0
+    count = len(tensors_in(targets)[0])
     mine = slice(rank(), None, size) if rank() < count else slice(0, 1)
     weight = len(range(rank(), count, size)) * size / count
-    return inputs[mine], targets[mine], weight
+    inputs, targets = map_tensors((inputs, targets), lambda tensor: tensor[mine])
+    return inputs, targets, weight

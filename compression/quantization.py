@@ -20,6 +20,7 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
+from compression.evaluation import exercise
 from compression.exporting import (
     drop_dropout,
     exported,
@@ -117,7 +118,7 @@ def quantize(
     *,
     scheme: Scheme,
     input_size: Any,
-    calibration: Iterable[tuple[Tensor, Tensor]] | None = None,
+    calibration: Iterable[Any] | None = None,
     retrain: Retrain | None = None,
     weight_bits: Literal[8, 4] = 8,
     group_size: int | None = None,
@@ -297,19 +298,13 @@ def prepare(
 
 
 @torch.random.fork_rng()  # histograms are merged at random places
-def _calibrate(graph: nn.Module, calibration: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _calibrate(graph: nn.Module, calibration: Iterable[Any]) -> None:
     """Show the observers the calibration data; raises InputError if there is none or it does not fit."""
-    seen = False
-    graph.eval()
-    for inputs, *_ in calibration:
-        seen = True
-        try:
-            with torch.no_grad():
-                graph(*(inputs if isinstance(inputs, list | tuple) else (inputs,)))
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the calibration data does not fit the model: {reason}") from error
-    if not seen:
+    try:
+        count = exercise(graph, calibration)
+    except InputError as error:
+        raise InputError(f"the calibration data does not fit the model: {error}") from error
+    if not count:
         raise InputError("the calibration data is empty: no observer has seen an activation")
 
 

@@ -80,7 +80,7 @@ class Sensitivity:
     def to_latex(self) -> str:
         """A booktabs table, a row per layer and a column per amount."""
         table = self.to_frame().pivot(index="layer", columns="requested", values="error")
-        return table.loc[self.layers].to_latex(float_format="%.4f")
+        return table.loc[self.layers].to_latex(float_format="%.4f", escape=True)
 
     def __str__(self) -> str:
         from rich.table import Table

@@ -1,36 +1,45 @@
 """fit(): the only training loop, on Accelerate; and evaluate(), see `compression.evaluation`."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from capacity.cloning import clone
-from capacity.errors import InputError
+from capacity.errors import InputError, unknown
+from capacity.inputs import require_weights, whole_number
 from compression.dropout import neuron_dropout
+from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
 from compression.evaluation import Evaluation, evaluate
+from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
+from compression.objectives import Objective, class_loss
 from compression.processes import gathered, joined, own_share, world_size
 from compression.schedules import Gradual
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evaluation", "Fitted", "Retrain", "Training", "evaluate", "fit", "model_of"]
+__all__ = ["Evaluation", "Fitted", "Objective", "Retrain", "Training", "evaluate", "fit", "model_of"]
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Batches = Iterable[Any]
 Precision = Literal["no", "fp16", "bf16"]
-Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("cosine", "constant"),
+    "mixed_precision": ("no", "fp16", "bf16"),
+}
 
 
 @dataclass(frozen=True)
 class Training:
     """How to train. Rates are per step of the optimizer, lengths in epochs.
+
+    A step's rate is that of its end; in epochs of one step, or of unknown length, that of the epoch's middle.
 
     `schedule` "cosine" anneals the learning rate to zero, "constant" keeps it; both rise linearly over
     `warmup_epochs` first. `compile` runs the network through torch.compile. With `patience`, training stops
@@ -96,27 +105,36 @@ def fit(
 
     Parameters
     ----------
-    data: yields (inputs, class indices) batches, anew for each epoch: `TensorBatches` or a DataLoader
+    data: yields batches, anew for each epoch: `TensorBatches`, a DataLoader or a list. A batch is (inputs,
+        class indices) or a mapping with "labels"; see `compression.forms` for the forms of batch and output
     settings: see Training
     validation: batches to score after each epoch; needed for `patience`
-    objective: (model, inputs, targets) -> scalar loss; by default the cross-entropy of the logits
+    objective: (model, inputs, targets) -> scalar loss; by default the cross-entropy of the logits, the
+        model's own `loss` where it returns one, and 0.3 of the loss of auxiliary heads besides. Regression,
+        several labels to a sample and a single output need one
     progress: called with (epochs done, epochs) after each epoch
+
+    Batch norms in evaluation mode with frozen parameters stay so, and so does any module in evaluation mode
+    inside a model in training mode. Where batch norms learn, a last batch of one sample is joined to the one
+    before. Floats among the inputs take the model's number type.
 
     Under torchrun every process trains on its share of each batch, with the same result up to float
     summation; batch norms see the share only. The same seed, data and machine give the same bytes. Torch's
     global generator is left as it was.
 
-    Raises InputError for settings that cannot be, for `patience` without validation data, and for a loss
-    that is not finite.
+    Raises InputError for settings that cannot be, for `patience` without validation data, for targets and
+    outputs that the loss does not fit, and for a loss or weights that are not finite.
     """
     settings = settings or Training()
     _check(settings, validation)
-    if settings.gradual is not None and not isinstance(data, Sized):
+    require_weights(model)
+    require_anew(data, settings.epochs - settings.start_epoch)
+    if settings.gradual is not None and length_of(data) is None:
         raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    copied = clone(model).train()
+    copied = train_mode(clone(model))
     masks = masks_of(copied)
     lift_masks(copied)  # masking once after each step is cheaper than in every forward and backward
     trainable = [parameter for parameter in copied.parameters() if parameter.requires_grad]
@@ -133,9 +151,12 @@ def fit(
         trained = torch.compile(trained) if settings.compile else trained
         if settings.mixed_precision == "fp16":  # the wrapper scales gradients, which costs 0.3 ms a step
             optimizer = accelerator.prepare(optimizer)
-        loop = _Loop(trained, optimizer, accelerator, settings, objective or _cross_entropy)
+        loop = _Loop(trained, optimizer, accelerator, settings, objective or class_loss(data))
         loop.mask(masks)
-        fitted = loop.run(data, validation, progress)
+        try:
+            fitted = loop.run(data, validation, progress)
+        except FloatingPointError as error:
+            raise InputError(f"training diverged: {error}; {why_not_finite(model, data)}") from None
     apply_masks(fitted.model, loop.masks)
     if fitted.snapshot is not None:
         later = {name: torch.ones_like(mask) for name, mask in masks_of(fitted.snapshot).items()}
@@ -143,13 +164,8 @@ def fit(
     return fitted
 
 
-def _cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(model(inputs), targets)
-
-
 def _check(settings: Training, validation: Batches | None) -> None:
-    if settings.epochs < 1:
-        raise InputError(f"epochs must be at least 1, found {settings.epochs}")
+    whole_number("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
         raise InputError(
             f"start_epoch must lie between 0 and {settings.epochs - 1}, found {settings.start_epoch}"
@@ -159,10 +175,20 @@ def _check(settings: Training, validation: Batches | None) -> None:
         raise InputError(
             f"snapshot_epoch must lie between {settings.start_epoch} and {settings.epochs}, found {snapshot}"
         )
-    if not settings.learning_rate > 0:
-        raise InputError(f"learning_rate must be positive, found {settings.learning_rate}")
-    if settings.patience is not None and validation is None:
-        raise InputError("patience needs validation data to watch")
+    if not 0 < settings.learning_rate < math.inf:
+        raise InputError(f"learning_rate must be positive and finite, found {settings.learning_rate}")
+    for name in ("weight_decay", "warmup_epochs"):
+        if not 0 <= getattr(settings, name) < math.inf:
+            raise InputError(f"{name} must not be negative, and finite, found {getattr(settings, name)}")
+    if not 0 <= settings.momentum < 1:
+        raise InputError(f"momentum must lie in [0, 1), found {settings.momentum}")
+    for name, known in CHOICES.items():
+        if getattr(settings, name) not in known:
+            raise unknown(name, getattr(settings, name), known)
+    if settings.patience is not None:
+        whole_number("patience", settings.patience)
+        if validation is None:
+            raise InputError("patience needs validation data to watch")
     if settings.gradual is not None:
         settings.gradual.check(settings.epochs)
         if settings.patience is not None:
@@ -208,6 +234,7 @@ class _Loop:
         )
         self.scaled = settings.mixed_precision == "fp16"
         self.shared = world_size() > 1
+        self.dtype = dtype_of(self.plain)
         self.updates = 0  # of the gradual schedule
         self.mask({})
 
@@ -258,6 +285,9 @@ class _Loop:
                     break
         if best is not None:
             self.plain.load_state_dict(best)
+        for name, parameter in self.plain.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise FloatingPointError(f"{name!r} is not finite after epoch {history[-1]['epoch']}")
         self.optimizer.zero_grad(set_to_none=True)
         stopped = len(history) < settings.epochs - settings.start_epoch
         early = None
@@ -273,21 +303,23 @@ class _Loop:
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):
             data.set_epoch(epoch)
-        steps = len(data) if isinstance(data, Sized) else None
-        device, model, optimizer = self.accelerator.device, self.model, self.optimizer
+        steps = length_of(data)
+        device, model, optimizer, kind = self.accelerator.device, self.model, self.optimizer, self.dtype
         losses = torch.zeros((), device=device)
-        count, rate = 0, 0.0
-        for inputs, targets in data:
-            rate = self._set_rate(epoch + (count + 1) / steps if steps else epoch + 1)
+        done, count, rate = 0, 0, 0.0
+        for inputs, targets, batches in batches_of(data, self.plain, world_size()):
+            done += batches
+            whole = steps or batches
+            rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
             optimizer.zero_grad(set_to_none=True)
             inputs, targets, weight = own_share(inputs, targets)
             with self.accelerator.autocast():
-                loss = self.objective(model, inputs.to(device), targets.to(device))
+                loss = self.objective(model, placed(inputs, device, kind), placed(targets, device))
             loss = loss if weight == 1 else weight * loss
             self._backward(loss)
             optimizer.step()
             if self.settings.gradual is not None and steps:
-                self._prune_gradually(self.settings.gradual, epoch + (count + 1) / steps)
+                self._prune_gradually(self.settings.gradual, epoch + done / steps)
             if self.masked[0]:
                 self._apply()
             losses += loss.detach()
@@ -296,13 +328,13 @@ class _Loop:
             raise InputError("there is no training data")
         mean = sum(gathered(float(losses))) / world_size() / count
         if not math.isfinite(mean):
-            raise InputError(
-                f"training diverged: the loss is {mean} in epoch {epoch + 1}; "
-                f"a learning rate below {self.settings.learning_rate} may help"
-            )
+            raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}")
         return {"epoch": epoch + 1, "training_loss_nats": mean, "learning_rate": rate}
 
     def _backward(self, loss: Tensor) -> None:
+        if loss.dim() or not loss.requires_grad:
+            found = f"shape {tuple(loss.shape)}" if loss.dim() else "a number that depends on no weight"
+            raise InputError(f"objective must return a scalar loss of what the model computed, found {found}")
         if self.scaled:
             self.accelerator.backward(loss)
         else:

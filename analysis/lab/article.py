@@ -276,8 +276,8 @@ def reports_table(lines: "pd.DataFrame") -> str:
 
 
 def _text(value: object) -> str:
-    symbols = {"Σ": r"$\Sigma$", "ŷ": r"$\hat y$", "²": r"$^2$", "α": r"$\alpha$", "^20": r"$^{20}$"}
-    text = escape(value)
+    symbols = {"Σ": r"$\Sigma$", "ŷ": r"$\hat y$", "²": r"$^2$", "α": r"$\alpha$"}
+    text = re.sub(r"\\textasciicircum{}(\d+)", r"$^{\1}$", escape(value))
     for symbol, tex in symbols.items():
         text = text.replace(symbol, tex)
     return text

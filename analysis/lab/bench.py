@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from analysis.lab.commands import check_numbers
 from analysis.lab.datasets import DataSet, load
 from analysis.lab.features import cached_features, split_frozen
 from analysis.lab.models import create
@@ -66,6 +67,7 @@ class Bench:
         validation: float = 0.1,
     ) -> None:
         self.config = config
+        check_numbers(config)
         data = load(config.dataset, data=config.data, image_size=config.image_size, validation=validation)
         if config.limit is not None:
             data = data.map(lambda split: split.take(slice(0, config.limit)))

@@ -1,13 +1,20 @@
 """From a Config dataclass to a command: presets, clear one-line errors, exit codes."""
 
+import dataclasses
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from analysis.lab.consoles import patient_streams
 from capacity.errors import InputError, unknown
 
 C = TypeVar("C")
+POSITIVE = (
+    "batch_size", "classes", "code_learning_rate", "image_size", "learning_rate", "limit",
+    "network_trials", "patience", "ratios", "repeats", "seeds", "temperature", "total", "trials",
+)  # fmt: skip
 
 
 def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:
@@ -36,12 +43,23 @@ def execute(
 
     Of several processes under torchrun, the first one speaks.
     """
-    from compression.processes import leave, rank
+    from compression.processes import rank
 
     if rank() > 0:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
+    with patient_streams():
+        _execute(config, presets, start, sys.argv[1:] if arguments is None else arguments)
+
+
+def _execute(
+    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str]
+) -> None:
+    from compression.processes import leave
+
     try:
-        start(parse(config, presets, sys.argv[1:] if arguments is None else arguments))
+        settings = parse(config, presets, arguments)
+        check_numbers(settings)
+        start(settings)
     except InputError as error:
         _stop(f"error: {error}", 2)
     except OSError as error:
@@ -56,6 +74,25 @@ def at_least_one(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+
+
+def check_numbers(config: Any) -> None:
+    """Raise InputError for a setting that is negative, NaN or infinite, or 0 where that means nothing.
+
+    A `limit` of -5 would leave out the last five pictures, a `shift` of -1 crop them.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not math.isfinite(number):
+                raise InputError(f"{field.name} must be a finite number, found {number}")
+            if number < 0 or (number == 0 and field.name in POSITIVE):
+                rule = "not be negative"
+                if field.name in POSITIVE:
+                    rule = "be at least 1" if isinstance(number, int) else "be positive"
+                raise InputError(f"{field.name} must {rule}, found {number}")
 
 
 def _stop(message: str, code: int) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analysis.lab.pictures import as_bytes, open_picture
 from capacity.errors import InputError, unknown
+from capacity.inputs import whole_number
 from compression.batches import Augment, TensorBatches
 
 SPLIT_SEED = 0  # the held-out rows are the same in every run
@@ -95,6 +97,7 @@ def load(name: str, *, data: str = "data", validation: float = 0.1, image_size: 
     Raises InputError for an unknown name, a folder that is empty or damaged, and class folders that
     differ between splits.
     """
+    whole_number("image_size", image_size)
     if not 0 < validation < 1:
         raise InputError(f"validation must be a fraction between 0 and 1, found {validation}")
     if name == "digits":
@@ -112,6 +115,13 @@ def _hold_out(name: str, train: Split, test: Split, classes: tuple[str, ...], va
     if train.inputs.dtype == torch.uint8:
         mean, std = _moments(train.inputs)
         train, test = replace(train, mean=mean, std=std), replace(test, mean=mean, std=std)
+    for part in (train, test):
+        lowest, highest = int(part.labels.min()), int(part.labels.max())
+        if lowest < 0 or highest >= len(classes):
+            raise InputError(
+                f"{name} is damaged: labels run from {lowest} to {highest}, "
+                f"but there are {len(classes)} classes"
+            )
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED))
     held = max(1, round(validation * len(train)))
     if held >= len(train):
@@ -197,7 +207,7 @@ def _imagefolder(path: Path, image_size: int) -> tuple[Split, Split, tuple[str, 
         if not folder.is_dir():
             raise InputError(f"imagefolder needs {folder}/CLASS/picture.jpg, but {folder} is not a folder")
         try:
-            parts.append(ImageFolder(str(folder)))
+            parts.append(ImageFolder(str(folder), loader=open_picture))
         except FileNotFoundError as error:
             raise InputError(f"no pictures in {folder}: {_line(error)}") from error
     train, test = parts
@@ -212,7 +222,7 @@ def _imagefolder(path: Path, image_size: int) -> tuple[Split, Split, tuple[str, 
 
 def _pictures(source: Any, image_size: int) -> Split:
     """Decode pictures; if they are square, small and all of one size they stay, else all are resized."""
-    width, height = source[0][0].size
+    _, height, width = _picture(source, 0)[0].shape
     if width == height <= image_size:
         try:
             return _decode(source, None)
@@ -225,6 +235,22 @@ class _SizesDiffer(Exception):
     """The pictures are not all of one size."""
 
 
+def _picture(source: Any, row: int) -> tuple[Tensor, int]:
+    """A picture (3, H, W) as bytes, and its label.
+
+    Raises InputError that names the file.
+    """
+    try:
+        picture, label = source[row]
+        return as_bytes(picture), int(label)
+    except Exception as error:  # whatever a damaged file makes its decoder stumble over
+        samples = getattr(source, "samples", None) or getattr(source, "_image_files", None)
+        where = f"picture {row}"
+        if samples:
+            where = str(samples[row][0] if isinstance(samples[row], tuple) else samples[row])
+        raise InputError(f"{where} cannot be read as a picture: {_line(error)}") from error
+
+
 def _decode(source: Any, image_size: int | None) -> Split:
     from torchvision.transforms import v2
 
@@ -232,18 +258,13 @@ def _decode(source: Any, image_size: int | None) -> Split:
     pictures: Tensor | None = None
     labels = torch.zeros(len(source), dtype=torch.int64)
     for row in range(len(source)):
-        try:
-            picture, label = source[row]
-            tensor = v2.functional.pil_to_tensor(picture.convert("RGB"))
-        except OSError as error:
-            where = source.samples[row][0] if hasattr(source, "samples") else f"picture {row}"
-            raise InputError(f"{where} cannot be read as a picture: {_line(error)}") from error
+        tensor, labels[row] = _picture(source, row)
         tensor = tensor if change is None else change(tensor)
         if pictures is None:
             pictures = torch.zeros((len(source), *tensor.shape), dtype=torch.uint8)
         if tensor.shape != pictures.shape[1:]:
             raise _SizesDiffer
-        pictures[row], labels[row] = tensor, label
+        pictures[row] = tensor
     assert pictures is not None
     return Split(pictures, labels)
 

@@ -41,13 +41,13 @@ def all_trials(experiment: Experiment, folder: RunFolder, seeds: int) -> "pd.Dat
 def publish(
     folder: RunFolder, name: str, *, means: "pd.DataFrame", table: str, lines: Sequence[str], figure: "Figure"
 ) -> None:
-    """Print the table and what it says; write the summary, the LaTeX table and the figure."""
+    """Write the summary, the LaTeX table and the figure, then print the table and what it says."""
     from analysis.figures import save_figure
     from analysis.tables import to_booktabs
 
-    print(table)
-    print("\n".join(lines))
     folder.save_frame(means, "summary.csv")
     folder.save_text(to_booktabs(means, caption=lines[0]), "table.tex")
     pdf, png = save_figure(figure, folder.path, name)
+    print(table)
+    print("\n".join(lines))
     print(f"results: {folder.path / 'results.csv'}\nfigure:  {pdf}, {png.name}")

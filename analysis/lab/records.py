@@ -62,16 +62,24 @@ def _opened(command: str, config: Any, name: str) -> RunFolder:
     path = Path(config.output) if config.output else Path("runs") / f"{command}-{name}-{mark}"
     kept = path / "config.json"
     if kept.exists():
-        found = load_json(kept)
+        try:
+            found = load_json(kept)
+        except InputError as error:
+            raise InputError(
+                f"{kept} is damaged, so nothing is known of the run in {path}: "
+                f"choose another --output or remove the folder"
+            ) from error
         if {key: found.get(key) for key in settings} != settings:
             theirs = json.dumps(found.get("settings"), sort_keys=True)
             raise InputError(
                 f"output folder {path} holds another run ({found.get('command')} with {theirs}); "
-                f"choose another --output or remove it"
+                f"choose another --output or remove the folder"
             )
     else:
         if path.exists() and any(path.iterdir()):
-            raise InputError(f"output folder {path} is not empty and holds no run; choose another --output")
+            raise InputError(
+                f"output folder {path} is not empty and holds no run; choose another --output or empty it"
+            )
         save_json(path / "environment.json", environment())
         save_json(kept, settings | {"all_settings": json.loads(json.dumps(dataclasses.asdict(config)))})
     return RunFolder(path)

@@ -87,7 +87,7 @@ def test_other_settings_in_the_same_folder_are_refused(undisturbed: Path) -> Non
         (["--dataset", "digit"], "did you mean 'digits'"),
         (["--layers", "11"], "unknown layer"),
         (["--amount", "0"], "amount must be"),
-        (["--amount", "-3"], "amount must be"),
+        (["--amount", "-3"], "amount must"),
         (["--amount", "1.0"], "amount must be"),
         (["--amount", "256"], "at least one must stay"),
         (["--amount", "20"], "at least one must stay"),  # the fourth squeeze would empty a layer of 64

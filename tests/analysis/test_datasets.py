@@ -142,6 +142,98 @@ def test_damaged_and_missing_pictures_are_named(tmp_path) -> None:
         load(f"imagefolder:{tmp_path}")
 
 
+def folder_of(path, picture: Image.Image, name: str = "0.png"):
+    for part in ("train", "test"):
+        for label in "ab":
+            (path / part / label).mkdir(parents=True)
+            for number in range(2):
+                picture.save(path / part / label / f"{number}{name[1:]}")
+    return f"imagefolder:{path}"
+
+
+RAMP = np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16)
+
+
+def grey(kind: str) -> Image.Image:
+    """The same ramp from black to white in every kind of file."""
+    palette = Image.fromarray(255 - RAMP).convert("P")
+    palette.putpalette([v for k in range(256) for v in [255 - k] * 3])
+    clear = Image.merge("LA", [Image.new("L", (16, 16), 0), Image.fromarray(255 - RAMP)])  # all in the alpha
+    return {
+        "8 bits": Image.fromarray(RAMP),
+        "16 bits": Image.fromarray(RAMP.astype(np.uint16) * 257),
+        "big-endian": Image.fromarray((RAMP.astype(np.uint16) * 257).astype(">u2")),
+        "shares": Image.fromarray((RAMP / 255).astype(np.float32)),
+        "whole floats": Image.fromarray(RAMP.astype(np.float32)),
+        "palette": palette,
+        "alpha only": clear,
+        "alpha of RGB": clear.convert("RGBA"),
+        "inks": Image.fromarray(RAMP).convert("RGB").convert("CMYK"),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("8 bits", "0.png"), ("16 bits", "0.png"), ("16 bits", "0.tiff"), ("big-endian", "0.tiff"),
+        ("shares", "0.tiff"), ("whole floats", "0.tiff"), ("palette", "0.png"), ("palette", "0.bmp"),
+        ("alpha only", "0.png"), ("alpha of RGB", "0.webp"), ("inks", "0.tiff"),
+    ],
+)  # fmt: skip
+def test_pictures_of_every_kind_are_as_bright_as_they_look(tmp_path, kind: str, name: str) -> None:
+    picture = grey(kind)
+    if name.endswith("webp"):
+        picture.save(tmp_path / "probe.webp", lossless=True)
+        picture = Image.open(tmp_path / "probe.webp")
+    data = load(folder_of(tmp_path / "set", picture, name))
+    assert data.input_size == (3, 16, 16)
+    for channel in data.test.inputs[0]:
+        assert np.abs(channel.numpy().astype(int) - RAMP).max() <= (3 if name.endswith("webp") else 1)
+    assert data.train.mean[0] == pytest.approx(0.5, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.fromarray(np.full((8, 8), 300.5, np.float32)), r"floats run from 300.5 to 300.5; scale them"),
+        (Image.fromarray(np.full((8, 8), np.nan, np.float32)), r"floats run from nan"),
+        (Image.fromarray(np.full((8, 8), 90_000, np.int32)), "mode 'I' do not say how bright"),
+    ],
+)
+def test_pictures_without_a_brightness_are_refused_by_name(tmp_path, picture, message: str) -> None:
+    with pytest.raises(InputError, match=rf"train/a/0\.tiff cannot be read as a picture: .*{message}"):
+        load(folder_of(tmp_path, picture, "0.tiff"))
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("name", ["0.png", "0.jpg", "0.bmp", "0.webp", "0.tiff"])
+def test_a_cut_off_picture_is_named_even_if_it_is_the_first(tmp_path, cut: float, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    dataset = folder_of(tmp_path, Image.fromarray(noise), name)
+    path = tmp_path / "train" / "a" / name
+    path.write_bytes(path.read_bytes()[: int(cut * path.stat().st_size)])
+    with pytest.raises(InputError, match=rf"{name} cannot be read as a picture"):
+        load(dataset)
+
+
+def test_a_decompression_bomb_is_named(tmp_path, monkeypatch) -> None:
+    dataset = folder_of(tmp_path, Image.new("L", (64, 64)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputError, match=r"0\.png cannot be read as a picture: .*decompression bomb"):
+        load(dataset)
+
+
+def test_labels_of_no_class_are_refused(tmp_path) -> None:
+    write_idx(tmp_path / "MNIST" / "raw")
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([200]))
+    with pytest.raises(
+        InputError, match="mnist is damaged: labels run from 0 to 200, but there are 10 classes"
+    ):
+        load("mnist", data=str(tmp_path))
+
+
 def test_an_empty_folder_that_cannot_be_filled(tmp_path) -> None:
     with pytest.raises(InputError, match=r"mnist is not in the folder .* could not be downloaded"):
         load("mnist", data=str(tmp_path))
@@ -167,6 +259,8 @@ def test_compressed_files_are_not_mistaken_for_data(tmp_path) -> None:
 def test_unknown_names_and_fractions() -> None:
     with pytest.raises(InputError, match="did you mean 'mnist'"):
         load("mnits")
+    with pytest.raises(InputError, match="image_size must be at least 1"):
+        load("digits", image_size=0)
     with pytest.raises(InputError, match="validation must be a fraction"):
         load("digits", validation=1.0)
     assert "digits" in NAMES

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -48,3 +49,22 @@ def test_what_a_run_records(tmp_path) -> None:
     assert facts.keys() == environment().keys() >= {"python", "device", "threads", "commit", "packages"}
     frame = pd.DataFrame({"x": [0.1 + 0.2, 1e-17]})
     assert pd.read_csv(run.save_frame(frame), float_precision="round_trip").equals(frame)
+
+
+def test_what_a_message_advises_works(tmp_path) -> None:
+    config = Config(output=str(tmp_path / "run"))
+    path = open_run("command", config, name="x").path
+    (path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"damaged.*choose another --output or remove the folder"):
+        open_run("command", config, name="x")
+    shutil.rmtree(path)
+    open_run("command", config, name="x")
+    with pytest.raises(InputError, match="choose another --output or remove the folder"):
+        open_run("command", dataclasses.replace(config, amount=2), name="x")
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / "mine.txt").write_text("text")
+    with pytest.raises(InputError, match="choose another --output or empty it"):
+        open_run("command", config, name="x")
+    (path / "mine.txt").unlink()
+    assert open_run("command", config, name="x").path == path

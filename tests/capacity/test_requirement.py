@@ -99,6 +99,8 @@ def test_pictures_are_flattened_and_bytes_do_not_overflow() -> None:
         ([[1.0], [np.nan]], [0, 1], "row 1 holds NaN"),
         ([[1.0], [2.0]], [0.0, np.nan], "label 1 is NaN"),
         ([["a"], ["b"]], [0, 1], "features must be numbers"),
+        (CORNERS, np.eye(4), r"labels.argmax\(1\)"),
+        (CORNERS, np.array([0, None, 1, 1], dtype=object), "found NoneType, int"),
     ],
 )
 def test_bad_input(features, labels, message: str) -> None:
@@ -106,6 +108,13 @@ def test_bad_input(features, labels, message: str) -> None:
         requirement(features, labels)
     with pytest.raises(InputError, match="tolerance"):
         requirement(CORNERS, [0, 1, 1, 0], tolerance=-1)
+    with pytest.raises(InputError, match="repeats must be at least 1"):
+        requirement(CORNERS, [0, 1, 1, 0], repeats=0)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.bool, torch.float64])
+def test_labels_of_every_type(kind: torch.dtype) -> None:
+    assert requirement(CORNERS, torch.tensor([0, 1, 1, 0]).to(kind)).expected_bits == 4
 
 
 @given(st.integers(1, 20), st.integers(2, 400))

@@ -70,3 +70,25 @@ def test_without_padding_or_flip_nothing_changes() -> None:
 def test_bad_input(count: int, size: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TensorBatches(torch.zeros(3, 1), torch.zeros(count), size)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
+        ({"batch_size": -4}, "batch_size must be at least 1"),
+        ({"mean": (0.5,)}, "mean and std"),
+        ({"mean": (0.5,), "std": (0.0,)}, "std must be positive"),
+        ({"mean": (0.5, 0.5), "std": (1.0, 1.0)}, "mean and std are of 2 channels"),
+    ],
+)
+def test_bad_settings(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TensorBatches(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4), **options)
+
+
+def test_numpy_s_integers_and_labels_are_taken() -> None:
+    batches = TensorBatches(torch.zeros(5, 2), np.arange(5, dtype=np.uint8), np.int64(2))
+    assert [len(y) for _, y in batches] == [2, 2, 1] and batches.targets.dtype == torch.uint8
+    with pytest.raises(InputError, match="padding must be at least 0"):
+        CropAndFlip(padding=-1)

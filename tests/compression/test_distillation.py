@@ -56,6 +56,59 @@ def test_each_kind_is_its_paper_s_formula(kind, temperature: float, alpha: float
     assert float(found) == pytest.approx(alpha * soft + (1 - alpha) * hard, rel=2e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", ["map", "sequence", "sequence with axis 1"])
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_dense_logits_are_means_over_positions(kind, shape: str, alpha: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    rest = (3, 2) if shape == "map" else (4,)
+    student, teacher = (2 * torch.randn(2, 5, *rest, generator=generator) for _ in range(2))
+    labels = torch.randint(0, 5, (2, *rest), generator=generator)
+    labels[0, 1] = -100
+    rows = [x.movedim(1, -1).reshape(-1, 5)[labels.flatten() != -100].numpy() for x in (student, teacher)]
+    truth = labels[labels != -100].numpy()
+    hard = np.mean([logsumexp(z) - z[y] for z, y in zip(rows[0].astype(float), truth, strict=True)])
+    soft = oracle(kind, *rows, truth, 2.0, 2.0)
+    if shape == "sequence":
+        student, teacher = student.movedim(1, -1), teacher.movedim(1, -1)
+    found = DistillationLoss(2.0, alpha, kind, beta=2.0)(student, teacher, labels)
+    assert float(found) == pytest.approx(alpha * soft + (1 - alpha) * hard, rel=2e-5)
+    axis = {"map": 1, "sequence": 2, "sequence with axis 1": -2}[shape]
+    again = DistillationLoss(2.0, alpha, kind, beta=2.0, class_axis=axis)(student, teacher, labels)
+    assert float(again) == float(found)
+    if alpha == 1 and kind != "decoupled":  # labels are not needed
+        plain = DistillationLoss(2.0, 1.0, kind, class_axis=axis)(student, teacher, torch.zeros(2))
+        assert plain.isfinite() and float(plain) != float(found)
+
+
+def test_the_loss_does_not_grow_with_the_positions() -> None:
+    loss = DistillationLoss(2.0, 1.0)
+    maps = [x[:, :, None, None].expand(-1, -1, 4, 4) for x in (STUDENT, TEACHER)]
+    sequences = [x[:, None].expand(-1, 7, -1) for x in (STUDENT, TEACHER)]
+    one = loss(STUDENT, TEACHER, TARGETS)
+    torch.testing.assert_close(loss(*maps, TARGETS), one)
+    torch.testing.assert_close(loss(*sequences, TARGETS[:, None].expand(-1, 7)), one)
+
+
+def test_where_the_classes_are_must_be_clear() -> None:
+    square, labels = torch.randn(2, 4, 4), torch.zeros(2, 4, dtype=torch.int64)
+    for alpha in (0.5, 1.0):
+        with pytest.raises(InputError, match="may be their axis 1 or 2"):
+            DistillationLoss(1.0, alpha)(square, square, labels)
+        assert float(DistillationLoss(1.0, alpha, class_axis=2)(square, square, labels)) >= 0
+    with pytest.raises(InputError, match=r"say which axis is the classes, DistillationLoss\(class_axis=2\)"):
+        DistillationLoss(1.0, 1.0)(square, square, torch.zeros(2))
+    with pytest.raises(InputError, match="single output"):
+        DistillationLoss(1.0, 1.0)(torch.zeros(3, 1), torch.zeros(3, 1), TARGETS[:3])
+
+
+def test_double_precision_is_kept() -> None:
+    logits = (STUDENT.double(), TEACHER.double())
+    found = DistillationLoss(4.0, 1.0)(*logits, TARGETS)
+    expected = oracle("hinton", *(z.numpy() for z in logits), TARGETS.numpy(), 4.0, 1.0)
+    assert found.dtype == torch.float64 and float(found) == pytest.approx(expected, rel=1e-12)
+
+
 def test_hinton_s_gradient_is_t_times_the_difference_of_probabilities() -> None:
     student = STUDENT.clone().requires_grad_()
     DistillationLoss(3.0, 1.0)(student, TEACHER, TARGETS).backward()
@@ -239,6 +292,7 @@ def test_retraining_in_a_squeeze_under_the_dense_teacher() -> None:
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature must be positive"),
+        ({"temperature": float("inf")}, "temperature must be positive and finite"),
         ({"temperature": float("nan")}, "temperature must be positive"),
         ({"alpha": 1.1}, r"alpha must lie in \[0, 1\]"),
         ({"alpha": -0.1}, r"alpha must lie in \[0, 1\]"),

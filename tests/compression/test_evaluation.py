@@ -1,5 +1,6 @@
 """Scores against torchmetrics and scikit-learn."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import nn
 
 from capacity import InputError
-from compression.evaluation import cohen_kappa, evaluate
+from compression.evaluation import cohen_kappa, evaluate, predictions
 
 
 @pytest.mark.parametrize("classes", [3, 9])
@@ -71,3 +72,69 @@ def test_the_mode_comes_back_and_dropout_is_off() -> None:
 def test_bad_input(data: list, message: str) -> None:
     with pytest.raises(InputError, match=message):
         evaluate(nn.Identity(), data)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("classes", [3, 8])
+def test_logits_that_are_not_finite_are_never_right(value: float, classes: int) -> None:
+    labels = torch.arange(40) % classes
+    logits = 5 * torch.eye(classes)[labels]
+    whole = evaluate(nn.Identity(), [(logits, labels)])
+    logits[labels == 0] = value
+    broken = int((labels == 0).sum())
+    found = evaluate(nn.Identity(), [(logits, labels)])
+    assert (whole.correct, found.correct, found.not_finite) == (40, 40 - broken, broken)
+    assert found.top1_error == broken / 40 and (found.top5_error or found.top1_error) == broken / 40
+    assert found.kappa < 1 and np.isnan(found.cross_entropy_nats) and whole.not_finite == 0
+    assert f"{broken} with NaN or infinite logits count as wrong" in str(found) and "NaN" not in str(whole)
+    assert predictions(nn.Identity(), [(logits, labels)])[0][labels == 0].tolist() == [-1] * broken
+
+
+def test_classes_that_are_masked_out_may_be_minus_infinity() -> None:
+    logits = torch.tensor([[1.0, -float("inf"), 0.0], [-float("inf")] * 3])
+    found = evaluate(nn.Identity(), [(logits, torch.tensor([0, 0]))])
+    assert (found.correct, found.not_finite) == (1, 1)
+
+
+def test_all_nan_is_not_label_0() -> None:
+    found = evaluate(
+        nn.Identity(), [(torch.full((200, 10), float("nan")), torch.zeros(200, dtype=torch.int64))]
+    )
+    assert found.top1_error == 1.0 and found.kappa == 0.0
+
+
+@pytest.mark.parametrize("classes", [21_841, 40_000])
+def test_memory_grows_with_the_classes_not_their_square(classes: int) -> None:
+    import tracemalloc
+
+    labels = torch.arange(64) * (classes // 64)
+    logits = torch.zeros(64, classes).scatter_(1, labels[:, None], 9.0)
+    tracemalloc.start()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        found = evaluate(nn.Identity(), [(logits, labels)] * 3)
+    tracemalloc.stop()
+    allocated = sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
+    assert found.correct == 192 and found.classes == classes
+    assert allocated < 100e6  # of all operations together, though most is free again at once
+
+
+@given(st.integers(2, 9), st.integers(1, 60), st.integers(0, 99))
+@settings(deadline=None, max_examples=50)
+def test_scores_of_batches_are_those_of_all(classes: int, count: int, seed: int) -> None:
+    from torchmetrics.functional.classification import multiclass_cohen_kappa
+
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    whole = evaluate(nn.Identity(), [(logits, labels)])
+    parts = evaluate(nn.Identity(), list(zip(logits.split(7), labels.split(7), strict=True)))
+    assert (whole.correct, whole.top5_error, whole.kappa) == (parts.correct, parts.top5_error, parts.kappa)
+    assert whole.cross_entropy_nats == pytest.approx(parts.cross_entropy_nats, rel=1e-5)
+    expected = float(multiclass_cohen_kappa(logits, labels, classes))
+    assert whole.kappa == pytest.approx(0.0 if np.isnan(expected) else expected, abs=1e-5)
+
+
+def test_batches_of_different_widths_are_refused() -> None:
+    labels = torch.tensor([0, 1])
+    with pytest.raises(InputError, match="2 outputs in one batch, 3 in another"):
+        evaluate(nn.Identity(), [(torch.zeros(2, 2), labels), (torch.zeros(2, 3), labels)])

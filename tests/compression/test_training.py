@@ -132,6 +132,16 @@ def test_neuron_dropout_changes_training_and_the_layer_learns() -> None:
         (Training(learning_rate=0), "learning_rate"),
         (Training(patience=2), "patience needs validation"),
         (Training(learning_rate=1e30), "training diverged"),
+        (Training(learning_rate=float("inf")), "learning_rate must be positive and finite"),
+        (Training(learning_rate=float("nan")), "learning_rate must be positive and finite"),
+        (Training(weight_decay=-1), "weight_decay must not be negative"),
+        (Training(warmup_epochs=-1), "warmup_epochs must not be negative"),
+        (Training(momentum=1.0), "momentum"),
+        (Training(optimizer="adam"), "did you mean 'adamw'"),  # type: ignore[arg-type]
+        (Training(schedule="linear"), "unknown schedule"),  # type: ignore[arg-type]
+        (Training(mixed_precision="fp8"), "unknown mixed_precision"),  # type: ignore[arg-type]
+        (Training(epochs=2.5), "epochs must be a whole number"),  # type: ignore[arg-type]
+        (Training(patience=0), "patience must be at least 1"),
     ],
 )
 def test_bad_input(settings: Training, message: str) -> None:

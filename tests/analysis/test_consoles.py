@@ -1,0 +1,92 @@
+"""Consoles that lack characters and pipes that close stop no command; impossible numbers do, in one line."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from importlib import import_module
+from io import StringIO
+
+import pytest
+from running import call_of, ends_in_one_line, run_command
+
+from analysis.lab.commands import check_numbers
+from analysis.lab.consoles import Patient, patient_streams
+from capacity import InputError
+
+EXPERIMENTS = (
+    "capacity_curve", "pruning_curve", "compression_frontier", "comparison", "distillation_table",
+    "quantization_table",
+)  # fmt: skip
+OTHERS = ("capacity_report", "data_requirement", "memorization_curve", "speed")
+FILES = {"results.csv", "table.tex", "data_requirement.pdf", "data_requirement.png", "config.json"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_every_file_is_written_whatever_the_console_can_show(tmp_path, encoding: str) -> None:
+    done = run_command(
+        "data_requirement", "--smoke", "--output", str(tmp_path / "run"),
+        env=os.environ | {"PYTHONIOENCODING": encoding}, encoding=encoding,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES
+    assert ("│" in done.stdout) == (encoding == "utf-8") and "label changes" in done.stdout
+    assert "+/- (95 %)" in done.stdout if encoding == "ascii" else "± (95 %)" in done.stdout
+
+
+def test_a_pipe_that_closes_after_a_line_loses_no_file(tmp_path) -> None:
+    call = call_of("data_requirement", "--smoke", "--output", str(tmp_path / "run"))
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait() == 0 and "Error" not in error
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES
+
+
+def test_what_is_printed_after_a_pipe_has_closed_is_dropped() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = Patient(os.fdopen(write, "w"))
+    for _ in range(3):
+        assert stream.write("x" * 10_000) == 10_000
+        stream.flush()
+    assert stream.encoding and not stream.isatty()
+    stream.stream.close()
+
+
+def test_the_streams_are_as_before_afterwards(monkeypatch) -> None:
+    out = StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with patient_streams():
+        sys.stdout.write("text")
+    assert sys.stdout is out and out.getvalue() == "text"
+
+
+@pytest.mark.parametrize("command", EXPERIMENTS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--limit", "-5"], "limit must be at least 1, found -5"),
+        (["--limit", "0"], "limit must be at least 1, found 0"),
+        (["--shift", "-1"], "shift must not be negative, found -1"),
+        (["--weight-decay", "-1"], "weight_decay must not be negative, found -1"),
+        (["--learning-rate", "inf"], "learning_rate must be a finite number, found inf"),
+        (["--learning-rate", "0"], "learning_rate must be positive, found 0"),
+    ],
+)
+def test_numbers_that_cannot_be_end_in_one_line(command, arguments, message: str, tmp_path, capsys) -> None:
+    main = import_module(f"analysis.{command}").main
+    ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)
+
+
+@pytest.mark.parametrize("command", [*EXPERIMENTS, *OTHERS])
+def test_no_number_of_any_command_may_be_negative(command: str) -> None:
+    module = import_module(f"analysis.{command}")
+    for config in [module.Config(), *getattr(module, "PRESETS", {}).values()]:
+        check_numbers(config)
+    for field in dataclasses.fields(module.Config):
+        value = getattr(module.Config(), field.name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            for wrong in (-1, float("nan")):
+                with pytest.raises(InputError, match=field.name):
+                    check_numbers(dataclasses.replace(module.Config(), **{field.name: wrong}))

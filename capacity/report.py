@@ -1,8 +1,9 @@
 """What a measurement found: a row per layer, the totals, and the convention they were read under."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -122,12 +123,13 @@ class CapacityReport:
 
 
 def render(table: object, *, width: int = 110) -> str:
-    """A rich table as plain text: no colour codes, and [bit] stays [bit]."""
+    """A rich table as plain text: no colour codes, and [bit] stays [bit]; only what the console can print."""
     from rich.console import Console
 
-    text = StringIO()
+    text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", "replace", newline="")
     Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+    text.seek(0)
+    return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())
 
 
 def escape_latex(value: object) -> str:

@@ -68,6 +68,18 @@ def ours() -> "ModuleSpec | None":
     return None
 
 
+def stranger() -> "str | None":
+    """Where somebody else's `compression` lies that is found in place of ours; None where ours is found."""
+    from importlib.util import find_spec
+
+    spec = find_spec(NAME)
+    if spec is None:
+        return None
+    places = [os.path.realpath(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+    mine = os.path.realpath(os.path.join(os.path.dirname(os.path.dirname(__file__)), NAME))
+    return None if mine in places else places[0]
+
+
 def is_standard(spec: "ModuleSpec") -> bool:
     """Whether this is the standard library's `compression`."""
     standard = os.path.realpath(os.path.join(os.path.dirname(os.__file__), NAME))

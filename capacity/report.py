@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
+from capacity.rules import Convention
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -35,7 +37,7 @@ class CapacityReport:
     """Memory-equivalent capacity of a network, layer by layer, under a stated convention and scope."""
 
     layers: tuple[LayerCapacity, ...]
-    convention: str
+    convention: Convention
     scope: str
     effective: bool
     input_size: str

@@ -248,7 +248,7 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
                 f"{path} holds outputs of another {' and '.join(different)}; choose another file or remove it"
             )
         if path.exists():
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     frozen = clone(teacher).eval()
     device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
     parts = []
@@ -268,7 +268,7 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
 
     write_whole(path, write)
     save_json(known, facts)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def data_fingerprint(data: TensorBatches) -> str:

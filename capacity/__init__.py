@@ -20,10 +20,7 @@ Data, and whether a network generalizes
 InputError is what bad input raises, and what it says is what would work.
 """
 
-import sys
-import warnings
-
-from capacity._startup import extend, stranger
+import capacity._startup  # noqa: F401  first: on Python 3.14 torch already needs what it puts right
 from capacity.errors import InputError
 from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
 from capacity.layers import RULES
@@ -32,15 +29,6 @@ from capacity.memorization import Memorization, cover_fraction, memorization, se
 from capacity.report import CapacityReport, LayerCapacity
 from capacity.requirement import Recommendation, Requirement, recommend, requirement
 from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
-
-if sys.hexversion < 0x030B0000:
-    raise ImportError(f"DeepCapacity needs Python 3.11 or later; this is {sys.version.split()[0]}")
-extend()  # `compression` is ours too, also where no start-up file was read
-if (_other := stranger()) is not None:
-    warnings.warn(
-        f"`import compression` finds {_other} in place of DeepCapacity's package: rename it to use both",
-        stacklevel=2,
-    )
 
 __version__ = "0.2.0"
 

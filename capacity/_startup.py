@@ -2,7 +2,7 @@
 
 Every install puts this file at the top of site-packages as `_deepcapacity_startup`, where `deepcapacity.pth`
 (up to Python 3.17) and `deepcapacity.start` (from 3.15 on, PEP 829) call `extend` as an interpreter starts;
-`import capacity` calls it where start-up files are not read. Below 3.14 it does nothing. After it, whoever
+`import capacity` calls it too, for where start-up files are not read. Below 3.14 it does nothing. After it, whoever
 imports `compression` gets ours, to whose path our `__init__` adds the standard library's. A package
 `compression` of somebody else's that comes before both on the path still comes first.
 """
@@ -84,3 +84,22 @@ def is_standard(spec: "ModuleSpec") -> bool:
     """Whether this is the standard library's `compression`."""
     standard = os.path.realpath(os.path.join(os.path.dirname(os.__file__), NAME))
     return [os.path.realpath(place) for place in spec.submodule_search_locations or []] == [standard]
+
+
+def check() -> None:
+    """Refuse an old Python, extend, and warn where somebody else's `compression` is found in place of ours."""
+    if sys.hexversion < 0x030B0000:
+        raise ImportError(f"DeepCapacity needs Python 3.11 or later; this is {sys.version.split()[0]}")
+    extend()
+    other = stranger()
+    if other is not None:
+        import warnings
+
+        message = (
+            f"`import compression` finds {other} in place of DeepCapacity's package: rename it to use both"
+        )
+        warnings.warn(message, stacklevel=2)
+
+
+if __name__ == "capacity._startup":  # and not the copy in site-packages
+    check()

@@ -215,7 +215,7 @@ def test_the_command_works_beside_folders_of_the_same_names(installed: Path, tmp
 @pytest.mark.parametrize("own_folder", ["compression"], indirect=True)
 def test_a_script_beside_a_folder_of_that_name_is_told(own_folder: Path, installed: Path) -> None:
     script = own_folder.parent / "script.py"
-    script.write_text("import capacity, compression\nprint(compression.__file__)", encoding="utf-8")
+    script.write_text("import compression\nprint(compression.__file__)\nimport capacity", encoding="utf-8")
     found = python(str(script), executable=installed, PYTHONPATH="")
     assert found.stdout.strip() == str(own_folder / "__init__.py")
     assert f"finds {own_folder} in place of DeepCapacity's package" in found.stderr

@@ -2,8 +2,8 @@
 
 Every install puts this file at the top of site-packages as `_deepcapacity_startup`, where `deepcapacity.pth`
 (up to Python 3.17) and `deepcapacity.start` (from 3.15 on, PEP 829) call `extend` as an interpreter starts;
-`import capacity` calls it too, for where start-up files are not read. Below 3.14 it does nothing. After it, whoever
-imports `compression` gets ours, to whose path our `__init__` adds the standard library's. A package
+`import capacity` calls it too, for where start-up files are not read. Below 3.14 it does nothing. After it,
+whoever imports `compression` gets ours, to whose path our `__init__` adds the standard library's. A package
 `compression` of somebody else's that comes before both on the path still comes first.
 """
 
@@ -87,7 +87,7 @@ def is_standard(spec: "ModuleSpec") -> bool:
 
 
 def check() -> None:
-    """Refuse an old Python, extend, and warn where somebody else's `compression` is found in place of ours."""
+    """Extend; refuse an old Python, and warn where somebody else's `compression` is found, not ours."""
     if sys.hexversion < 0x030B0000:
         raise ImportError(f"DeepCapacity needs Python 3.11 or later; this is {sys.version.split()[0]}")
     extend()

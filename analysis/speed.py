@@ -304,7 +304,7 @@ def peer_files(config: Config) -> Iterator[Job]:
         parameters = dict(result.model.named_parameters())
         with tempfile.TemporaryDirectory() as folder:
             ours = encode(result.model, f"{folder}/net.dcz")
-            levels = {
+            levels: dict[str, Any] = {
                 tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
                 for tensor in result.tensors
             }

@@ -68,7 +68,7 @@ def blocks_of(shape: Sequence[int], group_size: int) -> list[int]:
     return [1, together, *kernel]
 
 
-class GroupObserver(AffineQuantizedMinMaxObserver):  # type: ignore[misc]
+class GroupObserver(AffineQuantizedMinMaxObserver):
     """torchao's observer for groups that need not be of exactly the size asked for, without zero points.
 
     Each end of a group's range is represented: in a small group it is no outlier that may be clipped.
@@ -113,7 +113,7 @@ def quantizer_of(
     return quantizer
 
 
-class WeightOnly(Quantizer):  # type: ignore[misc]
+class WeightOnly(Quantizer):
     """Annotates the weights of dense and convolutional layers and nothing else."""
 
     def __init__(self, spec: QuantizationSpec, keep: Sequence[str]) -> None:

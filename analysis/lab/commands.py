@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from io import TextIOWrapper
 from typing import Any, TypeVar
 
 from analysis import EXIT_STATUS
@@ -55,9 +54,6 @@ def execute(
     """
     from compression.processes import leave, rank
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a console that lacks a character prints another
-            stream.reconfigure(errors="replace")
     if rank() > 0:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:

@@ -112,10 +112,12 @@ def test_the_wheel_of_the_source_archive_is_the_same(wheel: Path, tmp_path: Path
     assert set(zipfile.ZipFile(again).namelist()) == set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_uninstalling_leaves_nothing(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["wheel", "editable"])
+def test_uninstalling_leaves_nothing(what: str, tmp_path: Path) -> None:
+    archive = built(what, tmp_path)
     executable = environment(tmp_path / "environment")
     before = {*site_packages(executable).rglob("*"), *executable.parent.iterdir()}
-    pip(executable, "install", "-q", "--no-deps", "--no-index", str(wheel))
+    pip(executable, "install", "-q", "--no-deps", "--no-index", str(archive))
     assert {path.name for path in site_packages(executable).iterdir()} >= STARTUP
     pip(executable, "uninstall", "-q", "-y", "deepcapacity")
     left = {*site_packages(executable).rglob("*"), *executable.parent.iterdir()} - before

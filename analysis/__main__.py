@@ -16,12 +16,11 @@ FOLDER = Path(__file__).parent
 def commands() -> dict[str, str]:
     """Command name -> first line of its docstring, read without importing it."""
     found = {}
-    for path in sorted([*FOLDER.glob("*.py"), *FOLDER.glob("*/__main__.py")]):
+    for path in [*FOLDER.glob("[!_]*.py"), *FOLDER.glob("*/__main__.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        runs = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
-        name = path.parent.name if path.stem == "__main__" else path.stem
-        if runs and path.parent / path.stem != FOLDER / "__main__":
-            found[name] = (ast.get_docstring(tree) or "").splitlines()[0]
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            name = path.parent.name if path.stem == "__main__" else path.stem
+            found[name] = (ast.get_docstring(tree) or name).splitlines()[0]
     return dict(sorted(found.items()))
 
 
@@ -55,12 +54,8 @@ def _complete(words: list[str]) -> None:
     import tyro
 
     modules = {name.replace("_", "-"): _module(name) for name in commands()}
-    union = tyro.extras.subcommand_type_from_defaults(
-        {
-            name: getattr(module, "PRESETS", {}).get("default") or module.Config()
-            for name, module in modules.items()
-        }
-    )
+    defaults = {name: module.Config() for name, module in modules.items()}
+    union = tyro.extras.subcommand_type_from_defaults(defaults)
     tyro.cli(union, prog="deepcapacity", args=words)
 
 

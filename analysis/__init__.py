@@ -1,1 +1,36 @@
-"""The experiments: each command is one file, run as `python -m analysis.NAME`."""
+"""The experiments: `deepcapacity NAME`, or `python -m analysis.NAME`; `deepcapacity` alone lists them.
+
+Each command is a file of that name, or a package with a `__main__.py`.
+"""
+
+import os
+import sys
+from importlib.util import find_spec
+
+EXIT_STATUS = "Exit status: 0 done; 2 bad input, disk or set-up; 130 interrupted; 1 any other error."
+
+
+def _fault() -> "str | None":
+    """What keeps the commands from working here, and what to do; None where nothing does."""
+    if sys.hexversion < 0x030B0000:
+        return f"DeepCapacity needs Python 3.11 or later; this is {sys.version.split()[0]}"
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    standard = os.path.dirname(os.__file__)  # has a `compression` too, which becomes one with ours
+    for name in ("capacity", "compression"):
+        spec = find_spec(name)
+        places = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
+        allowed = {os.path.realpath(os.path.join(folder, name)) for folder in (home, standard)}
+        if allowed.isdisjoint(map(os.path.realpath, places)):
+            return (
+                f"{places[0] if places else 'nothing'} is found in place of DeepCapacity's package {name}: "
+                "run the command as `deepcapacity NAME`, which does not look into the current folder first, "
+                "or from another folder; neither helps against a folder in PYTHONPATH"
+            )
+    return None
+
+
+if (_found := _fault()) is not None:
+    if os.path.splitext(os.path.basename(sys.argv[0]))[0] in ("-m", "deepcapacity"):
+        print(f"error: {_found}", file=sys.stderr)
+        raise SystemExit(2)
+    raise ImportError(_found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from analysis.lab.commands import execute
@@ -56,13 +57,19 @@ def report_of(config: Config) -> "CapacityReport":
 
     if not config.input_size or min(config.input_size) < 1:
         raise InputError(f"input_size must be positive numbers such as 3 224 224, found {config.input_size}")
-    build = {"input_size": config.input_size, "classes": config.classes, "pretrained": config.pretrained}
+    build = partial(
+        create,
+        config.model,
+        input_size=config.input_size,
+        classes=config.classes,
+        pretrained=config.pretrained,
+    )
     hollow = not (config.effective or config.pretrained)
     try:
         with torch.device("meta" if hollow else "cpu"):
-            model = create(config.model, **build)
+            model = build()
     except (RuntimeError, NotImplementedError):  # some constructors compute with numbers meta does not have
-        model = create(config.model, **build)
+        model = build()
     return measure(
         model, config.input_size, convention=config.convention, scope=config.scope, effective=config.effective
     )

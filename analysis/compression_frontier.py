@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from analysis.lab.records import RunFolder
 
-METHODS = ("rate", "shared")
+Method = Literal["rate", "shared"]
+METHODS: tuple[Method, ...] = ("rate", "shared")
 LABELS = {
     "dense": "dense", "pruned": "pruned, single precision",
     "rate": "pruned, rounded by rate", "shared": "pruned, k-means code books",
@@ -31,7 +32,7 @@ class Config:
     """Folder where torchvision's data sets lie, or are downloaded to."""
     model: str = "mlp"
     """mlp, lenet300, lenet5 and the others that README names, torchvision:NAME or package.module:factory."""
-    methods: tuple[Literal["rate", "shared"], ...] = METHODS
+    methods: tuple[Method, ...] = METHODS
     """rate: values on a grid, rounded where error and bits cost least; shared: k-means code books."""
     densities: tuple[float, ...] = (0.2, 0.05, 0.02)
     """Fractions of the weights to keep, descending."""
@@ -214,10 +215,10 @@ def _beside(source: str, ratio: float, error: float, means: "pd.DataFrame") -> s
     told = f"{source}: {ratio:g}x at {100 * error:.2f} %"
     within = means[means["top1_error_mean"] <= error + 1e-12]
     if len(within):
-        best = within.loc[within["compression_ratio_mean"].idxmax()]
+        best = within.nlargest(1, "compression_ratio_mean").iloc[0]
         verdict = "beaten" if best["compression_ratio_mean"] > ratio else "not reached"
     else:
-        best = means.loc[means["top1_error_mean"].idxmin()]
+        best = means.nsmallest(1, "top1_error_mean").iloc[0]
         verdict = "not reached"
     ours = f"{best['compression_ratio_mean']:.0f}x at {100 * best['top1_error_mean']:.2f} %"
     return f"{told}; ours {ours} ({best['method']}, {100 * best['density']:g} % kept): {verdict}"

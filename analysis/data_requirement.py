@@ -50,7 +50,7 @@ def requirements(config: Config, data: "DataSet") -> "dict[str, Requirement]":
 
     from capacity import requirement
 
-    inputs = torch.cat([data.train.inputs, data.validation.inputs])
+    inputs = torch.cat([torch.as_tensor(part.inputs) for part in (data.train, data.validation)])
     labels = torch.cat([data.train.labels, data.validation.labels]).numpy()
     repeats = 1 if config.smoke else config.repeats
     shuffled = np.random.default_rng(config.seed).permutation(labels)

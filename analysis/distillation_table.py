@@ -276,7 +276,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
         range(len(students)),
         [
             f"{row.network}, {labels[row.variant]}" if several else labels[row.variant]
-            for row in students.itertuples()
+            for _, row in students.iterrows()
         ],
     )
     axes.set(xlabel="top-1 error [%]", ylim=(-0.6, len(students) - 0.4))

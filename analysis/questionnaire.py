@@ -54,9 +54,10 @@ def start(config: Config) -> None:
     opening = opening_code(folder.path)
     codes = {"7.": f"{opening}figure = run.plot()\nfigure", "10": f"{opening}run.summary()"}
     with_code = [replace(s, code=codes.get(s.title[:2], "")) for s in sections]
-    folder.save_text(to_notebook(title, with_code), "questionnaire.ipynb")
     print(text)
-    print(f"written: {folder.path}/questionnaire.md, .tex and .ipynb")
+    print(f"written: {folder.path}/questionnaire.md and .tex")
+    folder.save_text(to_notebook(title, with_code), "questionnaire.ipynb")
+    print(f"written: {folder.path}/questionnaire.ipynb")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

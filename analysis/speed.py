@@ -1,6 +1,5 @@
 """Our speed beside the peers', as ratios measured in one process."""
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.lab.commands import execute
+from analysis.lab.memory import peak_mib
 from analysis.lab.races import Job, cached_heads, clusters, decoders, runtimes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Config:
 def reports(config: Config) -> Iterator[Job]:
     """Per-layer report of VGG16 at 224x224: a meta-device pass against a real one."""
     if find_spec("torchinfo") is None:
-        print("skipped: torchinfo is not installed (pip install deepcapacity[peers])")
+        print('skipped: torchinfo is not installed (pip install "deepcapacity[peers]")')
         return
     import torchinfo
     from torchvision.models import vgg16
@@ -50,10 +50,8 @@ def reports(config: Config) -> Iterator[Job]:
     from capacity import measure
 
     model, side = vgg16().eval(), 32 if config.smoke else 224
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    measure(model, (3, side, side))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"measure(vgg16) raised the process's peak memory by {grown:.1f} MiB (its weights are 527.8 MiB)")
+    grown = peak_mib(lambda: measure(model, (3, side, side)))
+    print(f"measure(vgg16) raised the process's memory by {grown:.1f} MiB (its weights are 527.8 MiB)")
     yield Job(
         "per-layer report of VGG16", "torchinfo.summary", "at least 5",
         lambda: measure(model, (3, side, side)),
@@ -306,7 +304,7 @@ def peer_files(config: Config) -> Iterator[Job]:
         parameters = dict(result.model.named_parameters())
         with tempfile.TemporaryDirectory() as folder:
             ours = encode(result.model, f"{folder}/net.dcz")
-            levels = {
+            levels: dict[str, Any] = {
                 tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
                 for tensor in result.tensors
             }
@@ -318,35 +316,6 @@ def peer_files(config: Config) -> Iterator[Job]:
             f"without the {len(levels)} steps ({ours / theirs:.3f})"
         )
     yield from ()
-
-
-def peak_mib(work: Callable[[], Any]) -> float:
-    """How far the process's resident memory rises above where it was, sampled every 2 ms."""
-    import gc
-    import threading
-
-    def resident() -> float:
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
-
-    gc.collect()
-    before = peak = resident()
-    running = True
-
-    def watch() -> None:
-        nonlocal peak
-        while running:
-            peak = max(peak, resident())
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        work()
-    finally:
-        running = False
-        watcher.join()
-    return peak - before
 
 
 JOBS: dict[Group, Callable[[Config], Iterator[Job]]] = {

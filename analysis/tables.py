@@ -1,5 +1,6 @@
 """DataFrames as LaTeX: booktabs, mean and interval in one cell, units in the header."""
 
+from collections.abc import Mapping
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def mean_and_interval(mean: float, half_width: float) -> str:
     return rf"${mean:,.{decimals}f} \pm {half_width:,.{decimals}f}$".replace(",", r"\,")
 
 
-def with_interval(row: dict[str, Any], name: str, style: str, factor: float = 1) -> str:
+def with_interval(row: Mapping[Any, Any], name: str, style: str, factor: float = 1) -> str:
     """NAME_mean ± NAME_half_width of a summary's row as plain text; empty for NaN."""
     mean, half = row[f"{name}_mean"] * factor, row[f"{name}_half_width"] * factor
     if mean != mean:

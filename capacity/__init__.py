@@ -1,5 +1,26 @@
-"""How many bits can a network hold, and how well are they used?"""
+"""How many bits can a network hold, and how well are they used?
 
+A network
+    measure             capacity of a model, layer by layer: a CapacityReport
+    dense_capacity      of dense layers, from their sizes alone
+    RULES               what counts as a layer, and its parameters
+    CONVENTIONS         what caps the bits that reach a layer
+    memorizable_rows    rows with random labels that so many bits can hold
+    memorization        random labels really memorized, beside the capacity
+    separable           whether one perceptron can tell two classes apart
+    cover_fraction      share of the labelings that a perceptron can learn, by Cover's formula
+
+Data, and whether a network generalizes
+    requirement         bits that features and labels need
+    recommend           what a report and a requirement say together
+    generalization      correct predictions in bits, over the capacity
+    label_entropy       bits in a label
+    wilson_interval     interval of an accuracy
+
+InputError is what bad input raises, and what it says is what would work.
+"""
+
+import capacity._startup  # noqa: F401  first: on Python 3.14 torch already needs what it puts right
 from capacity.errors import InputError
 from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
 from capacity.layers import RULES
@@ -9,7 +30,7 @@ from capacity.report import CapacityReport, LayerCapacity
 from capacity.requirement import Recommendation, Requirement, recommend, requirement
 from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CONVENTIONS",

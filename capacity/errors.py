@@ -1,4 +1,4 @@
-"""The one error that bad input raises, and how a name's nearest match is found."""
+"""The one error that bad input raises, and two that are raised from many places."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,15 @@ from difflib import get_close_matches
 
 class InputError(ValueError):
     """Something the caller passed cannot be used; the message says what was found and what would work."""
+
+
+def missing(extra: str, purpose: str) -> InputError:
+    """An error for something that needs an extra which is not installed, with the line to type.
+
+    >>> print(missing("onnx", "export to ONNX"))
+    export to ONNX needs more packages: pip install "deepcapacity[onnx]"
+    """
+    return InputError(f'{purpose} needs more packages: pip install "deepcapacity[{extra}]"')
 
 
 def unknown(what: str, found: str, known: Iterable[str]) -> InputError:

@@ -1,7 +1,7 @@
 """measure(): the memory-equivalent capacity of any nn.Module, layer by layer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from capacity.inputs import example_input, tensors_in
 from capacity.layers import RULES, Layer, Rule, functional
 from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
 from capacity.report import CapacityReport, LayerCapacity, describe_scope
-from capacity.rules import check_convention, input_cap, passes_on, stored_bits
+from capacity.rules import Convention, check_convention, input_cap, passes_on, stored_bits
 from capacity.tracing import Layers, Trace
 
 SCOPES = ("all", "trainable")
@@ -23,8 +23,8 @@ def measure(
     model: nn.Module,
     input_size: Any,
     *,
-    convention: str = "previous",
-    scope: str | Sequence[str] = "all",
+    convention: Convention = "previous",
+    scope: Literal["all", "trainable"] | Sequence[str] = "all",
     effective: bool = False,
     rules: Mapping[type[nn.Module], Rule] = RULES,
 ) -> CapacityReport:
@@ -88,7 +88,7 @@ def measure(
 
 
 def _rows(
-    layers: Layers, traces: Mapping[str, Trace], live: Mapping[str, Live] | None, convention: str
+    layers: Layers, traces: Mapping[str, Trace], live: Mapping[str, Live] | None, convention: Convention
 ) -> list[LayerCapacity]:
     """Rows in order of execution, layers that were never reached last."""
     rows: list[LayerCapacity] = []

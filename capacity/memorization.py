@@ -44,7 +44,8 @@ def cover_fraction(points: int, weights: int) -> float:
     """
     if points < 1 or weights < 1:
         raise InputError(f"points and weights must be at least 1, found {points} and {weights}")
-    return sum(comb(points - 1, k) for k in range(min(weights, points))) / 2 ** (points - 1)
+    learned = sum(comb(points - 1, k) for k in range(min(weights, points)))
+    return float(learned / 2 ** (points - 1))
 
 
 def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
@@ -95,7 +96,7 @@ class MemorizationPoint:
     @property
     def enumerated(self) -> bool:
         """Whether every labeling was decided, so that the share is exact."""
-        return self.decided_trials == 2**self.points
+        return bool(self.decided_trials == 2**self.points)
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -1,9 +1,12 @@
 """What a measurement found: a row per layer, the totals, and the convention they were read under."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
+
+from capacity.rules import Convention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +37,7 @@ class CapacityReport:
     """Memory-equivalent capacity of a network, layer by layer, under a stated convention and scope."""
 
     layers: tuple[LayerCapacity, ...]
-    convention: str
+    convention: Convention
     scope: str
     effective: bool
     input_size: str
@@ -130,12 +133,13 @@ class CapacityReport:
 
 
 def render(table: object, *, width: int = 110) -> str:
-    """A rich table as plain text: no colour codes, and [bit] stays [bit]."""
+    """A rich table as plain text: no colour codes, and [bit] stays [bit]; only what the console can print."""
     from rich.console import Console
 
-    text = StringIO()
+    text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", "replace", newline="")
     Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+    text.seek(0)
+    return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())
 
 
 LATEX = str.maketrans(

@@ -23,10 +23,12 @@ import itertools
 from collections.abc import Sequence
 from math import floor, log2
 from numbers import Integral
+from typing import Literal, get_args
 
 from capacity.errors import InputError, unknown
 
-CONVENTIONS = ("previous", "running", "uncapped")
+Convention = Literal["previous", "running", "uncapped"]
+CONVENTIONS: tuple[str, ...] = get_args(Convention)
 
 
 def check_convention(convention: str) -> None:
@@ -83,7 +85,7 @@ def passes_on(output_bits: int, input_bits: int | None) -> int:
     return output_bits if input_bits is None else min(output_bits, input_bits)
 
 
-def dense_capacity(inputs: int, units: Sequence[int], *, convention: str = "previous") -> int:
+def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention = "previous") -> int:
     """Capacity in bits of a stack of dense layers with biases.
 
     Parameters

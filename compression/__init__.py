@@ -1,13 +1,156 @@
 """Make a network smaller, and know exactly what that cost.
 
-Python 3.14 has a standard-library package of the same name (PEP 784), hence the guard. This file imports
-nothing heavy: every technique is a module of its own.
+`from compression import prune, L1` works for every name below; each is loaded when first asked for, so
+that `import compression` itself loads no torch. Other names are in the modules.
+
+Make smaller (a new model comes back, yours is never changed)
+    prune           mask weights or neurons by a criterion
+    prune_to        mask as much as a budget asks for
+    shrink          really remove channels
+    squeeze         prune, retrain, evaluate, again and again; resumable
+    quantize        integers of 8 or 4 bits
+    factorize       low rank
+    share           few distinct values in each tensor
+    round_by_rate   round where error and bits together cost least
+    distill         train a student under its teacher
+    recipe          several techniques one after another, each step measured
+
+Criteria, schedules and stopping
+    L1, L2, EnergyPerBit, Random, Reservoir     what goes first
+    Gradual         prune while training
+    rewind          the weights of an earlier epoch under the masks of now
+    Budget          how many parameters, FLOPs, bits or milliseconds may be left
+    Knee, Peak, RealLoss    when `squeeze` stops
+
+Train and measure
+    fit, Training               train, and its settings
+    TensorBatches, CropAndFlip  batches from tensors in memory, and random variants of them
+    DistillationLoss            what a student learns from its teacher
+    evaluate, Evaluation        accuracy, loss and confusion
+    mcnemar                     whether two models really differ
+    flops, latency, peak_memory_bytes   what a prediction costs
+
+Files
+    encode, decode              the smallest file, and back
+    coding_report               bits of that file, tensor by tensor
+    save_model, load_model      weights and masks as safetensors
+    save_shrunk, load_shrunk    a network that lost channels
+    save_quantized, load_quantized, export_onnx     a network of integers
+
+Python 3.14 and later have a standard-library package of the same name (PEP 784). There this package holds its
+modules too (`compression.zstd` and the others), whichever of the two is found first.
 """
 
+import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compression.batches import CropAndFlip, TensorBatches
+    from compression.budgets import Budget, prune_to
+    from compression.checkpoints import load_model, save_model
+    from compression.codec import coding_report, decode, encode
+    from compression.costs import flops, latency, peak_memory_bytes
+    from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
+    from compression.distillation import DistillationLoss, distill
+    from compression.evaluation import Evaluation, evaluate, mcnemar
+    from compression.factorization import factorize
+    from compression.pruning import prune
+    from compression.quantization import quantize
+    from compression.quantized_files import export_onnx, load_quantized, save_quantized
+    from compression.rates import round_by_rate
+    from compression.recipes import recipe
+    from compression.schedules import Gradual, rewind
+    from compression.sharing import share
+    from compression.shrinking import load_shrunk, save_shrunk, shrink
+    from compression.squeezing import squeeze
+    from compression.stopping import Knee, Peak, RealLoss
+    from compression.training import Training, fit
+
+__all__ = [
+    "L1",
+    "L2",
+    "Budget",
+    "CropAndFlip",
+    "DistillationLoss",
+    "EnergyPerBit",
+    "Evaluation",
+    "Gradual",
+    "Knee",
+    "Peak",
+    "Random",
+    "RealLoss",
+    "Reservoir",
+    "TensorBatches",
+    "Training",
+    "coding_report",
+    "decode",
+    "distill",
+    "encode",
+    "evaluate",
+    "export_onnx",
+    "factorize",
+    "fit",
+    "flops",
+    "latency",
+    "load_model",
+    "load_quantized",
+    "load_shrunk",
+    "mcnemar",
+    "peak_memory_bytes",
+    "prune",
+    "prune_to",
+    "quantize",
+    "recipe",
+    "rewind",
+    "round_by_rate",
+    "save_model",
+    "save_quantized",
+    "save_shrunk",
+    "share",
+    "shrink",
+    "squeeze",
+]
+
+_NAMES = {
+    "batches": "CropAndFlip TensorBatches",
+    "budgets": "Budget prune_to",
+    "checkpoints": "load_model save_model",
+    "codec": "coding_report decode encode",
+    "costs": "flops latency peak_memory_bytes",
+    "criteria": "L1 L2 EnergyPerBit Random Reservoir",
+    "distillation": "DistillationLoss distill",
+    "evaluation": "Evaluation evaluate mcnemar",
+    "factorization": "factorize",
+    "pruning": "prune",
+    "quantization": "quantize",
+    "quantized_files": "export_onnx load_quantized save_quantized",
+    "rates": "round_by_rate",
+    "recipes": "recipe",
+    "schedules": "Gradual rewind",
+    "sharing": "share",
+    "shrinking": "load_shrunk save_shrunk shrink",
+    "squeezing": "squeeze",
+    "stopping": "Knee Peak RealLoss",
+    "training": "Training fit",
+}
+
+if not TYPE_CHECKING:  # checkers know the names from the imports above, and report any other
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+    def __getattr__(name: str) -> object:
+        """Load one of the names above."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return globals().setdefault(name, getattr(import_module(f"{__name__}.{_HOMES[name]}"), name))
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})
+
 
 if sys.version_info >= (3, 14):
-    raise ImportError(
-        "deepcapacity's package `compression` collides with Python 3.14's standard library package of the "
-        "same name (PEP 784); use Python 3.11, 3.12 or 3.13"
-    )
+    _standard = os.path.join(os.path.dirname(os.__file__), "compression")
+    if _standard not in __path__:
+        __path__.append(_standard)

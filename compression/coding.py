@@ -262,7 +262,8 @@ class _Model:
     def _density(self) -> Floats:
         """Of columns that read from a dead unit, and of the others; 1 of 16 is the guess at first."""
         together = (self.ones.sum() + 0.5) / (self.seen.sum() + 8.0)
-        return (self.ones + 2.0 * together) / (self.seen + 2.0)
+        found: Floats = (self.ones + 2.0 * together) / (self.seen + 2.0)
+        return found
 
     def _learn(
         self,

@@ -172,7 +172,7 @@ class _Meter(TorchDispatchMode):
     """Counts the bytes of all tensors that are alive after each operation, those given at first left out."""
 
     def __init__(self, given: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.given = {tensor.untyped_storage()._cdata for tensor in given}
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak_bytes = 0

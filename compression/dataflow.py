@@ -104,7 +104,7 @@ class _Marking(TorchDispatchMode):
     """Within it, every operation's results are marked; views and in-place results by their storage."""
 
     def __init__(self, flow: Dataflow) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flow = flow
         self.marks: dict[StorageWeakRef, Mark] = {}
 

@@ -332,7 +332,7 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             )
         if file_sha256(path) != sha256:
             raise InputError(f"{path} is damaged: its SHA-256 is not that of what was written; remove it")
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     frozen = clone(teacher).eval()
     device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
     parts = []
@@ -352,4 +352,4 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
 
     write_whole(path, write)
     save_json(known, facts | {"file_sha256": file_sha256(path)})
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))

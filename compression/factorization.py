@@ -283,7 +283,8 @@ def _tucker(weight: Tensor, ranks: Sequence[int]) -> tuple[Tensor, ...]:
     """Factors (outputs, r), core (r, s, *kernel) and (s, inputs), by alternating least squares."""
 
     def leading(matrix: Tensor, rank: int) -> Tensor:
-        return torch.linalg.svd(matrix, full_matrices=False)[0][:, :rank]
+        left: Tensor = torch.linalg.svd(matrix, full_matrices=False)[0]
+        return left[:, :rank]
 
     inputs = leading(weight.transpose(0, 1).flatten(1), ranks[1])
     for _ in range(SWEEPS):

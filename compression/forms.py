@@ -180,9 +180,9 @@ def heads_of(output: Any) -> list[tuple[float, Tensor]]:
 
 def _entries(output: Any) -> Mapping[str, Any]:
     if isinstance(output, Mapping):
-        return output
+        return dict(output)
     if hasattr(output, "_fields"):
         return dict(zip(output._fields, output, strict=True))
     if isinstance(output, Tensor | Sequence) or not hasattr(output, "__dict__"):
         return {}
-    return vars(output)
+    return dict(vars(output))

@@ -38,7 +38,8 @@ def encoder_layer_flops(source: Shape, embed_dim: int, *others: Any, **named: An
     """A whole encoder layer in one kernel: attention, and a feed-forward of weights (f, e) and (e, f)."""
     widths = [shape for shape in others if isinstance(shape, Sequence) and len(shape) == 2]
     hidden = widths[-1][-1]  # the last matrix leads back: embed_dim by hidden
-    return packed_attention_flops(source, source, embed_dim) + 4 * prod(source[:-1]) * embed_dim * hidden
+    hidden_flops = 4 * prod(source[:-1]) * embed_dim * int(hidden)
+    return packed_attention_flops(source, source, embed_dim) + hidden_flops
 
 
 def multi_head_flops(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from capacity.cloning import plain_copy
-from capacity.errors import InputError
+from capacity.errors import InputError, missing
 from capacity.inputs import example_input
 from compression.checkpoints import write_whole
 from compression.quantization import QuantizeResult, convert, prepare, refusing
@@ -101,7 +101,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError("export to ONNX needs: pip install deepcapacity[onnx]") from error
+        raise missing("onnx", "export to ONNX") from error
     nodes = graph.graph.nodes if isinstance(graph, fx.GraphModule) else ()
     if any("choose_qparams" in str(node.target) for node in nodes):
         raise InputError(

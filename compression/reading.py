@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ class Reader:
             return Plan(kind, b"", self._read_book(tensor, kind))
         return Plan(kind, b"")
 
-    def _read_book(self, tensor: Tensor, kind: Kind) -> NDArray:
+    def _read_book(self, tensor: Tensor, kind: Kind) -> NDArray[Any]:
         count = self._read_number(MOST_VALUES)
         if count == 0:
             raise ValueError("an empty code book")

@@ -143,7 +143,8 @@ def recipe(
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
-    store, note = None, lambda: None
+    store: Path | None = None
+    note: Callable[[], None] = lambda: None  # noqa: E731
     if directory is not None:
         store = Path(directory)
         if fresh:

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class Plan:
 
     kind: Kind
     record: bytes
-    values: NDArray = field(default_factory=lambda: np.zeros(0))
+    values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     stored: int = 0
     traits: Traits = field(default_factory=Traits)
 
@@ -60,7 +61,7 @@ class Plan:
         return 1 + np.asarray(self.values >> self.values.dtype.type(highest)).astype(np.int64)
 
 
-def bit_patterns(tensor: Tensor) -> NDArray | None:
+def bit_patterns(tensor: Tensor) -> NDArray[Any] | None:
     """The bits of each element as unsigned integers; None for types that have no such integer."""
     size = tensor.element_size()
     if size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0:
@@ -93,7 +94,7 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
     return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
 
 
-def _cheapest(tensor: Tensor, patterns: NDArray) -> Plan:
+def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> Plan:
     """With a code book if the values are few, else one by one."""
     nonzero = patterns[patterns != 0]
     if len(nonzero) == 0:
@@ -109,7 +110,7 @@ def _cheapest(tensor: Tensor, patterns: NDArray) -> Plan:
     return coded if bits < raw_bits else raw
 
 
-def _uncoded(tensor: Tensor, nonzero: NDArray) -> tuple[Plan, float]:
+def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[Plan, float]:
     """All elements one by one, or only those that are not zero, whichever takes less; and how many bits."""
     half, stored = _exact_half(tensor, nonzero), len(nonzero)
     kind, sparse_kind = (Kind.RAW_HALF, Kind.SPARSE_HALF) if half else (Kind.RAW, Kind.SPARSE)
@@ -128,11 +129,11 @@ def raw_size(tensor: Tensor, plan: Plan) -> int:
     return elements * (2 if plan.kind in HALVES else tensor.element_size())
 
 
-def _exact_half(tensor: Tensor, patterns: NDArray) -> bool:
+def _exact_half(tensor: Tensor, patterns: NDArray[Any]) -> bool:
     """Whether single or double precision values lose nothing in half precision."""
     if tensor.dtype not in (torch.float32, torch.float64):
         return False
-    values: NDArray = patterns.view(float_type(tensor))
+    values: NDArray[Any] = patterns.view(float_type(tensor))
     with np.errstate(over="ignore", invalid="ignore"):
         back = values.astype(np.float16).astype(values.dtype)
     return bool((back.view(patterns.dtype) == patterns).all())
@@ -142,7 +143,7 @@ def float_type(tensor: Tensor) -> type:
     return np.float32 if tensor.dtype == torch.float32 else np.float64
 
 
-def _book(tensor: Tensor, patterns: NDArray) -> Plan:
+def _book(tensor: Tensor, patterns: NDArray[Any]) -> Plan:
     """The code book of these non-zero bit patterns: a grid where they lie on one, else one by one."""
     step = _grid_step(tensor, patterns)
     if step is not None:
@@ -157,7 +158,7 @@ def _book(tensor: Tensor, patterns: NDArray) -> Plan:
     return Plan(Kind.BOOK, bytes([Kind.BOOK]) + count + plain, patterns)
 
 
-def _doubles(patterns: NDArray, tensor: Tensor) -> NDArray[np.float64]:
+def _doubles(patterns: NDArray[Any], tensor: Tensor) -> NDArray[np.float64]:
     """Bit patterns of a tensor's type as the numbers they stand for."""
     numbers: NDArray[np.float64] = (
         torch.from_numpy(patterns.view(np.uint8)).view(tensor.dtype).double().numpy()
@@ -165,7 +166,7 @@ def _doubles(patterns: NDArray, tensor: Tensor) -> NDArray[np.float64]:
     return numbers
 
 
-def _grid_step(tensor: Tensor, patterns: NDArray) -> np.float16 | None:
+def _grid_step(tensor: Tensor, patterns: NDArray[Any]) -> np.float16 | None:
     """The step of which all values are multiples, and not too few of the multiples; None if there is none."""
     if tensor.dtype == torch.bool:
         return None
@@ -183,7 +184,7 @@ def _grid_step(tensor: Tensor, patterns: NDArray) -> np.float16 | None:
     return None
 
 
-def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray:
+def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray[Any]:
     """Bit patterns of the multiples -top, ..., -1, 1, ..., top of the step."""
     levels = torch.cat([torch.arange(-top, 0), torch.arange(1, top + 1)]).double() * float(step)
     patterns = bit_patterns(levels.to(tensor.dtype))
@@ -191,7 +192,7 @@ def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray:
     return patterns
 
 
-def pattern_bits(patterns: NDArray) -> float:
+def pattern_bits(patterns: NDArray[Any]) -> float:
     """Empirical entropy of bit patterns, each element alone."""
     _, counts = np.unique(patterns[patterns != 0], return_counts=True)
     return entropy_bits(np.append(counts, len(patterns) - counts.sum()))
@@ -241,10 +242,10 @@ class Context:
             self.units = np.maximum(self.units, nonzero)
 
 
-def symbols_of(patterns: NDArray, plan: Plan) -> NDArray[np.int32]:
+def symbols_of(patterns: NDArray[Any], plan: Plan) -> NDArray[np.int32]:
     """0 for zero, and 1 + the index of each other bit pattern in the code book."""
     if plan.stored:
-        return (patterns != 0).astype(np.int32)
+        return np.asarray(patterns != 0, dtype=np.int32)
     order = np.argsort(plan.values)
     symbols = np.zeros(len(patterns), dtype=np.int32)
     where = np.flatnonzero(patterns)

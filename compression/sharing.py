@@ -169,7 +169,7 @@ def cluster(
         if len(means) == len(centers) and torch.equal(means, centers):
             break
         centers = means
-    return _half(centers).unique()
+    return _distinct(_half(centers))
 
 
 def _half(values: Tensor) -> Tensor:
@@ -179,14 +179,19 @@ def _half(values: Tensor) -> Tensor:
     return torch.where(halves == 0, smallest, halves).float()
 
 
+def _distinct(values: Tensor) -> Tensor:
+    found: Tensor = values.unique()
+    return found
+
+
 def _start(ordered: Tensor, count: int, init: Init, generator: torch.Generator | None) -> Tensor:
     count = min(count, len(ordered))
     if init == "linear":
-        return torch.linspace(float(ordered[0]), float(ordered[-1]), count, dtype=torch.float64).unique()
+        return _distinct(torch.linspace(float(ordered[0]), float(ordered[-1]), count, dtype=torch.float64))
     if init == "density":
         places = (torch.arange(count, dtype=torch.float64) + 0.5) / count * len(ordered)
-        return ordered[places.long()].unique()
-    return ordered[torch.randperm(len(ordered), generator=generator)[:count]].unique()
+        return _distinct(ordered[places.long()])
+    return _distinct(ordered[torch.randperm(len(ordered), generator=generator)[:count]])
 
 
 class _Shared(nn.Module):

@@ -356,7 +356,7 @@ class _Loop:
             self.mask(masks)
 
     def _set_rate(self, epoch: float) -> float:
-        rate = self.settings.learning_rate * learning_rate_factor(epoch, self.settings)
+        rate: float = self.settings.learning_rate * learning_rate_factor(epoch, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def write_gallery(folder: Path, runs: Mapping[str, Finished], recorded: Sequence
     with TemporaryDirectory() as place:
         for name, run in {**runs, **_full(recorded)}.items():
             _, picture = save_figure(run.plot(), Path(place), name.replace("-", "_"))
-            write_whole(folder / picture.name, lambda beside, p=picture: shutil.copy(p, beside))
+            write_whole(folder / picture.name, partial(shutil.copy, picture))
 
 
 def record(run: str | Path, folder: Path) -> Path:
@@ -158,7 +159,7 @@ def _exact_numbers() -> Iterator[tuple[str, str]]:
     for convention in ("running", "previous", "uncapped"):
         bits = measure(
             create("lenet5", input_size=(1, 28, 28), classes=10), (1, 28, 28), convention=convention
-        ).capacity_bits  # type: ignore[arg-type]
+        ).capacity_bits
         yield f"LenetFive{convention.capitalize()}", grouped(bits)
 
 
@@ -193,14 +194,14 @@ def _of_stand_ins(runs: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
     for scheme in ("static", "uncalibrated"):
         yield f"Rounded{_camel(scheme)}", _pair(rounded.loc[scheme], "top1_error_difference", 100)
     means = runs["comparison"].summary().set_index("technique")
-    dense = means.loc["baseline", "file_bytes_mean"]
+    size: dict[Any, float] = means["file_bytes_mean"].to_dict()
     for name in ("static-int8", "deep-compressed", "rate-coded"):
-        yield f"Compared{_camel(name)}Ratio", f"{dense / means.loc[name, 'file_bytes_mean']:.1f}"
+        yield f"Compared{_camel(name)}Ratio", f"{size['baseline'] / size[name]:.1f}"
     need = runs["data_requirement"].frame
-    rows = need[need["labels"] == "labels as they are"].iloc[-1]
-    yield "NeedBits", grouped(rows["expected_bits"])
-    yield "NeedChanges", grouped(rows["thresholds"])
-    shuffled = need[need["labels"] == "labels shuffled"].iloc[-1]
+    labels: Any = need[need["labels"] == "labels as they are"].iloc[-1]
+    yield "NeedBits", grouped(labels["expected_bits"])
+    yield "NeedChanges", grouped(labels["thresholds"])
+    shuffled: Any = need[need["labels"] == "labels shuffled"].iloc[-1]
     yield "NeedChangesShuffled", grouped(shuffled["thresholds"])
 
 
@@ -219,8 +220,8 @@ def _of_full(full: Mapping[str, Finished]) -> Iterator[tuple[str, str]]:
 
 def _of_frontier(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:
     rows = means[means["method"] == "rate"].reset_index(drop=True)
-    for place, row in rows.iterrows():
-        key = f"{name}{'ABCDEFG'[int(place)]}"
+    for letter, (_, row) in zip("ABCDEFG", rows.iterrows(), strict=False):
+        key = f"{name}{letter}"
         yield f"{key}Ratio", f"{row['compression_ratio_mean']:.0f}"
         yield f"{key}Error", _pair(row, "top1_error", 100)
         yield f"{key}Bytes", grouped(row["file_bytes_mean"])

@@ -80,7 +80,7 @@ class Bench:
         self.frozen: nn.Module | None = None
         if cache_features:
             self.frozen, network = split_frozen(network)
-        unit = getattr(config, "unit", "weight")
+        unit: Any = getattr(config, "unit", "weight")
         self.layers = list(prunable(network, layers or None, unit=unit))
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")

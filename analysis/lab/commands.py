@@ -1,12 +1,15 @@
 """From a Config dataclass to a command: presets, clear one-line errors, exit codes."""
 
 import dataclasses
+import inspect
 import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from typing import Any, TypeVar
 
+from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams
 from capacity.errors import InputError, unknown
 
@@ -28,9 +31,22 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
             chosen = value or next(iter(arguments[place + 1 : place + 2]), "")
     if chosen not in presets:
         raise unknown("preset", chosen, presets)
+    return tyro.cli(
+        config,
+        default=presets[chosen],
+        args=list(arguments),
+        prog=_called(config),
+        description=f"{inspect.getdoc(config)}\n\n{EXIT_STATUS}",
+    )
+
+
+def _called(config: type[Any]) -> str:
+    """How the user called this command."""
+    if sys.argv[0].startswith("deepcapacity "):
+        return sys.argv[0]
     command = sys.modules[config.__module__].__spec__
     name = command.name if command is not None else config.__module__
-    return tyro.cli(config, default=presets[chosen], args=list(arguments), prog=f"python -m {name}")
+    return f"python -m {name.removesuffix('.__main__').removesuffix('.config')}"
 
 
 def execute(
@@ -66,7 +82,20 @@ def _execute(
         _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
     except KeyboardInterrupt:
         _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
+    except (ImportError, RuntimeError) as error:
+        if "torchvision" not in str(error):
+            raise
+        _stop(f"error: {unmatched(error)}", 2)
     leave()
+
+
+def unmatched(error: Exception) -> str:
+    """What to do where torchvision cannot be loaded: as good as always torch does not match it."""
+    versions = " and ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+    return (
+        f"{versions} do not fit together ({error}): install both anew from the same index, "
+        "with `pip install --force-reinstall torch torchvision`"
+    )
 
 
 def at_least_one(config: Any, *names: str) -> None:

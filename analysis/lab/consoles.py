@@ -64,7 +64,7 @@ def patient_streams() -> Iterator[None]:
     for stream in before:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="deepcapacity.plain")
-    sys.stdout, sys.stderr = (Patient(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (Patient(stream) for stream in before)
     try:
         yield
     finally:

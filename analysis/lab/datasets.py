@@ -113,7 +113,7 @@ def load(name: str, *, data: str = "data", validation: float = 0.1, image_size: 
 
 def _hold_out(name: str, train: Split, test: Split, classes: tuple[str, ...], validation: float) -> DataSet:
     if train.inputs.dtype == torch.uint8:
-        mean, std = _moments(train.inputs)
+        mean, std = _moments(torch.as_tensor(train.inputs))
         train, test = replace(train, mean=mean, std=std), replace(test, mean=mean, std=std)
     for part in (train, test):
         lowest, highest = int(part.labels.min()), int(part.labels.max())
@@ -194,7 +194,10 @@ def _arrays(source: Any) -> Split:
 
 def _flowers(parts: list[Any], image_size: int) -> tuple[Split, Split, tuple[str, ...]]:
     train, validation, test = (_pictures(part, image_size) for part in parts)
-    both = Split(torch.cat([train.inputs, validation.inputs]), torch.cat([train.labels, validation.labels]))
+    both = Split(
+        torch.cat([torch.as_tensor(part.inputs) for part in (train, validation)]),
+        torch.cat([train.labels, validation.labels]),
+    )
     return both, test, tuple(str(number) for number in range(102))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.tables import escape
+from capacity.errors import missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +53,11 @@ def to_latex(sections: Sequence[Section]) -> str:
 
 def to_notebook(title: str, sections: Sequence[Section]) -> str:
     """The document as a notebook (nbformat 4); its code computes tables and figures again when it is run."""
-    import nbformat
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    try:
+        import nbformat
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    except ImportError as error:
+        raise missing("notebook", "a notebook") from error
 
     cells = [new_markdown_cell(f"# {title}")]
     for section in sections:

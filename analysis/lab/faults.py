@@ -48,23 +48,25 @@ def one_scalar() -> Iterator[Line]:
 def restored_dropout() -> Iterator[Line]:
     """Report A's dropout put the old weights back after each batch."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 40), nn.ReLU(), nn.Linear(40, 3))
+    first = nn.Linear(8, 40)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(40, 3))
     x, y = torch.randn(64, 8), torch.randint(3, (64,))
-    before = model[0].weight.detach().clone()
+    before = first.weight.detach().clone()
     moved = []
     for restores in (True, False):
-        trained = nn.Sequential(nn.Linear(8, 40), nn.ReLU(), nn.Linear(40, 3))
+        layer = nn.Linear(8, 40)
+        trained = nn.Sequential(layer, nn.ReLU(), nn.Linear(40, 3))
         trained.load_state_dict(model.state_dict())
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
         with neuron_dropout(trained, {"0": 10}, seed=0):
             for _ in range(20):
-                kept = trained[0].weight.detach().clone()
+                kept = layer.weight.detach().clone()
                 optimizer.zero_grad()
                 F.cross_entropy(trained(x), y).backward()
                 optimizer.step()
                 if restores:
-                    trained[0].weight.data.copy_(kept)
-        moved.append(float((trained[0].weight != before).float().mean()))
+                    layer.weight.data.copy_(kept)
+        moved.append(float((layer.weight != before).float().mean()))
     yield Line(
         "A", "dropout(100) of the first hidden layer", "trains the network", "its layer never learned",
         "wrong",

@@ -61,8 +61,12 @@ def cached_features(
             features = _fill(frozen, split, folder / f"features-{part}-{mark}", batch_size, done)
         return Split(features, split.labels)
 
-    parts = {part: change(getattr(data, part), part) for part in ("train", "validation", "test")}
-    return replace(data, **parts)
+    return replace(
+        data,
+        train=change(data.train, "train"),
+        validation=change(data.validation, "validation"),
+        test=change(data.test, "test"),
+    )
 
 
 def _fill(

@@ -71,7 +71,8 @@ class Finished:
 
     def plot(self) -> "Figure":
         """The command's figure, drawn from the results."""
-        return self._with_config("plot")
+        figure: Figure = self._with_config("plot")
+        return figure
 
     def headline(self) -> list[str]:
         """What the run says, in sentences."""

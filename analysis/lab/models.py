@@ -134,15 +134,18 @@ def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("torchvision model", name, known)
+    model: nn.Module
     if not pretrained:
-        return models.get_model(name, weights=None, num_classes=classes)
+        model = models.get_model(name, weights=None, num_classes=classes)
+        return model
     try:
         model = models.get_model(name, weights="DEFAULT")
     except OSError as error:
         raise InputError(f"the pretrained weights of {name} could not be downloaded: {error}") from error
     if classes != 1000:
         last = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-        model.set_submodule(last, nn.Linear(model.get_submodule(last).in_features, classes))
+        head: Any = model.get_submodule(last)
+        model.set_submodule(last, nn.Linear(head.in_features, classes))
     return model
 
 

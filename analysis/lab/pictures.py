@@ -59,7 +59,7 @@ def _grey(values: np.ndarray) -> np.ndarray:
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
         if low >= 0 and high <= 1:
-            return np.rint(255 * values).astype(np.uint8)
+            return np.asarray(np.rint(255 * values), dtype=np.uint8)
         if low >= 0 and high <= 255 and (values == np.rint(values)).all():
             return values.astype(np.uint8)
         raise InputError(f"its floats run from {low:g} to {high:g}; scale them to [0, 1]")

@@ -111,7 +111,7 @@ def inference(e: Experiment) -> Section:
 
 def need(e: Experiment) -> Section:
     """5. What capacity does the data need, how will it generalize, and does the need level off?"""
-    found = requirement(e.data.train.inputs.cpu(), e.data.train.labels.cpu())
+    found = requirement(torch.as_tensor(e.data.train.inputs).cpu(), e.data.train.labels.cpu())
     report = measure(e.networks[0], e.data.input_size, convention=e.settings.convention, scope="trainable")
     verdict = "levels off" if found.levels_off else "does not level off"
     table = found.to_frame().rename(

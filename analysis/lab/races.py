@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.memory import peak_mib, resident_mib
 from analysis.lab.progress import silent
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ class Job:
 
 def decoders(config: "Config") -> Iterator[Job]:
     """Capacity of a decoder with 70 billion parameters on the meta device; no peer measures it."""
-    import resource
-
     import torch
     from torch import nn
 
@@ -43,8 +42,9 @@ def decoders(config: "Config") -> Iterator[Job]:
         model = nn.Sequential(*parts, nn.Linear(width, 128_256)).to(torch.bfloat16).eval()
     tokens = torch.zeros(1, 64, dtype=torch.long)
     parameters = measure(model, tokens).total_parameters
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"decoder of {parameters:,} parameters measured; peak memory of the process {resident:.2f} GiB")
+    before = resident_mib()
+    peak = (before + peak_mib(lambda: measure(model, tokens))) / 1024
+    print(f"decoder of {parameters:,} parameters measured; peak memory of the process {peak:.2f} GiB")
     name = f"capacity of a decoder of {parameters / 1e9:.0f} billion parameters"
     yield Job(name, "(none)", "seconds, under 1.5 GB", lambda: measure(model, tokens), None)
 
@@ -113,7 +113,7 @@ def clusters(config: "Config") -> Iterator[Job]:
     from importlib.util import find_spec
 
     if find_spec("distributed") is None:
-        print("skipped: distributed is not installed (pip install deepcapacity[cluster])")
+        print('skipped: distributed is not installed (pip install "deepcapacity[cluster]")')
         return
     from distributed import LocalCluster
 

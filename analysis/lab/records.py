@@ -95,7 +95,7 @@ def environment() -> dict[str, Any]:
     """Versions, machine, device and commit that produced a run."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

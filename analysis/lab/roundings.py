@@ -61,7 +61,7 @@ class Roundings:
             if (home / f"{name}.json").exists() and name.startswith("aware"):
                 advance(config.retrain_epochs)
             yield self._row(
-                home / name, seed, name, lambda name=name: self._quantized(base, name, seed, home, advance)
+                home / name, seed, name, partial(self._quantized, base, name, seed, home, advance)
             )
 
     def _row(self, path: Path, seed: int, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Roundings:
         for batch in BATCHES if seed == 0 else ():
             x = torch.randn(batch, *size).numpy()
             spent = self._times(
-                [lambda x=x: session.run(None, {name: x}), lambda x=x: base(torch.from_numpy(x))], batch
+                [partial(session.run, None, {name: x}), partial(base, torch.from_numpy(x))], batch
             )
             row |= {f"onnx_latency_{batch}_ms": spent[0], f"onnx_speedup_{batch}": spent[1] / spent[0]}
         return row
@@ -161,7 +161,7 @@ class Roundings:
                     row["execution"] = "reference"
             elif graph is not base:
                 row["execution"] = "reference"
-            spent = self._times([lambda x=x, runs=runs: runs(x), lambda x=x: base(x)], batch)
+            spent = self._times([partial(runs, x), partial(base, x)], batch)
             row |= {f"latency_{batch}_ms": spent[0], f"speedup_{batch}": spent[1] / spent[0]}
         return row
 

@@ -146,12 +146,12 @@ def _training_flops(command: str, preset: str) -> float:
 
     whole = cost(config.model)
     if command == "capacity_curve":  # the frozen features are computed once
-        return float(whole * pictures)
+        return whole * float(pictures)
     epochs: float = 3.0 * whole * config.epochs
     if command == TAUGHT:
         lessons = sum(whole + 3 * cost(name) for name in config.student) * len(config.variants)
         epochs = 3.0 * whole * config.teacher_epochs + config.epochs * lessons
-    return epochs * pictures * config.seeds
+    return epochs * float(pictures * config.seeds)
 
 
 DATA = {
@@ -189,7 +189,7 @@ def lessons(runs: Mapping[str, Finished]) -> Iterator[Line]:
 def _squeezes(runs: Mapping[str, Finished]) -> Iterator[Line]:
     means = runs["capacity_curve"].summary()
     rows = means[means["criterion"] == "l1"]
-    last = rows[rows["step"] == rows["step"].max()].iloc[0]
+    last: Any = rows[rows["step"] == rows["step"].max()].iloc[0]
     gap, half = 100 * last["top1_error_difference_mean"], 100 * last["top1_error_difference_half_width"]
     yield Line(
         "A", "accuracy rises as the network is squeezed", "92.00 % to 94.93 %",
@@ -201,8 +201,9 @@ def _squeezes(runs: Mapping[str, Finished]) -> Iterator[Line]:
 
 def _masks(runs: Mapping[str, Finished]) -> Iterator[Line]:
     means = runs["comparison"].summary().set_index("technique")
-    masked = means.loc["masked"]
-    same = masked["file_bytes_mean"] == means.loc["baseline", "file_bytes_mean"]
+    masked: Any = means.loc["masked"]
+    dense: Any = means.loc["baseline"]
+    same = masked["file_bytes_mean"] == dense["file_bytes_mean"]
     yield Line(
         "C", "unstructured pruning leaves size and time unchanged", "unchanged",
         f"file {'unchanged' if same else 'changed'}, time {1 / masked['speedup_32_mean']:.2f} of the whole's",
@@ -210,11 +211,11 @@ def _masks(runs: Mapping[str, Finished]) -> Iterator[Line]:
     )  # fmt: skip
     yield Line(
         "E", "latency after 60 % pruning", "2.05 of 2.27 ms",
-        f"{masked['flops_mean'] / means.loc['baseline', 'flops_mean']:.0%} of the operations, "
+        f"{masked['flops_mean'] / dense['flops_mean']:.0%} of the operations, "
         f"{1 / masked['speedup_32_mean']:.2f} of the time", "not reproduced",
         "dense kernels multiply the zeros too; stand-in on the digits", runs["comparison"].call,
     )  # fmt: skip
-    static = means.loc["static-int8"]
+    static: Any = means.loc["static-int8"]
     gap, half = 100 * static["top1_error_difference_mean"], 100 * static["top1_error_difference_half_width"]
     yield Line(
         "C", "static quantization", "abandoned: bad accuracy",
@@ -224,8 +225,8 @@ def _masks(runs: Mapping[str, Finished]) -> Iterator[Line]:
 
 
 def _observers(runs: Mapping[str, Finished]) -> Iterator[Line]:
-    means = runs["quantization_table"].summary().set_index("scheme")
-    lost, kept = (100 * means.loc[name, "top1_error_difference_mean"] for name in ("uncalibrated", "static"))
+    difference = runs["quantization_table"].summary().set_index("scheme")["top1_error_difference_mean"]
+    lost, kept = (100 * float(difference[name]) for name in ("uncalibrated", "static"))
     yield Line(
         "E", "accuracy of static int8", "88.44 %, from 94.24 %",
         f"uncalibrated {lost:+.2f} points of error, calibrated {kept:+.2f}", "wrong",
@@ -240,7 +241,7 @@ def _students(runs: Mapping[str, Finished]) -> Iterator[Line]:
              "report-b": "all three"}  # fmt: skip
     for variant, label in names.items():
         if variant in means.index:
-            row = means.loc[variant]
+            row: Any = means.loc[variant]
             gap, half = 100 * row["error_minus_distilled_mean"], 100 * row["error_minus_distilled_half_width"]
             yield Line(
                 "B", f"disappointing students: {label}", "-", f"{gap:+.2f}{_spread(half)} points of error",

@@ -15,7 +15,7 @@ def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.D
     parts = {}
     for column in columns:
         parts[f"{column}_mean"] = grouped[column].mean()
-        parts[f"{column}_half_width"] = grouped[column].apply(mean_half_width)
+        parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
     import pandas as pd
 
     return pd.DataFrame(parts).reset_index()

@@ -146,7 +146,8 @@ class FiveLayers(nn.Module):
         self.classifier = nn.Linear(flat, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 def cnn5(size: Size, classes: int, pretrained: bool) -> nn.Module:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.progress import Advance
-from capacity.errors import InputError
+from capacity.errors import InputError, missing
 from compression.checkpoints import load_json, save_json
 
 Row = Mapping[str, Any]
@@ -150,7 +150,7 @@ def _client(scheduler: str) -> Iterator[Any]:
     try:
         from dask.distributed import Client
     except ImportError as error:
-        raise InputError("--scheduler needs: pip install deepcapacity[cluster]") from error
+        raise missing("cluster", "--scheduler") from error
     try:
         client = Client(scheduler, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

@@ -4,8 +4,10 @@ Shortcuts, concatenations, batch norms, grouped convolutions, heads of attention
 business (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
 """
 
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,11 +16,12 @@ from torch import Tensor, nn
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input
-from capacity.measuring import measure
+from capacity.inputs import example_input, tensors_in
 from compression.criteria import Criterion, Sampler
+from compression.deadlines import time_limit
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
+SECONDS = 25  # that torch-pruning's graph may take; on some networks it does not end
 
 
 def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
@@ -40,27 +43,146 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dic
     for name in keep:
         if name not in known:
             raise unknown("layer to keep", name, known)
-    rows = [
-        row for row in measure(model, input_size).layers if row.output_bits and row.kind != "normalization"
-    ]
-    feeding = {source for row in rows for source in row.sources}
-    units = units_of(model)
-    outputs = [row.name for row in rows if row.name not in feeding and row.name in units]
-    locked = dict.fromkeys(outputs, "its units are the model's outputs")
-    locked |= dict.fromkeys(keep, "it is to be kept")
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
+    units = units_of(model)
+    outputs = output_layers(model, args, kwargs)
+    locked = dict.fromkeys((name for name in units if name in outputs), "its units are the model's outputs")
+    locked |= dict.fromkeys(keep, "it is to be kept")
     shared = _shared(model, args, kwargs)
     if not shared:
         return locked
-    graph = pruner_of(model, kwargs or args, 0.0, None, locked, {}).DG
+    graph = graph_of(model, kwargs or args)
     names = {module: name for name, module in model.named_modules()}
-    for group in graph.get_all_groups(root_module_types=[nn.modules.conv._ConvNd, nn.Linear]):
+    with following("the layers coupled to shared weights"):
+        groups = list(graph.get_all_groups(root_module_types=[nn.modules.conv._ConvNd, nn.Linear]))
+    for group in groups:
         touched = [shared[d.target.module] for d, _ in group if d.target.module in shared]
         for dependency, _ in group if touched else ():
             name = names.get(dependency.target.module, "")
             if name in units and graph.is_out_channel_pruning_fn(dependency.handler):
                 locked.setdefault(name, touched[0])
     return locked
+
+
+def output_layers(model: nn.Module, args: Any, kwargs: Any) -> set[str]:
+    """Layers whose units reach an output of the model through no other dense or convolutional layer.
+
+    Found by walking back from the outputs, those of training too, along what autograd recorded.
+    """
+    produced: dict[Any, str] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.grad_fn is not None:
+                produced[output.grad_fn] = name
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(note(name)) for name in units_of(model)]
+    try:
+        with torch.enable_grad():
+            found = tensors_in(forward_all(model, kwargs or args))
+    finally:
+        for handle in handles:
+            handle.remove()
+    stack, seen, outputs = [tensor.grad_fn for tensor in found], set(), set()
+    while stack:
+        step = stack.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        if step in produced:
+            outputs.add(produced[step])
+        else:
+            stack += [before for before, _ in step.next_functions]
+    return outputs
+
+
+def forward_all(model: nn.Module, example: Any) -> Any:
+    """One forward pass through the branches of training where that reaches more layers, as heads beside."""
+
+    def call() -> Any:
+        return model(**example) if isinstance(example, dict) else model(*example)
+
+    def reached() -> tuple[Any, set[str]]:
+        names: set[str] = set()
+        handles = [
+            model.get_submodule(name).register_forward_hook(lambda *_, name=name: names.add(name))
+            for name in units_of(model)
+        ]
+        try:
+            return call(), names
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    plain, names = reached()
+    try:
+        with training_branches(model), torch.random.fork_rng():
+            _, others = reached()
+    except Exception:  # detectors ask for targets in training
+        return plain
+    if not others > names:
+        return plain
+    with training_branches(model), torch.random.fork_rng():
+        return call()
+
+
+@contextmanager
+def training_branches(model: nn.Module) -> Iterator[None]:
+    """Within it, modules that hold others run as in training; layers themselves as in evaluation."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = any(True for _ in module.children())
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def following(what: str) -> Iterator[None]:
+    """Within it, whatever torch-pruning raises becomes an InputError, and so does not coming to an end."""
+    try:
+        with (
+            time_limit(SECONDS, f"finding {what} (torch-pruning's graph of the model)"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"torch-pruning's graph cannot find {what} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}); prune(), factorize() and quantize() need no graph"
+        ) from error
+
+
+def graph_of(model: nn.Module, example: Any) -> Any:
+    """torch-pruning's dependency graph; raises InputError where it cannot be built in SECONDS."""
+    import torch_pruning
+
+    with following("which layers lose units together"):
+        return torch_pruning.DependencyGraph().build_dependency(
+            model, example, forward_fn=forward_all, verbose=False
+        )
+
+
+def ungroupable(model: nn.Module, example: Any) -> dict[str, str]:
+    """Layers whose units torch-pruning cannot follow, and what it says of each."""
+    graph, found = graph_of(model, example), {}
+    with following("the layers that it cannot follow"):
+        for name, units in units_of(model).items():
+            layer = model.get_submodule(name)
+            if layer in graph.module2node:
+                try:
+                    function = graph.get_pruner_of_module(layer).prune_out_channels
+                    graph.get_pruning_group(layer, function, list(range(units)))
+                except Exception as error:  # whatever its index mappings raise
+                    found[name] = f"torch-pruning cannot follow its units ({type(error).__name__}: {error})"
+    return found
 
 
 def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
@@ -155,25 +277,28 @@ def pruner_of(
     locked: Mapping[str, str],
     ratios: Mapping[nn.Module, float],
 ) -> Any:
+    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS."""
     import torch_pruning
 
     importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     heads = attention_heads(model)
-    return torch_pruning.pruner.BasePruner(
-        model,
-        example,
-        importance if criterion is None else _Importance(criterion),
-        pruning_ratio=amount,
-        pruning_ratio_dict=dict(ratios),
-        ignored_layers=[model.get_submodule(name) for name in locked],
-        num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
-        prune_num_heads=True,
-        prune_head_dims=False,
-        head_pruning_ratio=amount,
-        head_pruning_ratio_dict=dict(ratios),
-        in_channel_groups={},  # its defaults are shared by all pruners of a process
-        out_channel_groups={},
-    )
+    with following("which layers lose units together"):
+        return torch_pruning.pruner.BasePruner(
+            model,
+            example,
+            importance if criterion is None else _Importance(criterion),
+            pruning_ratio=amount,
+            pruning_ratio_dict=dict(ratios),
+            ignored_layers=[model.get_submodule(name) for name in locked],
+            num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
+            prune_num_heads=True,
+            prune_head_dims=False,
+            head_pruning_ratio=amount,
+            head_pruning_ratio_dict=dict(ratios),
+            in_channel_groups={},  # its defaults are shared by all pruners of a process
+            out_channel_groups={},
+            forward_fn=forward_all,
+        )
 
 
 class _Importance:

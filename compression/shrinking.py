@@ -3,33 +3,42 @@
 Which layers must lose a channel together is the business of `compression.coupling`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
-from capacity.inputs import example_input, tensors_in
+from capacity.inputs import example_input
 from capacity.report import render
-from compression.checkpoints import write_whole
-from compression.coupling import attention_heads, group_of, groups_of, locked_layers, pruner_of, units_of
+from compression.coupling import (
+    following,
+    group_of,
+    groups_of,
+    locked_layers,
+    pruner_of,
+    ungroupable,
+    units_of,
+)
 from compression.criteria import Criterion
-from compression.silencing import remove_silent
+from compression.removal import Removal, reasons
+from compression.shrunk_files import load_shrunk, save_shrunk
+from compression.silencing import silent_groups
+
+__all__ = ["ShrinkResult", "ShrunkLayer", "load_shrunk", "save_shrunk", "shrink"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ATTRIBUTES = (
-    "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
-    "normalized_shape", "num_heads", "hidden_dim", "embed_dim",
-)  # fmt: skip
-REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
+SECONDS = 45  # for trying groups of layers one at a time
+LOST_NONE = (
+    "it is coupled to a layer of one unit or to a grouped convolution, which would lose whole groups, or has "
+    "too few units"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,9 @@ class ShrinkResult:
     """A smaller model. `requested` is a fraction of channels (or one for each layer), or None for what
     masks silenced.
 
-    `largest_difference` is how far its outputs lie from the masked model's on random input, in units of
-    the outputs; None where channels were removed that were not silent.
+    `largest_difference` is how far its outputs lie from the masked model's on the example and on noise of
+    several magnitudes, relative to their largest value; None where channels were removed that were not
+    silent. `left_out` names layers that keep units they were to lose, and why.
     """
 
     model: nn.Module
@@ -56,6 +66,7 @@ class ShrinkResult:
     parameters_after: int
     layers: tuple[ShrunkLayer, ...]
     largest_difference: float | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def achieved(self) -> float:
@@ -85,7 +96,8 @@ class ShrinkResult:
         title = f"{self.parameters_before:,} -> {self.parameters_after:,} parameters ({left:.1%} left)"
         if self.largest_difference is not None:
             title += f", outputs differ by at most {self.largest_difference:.2g}"
-        return f"{title}\n{render(table)}"
+        kept = f"\nleft whole: {reasons(self.left_out)}" if self.left_out else ""
+        return f"{title}\n{render(table)}{kept}"
 
 
 def shrink(
@@ -108,69 +120,152 @@ def shrink(
         group magnitude (L2)
     keep: names of layers that keep all their units; the output layers always do
 
+    The outcome is compared with the model on the example and on noise: where silent units went, the outputs
+    are equal; else they equal those of the model in which exactly the removed units are cut out of every
+    layer. Groups of coupled layers for which that does not hold keep their units (`left_out`). All outputs
+    keep their shapes, in training too.
+
     Attention in nn.MultiheadAttention is unpacked into dense layers, because it cannot lose a head as it is.
 
     Raises InputError for an amount outside (0, 1), unknown layers, layers that cannot lose units (the
-    output, depthwise convolutions), and a model of which nothing can be removed.
+    output, depthwise convolutions), a model whose layers cannot be followed in a minute, and a model of
+    which nothing can be removed without another change.
     """
     _check(amount)
+    start = time.monotonic()
     copied = unpack_attention(fold_masks(clone(model)).eval())
     locked = locked_layers(copied, input_size, keep)
-    args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
-    example: Any = kwargs or args
-    before = units_of(copied)
-    parameters = sum(p.numel() for p in copied.parameters())
-    difference = None
-    if amount is None:
-        random = [torch.randn_like(t) if t.is_floating_point() else t for t in args]
-        with torch.no_grad():
-            expected = copied(*random, **kwargs)
-        remove_silent(copied, example, [copied.get_submodule(name) for name in locked])
-        with torch.no_grad():
-            difference = _largest(expected, copied(*random, **kwargs))
-    else:
-        _remove(copied, example, amount, criterion, locked)
-    copied.zero_grad(set_to_none=True)
-    after = units_of(copied)
+    request = _Request(input_size, amount, criterion, locked)
+    left_out: dict[str, str] = {}
+    try:
+        removal = _all_at_once(copied, request)
+    except InputError:
+        removal = _one_by_one(copied, request, left_out, start + SECONDS)
+    before, after = units_of(removal.original), units_of(removal.small)
+    _require_less(amount, before, after, locked, left_out)
+    difference = removal.check()
+    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
+    small = removal.finish()
+    parameters, left = (sum(p.numel() for p in m.parameters()) for m in (removal.original, small))
+    silent = difference if amount is None else None
+    return ShrinkResult(small.train(model.training), amount, parameters, left, layers, silent, left_out)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What shrink was asked for, and the layers that keep their units."""
+
+    input_size: Any
+    amount: float | Mapping[str, float] | None
+    criterion: Criterion | None
+    locked: dict[str, str]
+
+    def groups(self, model: nn.Module) -> Iterator[Any]:
+        """Groups of units to remove; each is removed or left before the next is asked for."""
+        place = str(next(model.parameters()).device)
+        args, kwargs = example_input(model, self.input_size, device=place)
+        if self.amount is None:
+            yield from silent_groups(
+                model, kwargs or args, [model.get_submodule(name) for name in self.locked]
+            )
+            return
+        try:
+            pruner = self._pruner(model, kwargs or args, self.locked)
+        except InputError:
+            odd = ungroupable(model, kwargs or args)
+            if not odd:
+                raise
+            pruner = self._pruner(model, kwargs or args, {**odd, **self.locked})
+        steps = pruner.step(interactive=True)
+        while True:
+            with following("the units to remove"):
+                group = next(steps, None)
+            if group is None:
+                return
+            yield group
+
+    def _pruner(self, model: nn.Module, example: Any, locked: Mapping[str, str]) -> Any:
+        ratios: dict[nn.Module, float] = {}
+        if not isinstance(self.amount, Mapping):
+            return pruner_of(model, example, self.amount or 0.0, self.criterion, locked, ratios)
+        groups = groups_of(model, pruner_of(model, example, 0.0, None, locked, {}), locked)
+        for name, value in self.amount.items():
+            group = group_of(name, model, groups, locked)
+            for layer in group:
+                if ratios.setdefault(layer, value) != value:
+                    names = [key for key, module in model.named_modules() if module in group]
+                    raise InputError(f"layers {names} lose units together: one amount for all of them")
+        return pruner_of(model, example, 0.0, self.criterion, locked, ratios)
+
+
+def _all_at_once(model: nn.Module, request: _Request) -> Removal:
+    removal = Removal(clone(model), request.input_size, silent=request.amount is None)
+    for group in request.groups(removal.small):
+        with following("how to remove a group of units"):
+            removal.apply(group)
+    removal.check()
+    return removal
+
+
+def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], end: float) -> Removal:
+    """Remove what can be removed; a group that would change the function stays, and is noted."""
+    removal = Removal(clone(model), request.input_size, silent=request.amount is None)
+    tried = False
+    try:
+        for group in request.groups(removal.small):
+            tried = True
+            names = [
+                name
+                for name in units_of(removal.small)
+                if any(
+                    d.target.module is removal.small.get_submodule(name)
+                    and "out_channels" in d.handler.__name__
+                    for d, _ in group
+                )
+            ]
+            try:
+                if time.monotonic() > end:
+                    raise InputError(f"it was not tried within {SECONDS} s, because others failed")
+                with removal.undone_on_error(group):
+                    with following("how to remove a group of units"):
+                        removal.apply(group)
+                    removal.check(quick=True)
+            except InputError as error:
+                left_out |= dict.fromkeys(names, str(error))
+    except InputError:
+        if not tried:
+            raise
+    return removal
+
+
+def _require_less(
+    amount: float | Mapping[str, float] | None,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    locked: Mapping[str, str],
+    left_out: Mapping[str, str],
+) -> None:
+    """Raise InputError, with the reason, if nothing was removed or a layer named lost nothing."""
     for name, value in amount.items() if isinstance(amount, Mapping) else ():
         if after[name] == before[name]:
+            why = left_out.get(name, LOST_NONE)
             raise InputError(
-                f"layer {name!r} of {before[name]} units lost none to an amount of {value}: it is coupled to "
-                f"a grouped convolution, which would lose whole groups, or has too few units"
+                f"layer {name!r} of {before[name]} units lost none to an amount of {value}: {why}"
             )
-    if amount is not None and after == before:
+    if after != before:
+        return
+    if left_out:
+        raise InputError(f"nothing was removed, because it would change the function: {reasons(left_out)}")
+    if amount is None:
         raise InputError(
-            f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
-            f"theirs ({'; '.join(f'{name!r}: {why}' for name, why in list(locked.items())[:3])})"
+            "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
+            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are "
+            "batch norms; or give an amount"
         )
-    _remember(copied, before, after)
-    _rehearse(copied, args, kwargs)
-    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
-    left = sum(p.numel() for p in copied.parameters())
-    return ShrinkResult(copied.train(model.training), amount, parameters, left, layers, difference)
-
-
-def _remember(model: nn.Module, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Bring the widths that modules keep beside their layers up to date, in place."""
-    for name, module in model.named_modules():
-        for key in REMEMBERED:
-            width = getattr(module, key, None)
-            for child, _ in module.named_children():
-                full = f"{name}.{child}" if name else child
-                if full in before and before[full] == width:
-                    setattr(module, key, after[full])
-
-
-def _rehearse(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Run the shrunk model; raises InputError if its forward pass counts on widths it no longer has."""
-    try:
-        with torch.no_grad():
-            model(*args, **kwargs)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"the shrunk model does not run: its forward pass counts on a width that changed "
-            f"({' '.join(str(error).split())[:200]}); keep=[...] the layers of that width"
-        ) from error
+    raise InputError(
+        f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
+        f"theirs ({reasons(locked)})"
+    )
 
 
 def _check(amount: float | Mapping[str, float] | None) -> None:
@@ -179,88 +274,3 @@ def _check(amount: float | Mapping[str, float] | None) -> None:
         if value is not None and not 0 < value < 1:
             where = f" for layer {name!r}" if name else ""
             raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")
-
-
-def _remove(
-    model: nn.Module,
-    example: Any,
-    amount: float | Mapping[str, float],
-    criterion: Criterion | None,
-    locked: Mapping[str, str],
-) -> None:
-    """Remove the least important units of every group, or of those named; in place."""
-    ratios: dict[nn.Module, float] = {}
-    if isinstance(amount, Mapping):
-        graph = pruner_of(model, example, 0.0, None, locked, {})
-        groups = groups_of(model, graph, locked)
-        for name, value in amount.items():
-            group = group_of(name, model, groups, locked)
-            for layer in group:
-                if ratios.setdefault(layer, value) != value:
-                    names = [key for key, module in model.named_modules() if module in group]
-                    raise InputError(f"layers {names} lose units together: one amount for all of them")
-    pruner = pruner_of(
-        model, example, 0.0 if isinstance(amount, Mapping) else amount, criterion, locked, ratios
-    )
-    pruner.step()
-    for module, layers in attention_heads(model).items():
-        module.num_heads = pruner.num_heads[layers[0]]
-
-
-def _largest(expected: Any, found: Any) -> float:
-    pairs = zip(tensors_in(expected), tensors_in(found), strict=True)
-    return max(float((one - two).abs().max()) for one, two in pairs)
-
-
-def save_shrunk(model: nn.Module, path: str | Path) -> None:
-    """Write a shrunk model's weights and the sizes of its layers as one safetensors file."""
-    from safetensors.torch import save_file
-
-    sizes = {
-        name: {key: getattr(module, key) for key in ATTRIBUTES if _is_size(getattr(module, key, None))}
-        for name, module in model.named_modules()
-    }
-    tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    facts = {"sizes": json.dumps({name: found for name, found in sizes.items() if found})}
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
-
-
-def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
-    """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
-
-    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    copied = clone(model)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            sizes = json.loads((file.metadata() or {}).get("sizes", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{Path(path)} is damaged: {error}") from error
-    if tensors.keys() != copied.state_dict().keys():
-        copied = unpack_attention(copied)
-    if tensors.keys() != copied.state_dict().keys():
-        odd = sorted(tensors.keys() ^ copied.state_dict().keys())[:3]
-        raise InputError(f"{Path(path)} holds another architecture: it differs in {odd}")
-    modules = dict(copied.named_modules())
-    for name, found in sizes.items():
-        for key, value in found.items():
-            if key in ATTRIBUTES and name in modules and isinstance(value, int | list):
-                setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
-    ties: dict[int, nn.Parameter] = {}
-    for key, tensor in tensors.items():
-        where, _, own = key.rpartition(".")
-        module = modules[where]
-        old = module._parameters.get(own)
-        if old is not None:  # tied parameters stay one
-            fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
-            module._parameters[own] = ties.setdefault(id(old), fresh)
-        else:
-            module._buffers[own] = tensor
-    return copied

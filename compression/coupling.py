@@ -276,17 +276,21 @@ def pruner_of(
     criterion: Criterion | None,
     locked: Mapping[str, str],
     ratios: Mapping[nn.Module, float],
+    refused: dict[str, str] | None = None,
 ) -> Any:
-    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS."""
+    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS.
+
+    Layers of groups whose units it maps to places that do not exist are noted in `refused`, and stay.
+    """
     import torch_pruning
 
-    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    magnitude = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     heads = attention_heads(model)
     with following("which layers lose units together"):
-        return torch_pruning.pruner.BasePruner(
+        pruner = torch_pruning.pruner.BasePruner(
             model,
             example,
-            importance if criterion is None else _Importance(criterion),
+            _Guarded(magnitude if criterion is None else _Importance(criterion), model, refused),
             pruning_ratio=amount,
             pruning_ratio_dict=dict(ratios),
             ignored_layers=[model.get_submodule(name) for name in locked],
@@ -299,6 +303,46 @@ def pruner_of(
             out_channel_groups={},
             forward_fn=forward_all,
         )
+        _part_gates(pruner.DG)
+    return pruner
+
+
+def _part_gates(graph: Any) -> None:
+    """Part layers of one unit from what multiplies or adds it: broadcast, it is coupled to no channel."""
+    single = {
+        node
+        for module, node in graph.module2node.items()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm)
+        and graph.get_out_channels(module) == 1
+    }
+    for node in graph.module2node.values() if single else ():
+        node.dependencies = [
+            d
+            for d in node.dependencies
+            if not (d.target in single and graph.is_out_channel_pruning_fn(d.handler))
+            and not (d.source in single and graph.is_out_channel_pruning_fn(d.trigger))
+        ]
+
+
+class _Guarded:
+    """An importance that passes a group over, and notes its layers, where the graph's places do not exist."""
+
+    def __init__(self, importance: Any, model: nn.Module, refused: dict[str, str] | None) -> None:
+        self.importance, self.refused = importance, {} if refused is None else refused
+        self.names = {module: name for name, module in model.named_modules()}
+
+    def __call__(self, group: Any) -> Tensor | None:
+        try:
+            scores: Tensor | None = self.importance(group)
+            return scores
+        except Exception as error:  # whatever torch says of places beyond the end
+            for dependency, _ in group:
+                name = self.names.get(dependency.target.module)
+                if name is not None and "out_channels" in dependency.handler.__name__:
+                    self.refused[name] = (
+                        f"torch-pruning cannot follow its units ({' '.join(str(error).split())[:100]})"
+                    )
+            return None
 
 
 class _Importance:

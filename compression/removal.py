@@ -116,7 +116,7 @@ class Removal:
         for name, module in self.original.named_modules():
             small = self.small.get_submodule(name)
             for key in REMEMBERED:
-                width = getattr(module, key, None)
+                width = vars(module).get(key)  # a property follows by itself
                 for child, _ in module.named_children():
                     full = f"{name}.{child}" if name else child
                     if full in before and before[full] == width:

@@ -138,7 +138,7 @@ def shrink(
     request = _Request(input_size, amount, criterion, locked)
     left_out: dict[str, str] = {}
     try:
-        removal = _all_at_once(copied, request)
+        removal = _all_at_once(copied, request, left_out)
     except InputError:
         removal = _one_by_one(copied, request, left_out, start + SECONDS)
     before, after = units_of(removal.original), units_of(removal.small)
@@ -160,7 +160,7 @@ class _Request:
     criterion: Criterion | None
     locked: dict[str, str]
 
-    def groups(self, model: nn.Module) -> Iterator[Any]:
+    def groups(self, model: nn.Module, refused: dict[str, str]) -> Iterator[Any]:
         """Groups of units to remove; each is removed or left before the next is asked for."""
         place = str(next(model.parameters()).device)
         args, kwargs = example_input(model, self.input_size, device=place)
@@ -170,12 +170,13 @@ class _Request:
             )
             return
         try:
-            pruner = self._pruner(model, kwargs or args, self.locked)
+            pruner = self._pruner(model, kwargs or args, self.locked, refused)
         except InputError:
             odd = ungroupable(model, kwargs or args)
             if not odd:
                 raise
-            pruner = self._pruner(model, kwargs or args, {**odd, **self.locked})
+            refused |= odd
+            pruner = self._pruner(model, kwargs or args, {**odd, **self.locked}, refused)
         steps = pruner.step(interactive=True)
         while True:
             with following("the units to remove"):
@@ -184,10 +185,12 @@ class _Request:
                 return
             yield group
 
-    def _pruner(self, model: nn.Module, example: Any, locked: Mapping[str, str]) -> Any:
+    def _pruner(
+        self, model: nn.Module, example: Any, locked: Mapping[str, str], refused: dict[str, str]
+    ) -> Any:
         ratios: dict[nn.Module, float] = {}
         if not isinstance(self.amount, Mapping):
-            return pruner_of(model, example, self.amount or 0.0, self.criterion, locked, ratios)
+            return pruner_of(model, example, self.amount or 0.0, self.criterion, locked, ratios, refused)
         groups = groups_of(model, pruner_of(model, example, 0.0, None, locked, {}), locked)
         for name, value in self.amount.items():
             group = group_of(name, model, groups, locked)
@@ -195,12 +198,12 @@ class _Request:
                 if ratios.setdefault(layer, value) != value:
                     names = [key for key, module in model.named_modules() if module in group]
                     raise InputError(f"layers {names} lose units together: one amount for all of them")
-        return pruner_of(model, example, 0.0, self.criterion, locked, ratios)
+        return pruner_of(model, example, 0.0, self.criterion, locked, ratios, refused)
 
 
-def _all_at_once(model: nn.Module, request: _Request) -> Removal:
+def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:
     removal = Removal(clone(model), request.input_size, silent=request.amount is None)
-    for group in request.groups(removal.small):
+    for group in request.groups(removal.small, left_out):
         with following("how to remove a group of units"):
             removal.apply(group)
     removal.check()
@@ -212,7 +215,7 @@ def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], e
     removal = Removal(clone(model), request.input_size, silent=request.amount is None)
     tried = False
     try:
-        for group in request.groups(removal.small):
+        for group in request.groups(removal.small, left_out):
             tried = True
             names = [
                 name
@@ -255,7 +258,9 @@ def _require_less(
     if after != before:
         return
     if left_out:
-        raise InputError(f"nothing was removed, because it would change the function: {reasons(left_out)}")
+        raise InputError(
+            f"nothing can be removed; keep=[...] names layers to leave as they are: {reasons(left_out)}"
+        )
     if amount is None:
         raise InputError(
             "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "

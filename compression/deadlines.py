@@ -10,19 +10,23 @@ import torch
 from capacity.errors import InputError
 
 
+class NoEnd(InputError):
+    """What was asked for did not come to an end in its time; asking again would not help."""
+
+
 class _Late(BaseException):
     """Raised inside the watched code; no `except Exception` of a library holds it back."""
 
 
 @contextmanager
 def time_limit(seconds: float, what: str) -> Iterator[None]:
-    """Within it, Python code of this thread may run for `seconds`; then InputError says `what` did not end.
+    """Within it, Python code of this thread may run for `seconds`; then NoEnd is raised, which names `what`.
 
     A watching thread asks the interpreter to raise in this one (PyThreadState_SetAsyncExc), which happens
     between two bytecodes: a single call into C is not interrupted. What the code was changing is left half
     done, so it belongs on a copy.
 
-    Raises InputError when the time is up.
+    Raises NoEnd when the time is up.
     """
     raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
     thread, over, gradients = (
@@ -51,6 +55,6 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     except _Late:
         settle()
         torch.set_grad_enabled(gradients)
-        raise InputError(f"{what} did not end within {seconds:.0f} s") from None
+        raise NoEnd(f"{what} did not end within {seconds:.0f} s") from None
     finally:
         settle()

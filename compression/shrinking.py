@@ -25,6 +25,7 @@ from compression.coupling import (
     units_of,
 )
 from compression.criteria import Criterion
+from compression.deadlines import NoEnd
 from compression.removal import Removal, reasons
 from compression.shrunk_files import load_shrunk, save_shrunk
 from compression.silencing import silent_groups
@@ -34,7 +35,7 @@ __all__ = ["ShrinkResult", "ShrunkLayer", "load_shrunk", "save_shrunk", "shrink"
 if TYPE_CHECKING:
     import pandas as pd
 
-SECONDS = 45  # for trying groups of layers one at a time
+SECONDS = 40  # for trying groups of layers one at a time
 LOST_NONE = (
     "it is coupled to a layer of one unit or to a grouped convolution, which would lose whole groups, or has "
     "too few units"
@@ -139,7 +140,11 @@ def shrink(
     left_out: dict[str, str] = {}
     try:
         removal = _all_at_once(copied, request, left_out)
+    except NoEnd:
+        raise
     except InputError:
+        if time.monotonic() > start + SECONDS:
+            raise
         removal = _one_by_one(copied, request, left_out, start + SECONDS)
     before, after = units_of(removal.original), units_of(removal.small)
     _require_less(amount, before, after, locked, left_out)
@@ -171,6 +176,8 @@ class _Request:
             return
         try:
             pruner = self._pruner(model, kwargs or args, self.locked, refused)
+        except NoEnd:
+            raise
         except InputError:
             odd = ungroupable(model, kwargs or args)
             if not odd:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
+from capacity.characters import LOOKALIKE
 from capacity.rules import Convention
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def render(table: object, *, width: int = 110) -> str:
     """A rich table as plain text: no colour codes, and [bit] stays [bit]; only what the console can print."""
     from rich.console import Console
 
-    text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", "replace", newline="")
+    text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", LOOKALIKE, newline="")
     Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
     text.seek(0)
     return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from capacity.cloning import initialized, unwrapped
+from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError
-from capacity.parametrized import import_hooks
+from capacity.parametrized import import_hooks, pruning_hooks
 from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
 from compression.masks import apply_masks, stored_masks
 from compression.processes import rank
@@ -153,10 +153,15 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 
     bare = initialized(unwrapped(model))
     try:
-        facts = {"sha256": fingerprint(model)}
+        facts = {"sha256": fingerprint(import_hooks(clone(bare)) if _hooked(bare) else bare)}
         write_whole(path, lambda beside: save(bare, str(beside), metadata=facts))
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
+
+
+def _hooked(model: nn.Module) -> bool:
+    """Whether masks of `torch.nn.utils.prune` are set, whose names become ours when they are read."""
+    return any(pruning_hooks(module) for module in model.modules())
 
 
 def load_model(model: nn.Module, path: str | Path) -> nn.Module:

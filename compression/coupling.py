@@ -4,8 +4,10 @@ Shortcuts, concatenations, batch norms, grouped convolutions, heads of attention
 business (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
 """
 
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,11 +17,12 @@ from capacity.attention import unpack_attention
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
-from capacity.measuring import measure
 from compression.criteria import Criterion, Sampler
+from compression.deadlines import time_limit
 from compression.outputs import output_layers
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
+SECONDS = 25  # that torch-pruning's graph may take; on some networks it does not end
 
 
 def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
@@ -41,29 +44,112 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dic
     for name in keep:
         if name not in known:
             raise unknown("layer to keep", name, known)
-    rows = [
-        row for row in measure(model, input_size).layers if row.output_bits and row.kind != "normalization"
-    ]
-    feeding = {source for row in rows for source in row.sources}
-    units = units_of(model)
-    outputs = {row.name for row in rows if row.name not in feeding} | {
-        *output_layers(model, input_size).names
-    }
-    locked = {name: "its units are the model's outputs" for name in units if name in outputs}
-    locked |= dict.fromkeys(keep, "it is to be kept")
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
+    units = units_of(model)
+    outputs = output_layers(model, input_size).names
+    locked = dict.fromkeys((name for name in units if name in outputs), "its units are the model's outputs")
+    locked |= dict.fromkeys(keep, "it is to be kept")
     shared = _shared(model, args, kwargs)
     if not shared:
         return locked
-    graph = pruner_of(model, kwargs or args, 0.0, None, locked, {}).DG
+    graph = graph_of(model, kwargs or args)
     names = {module: name for name, module in model.named_modules()}
-    for group in graph.get_all_groups(root_module_types=[nn.modules.conv._ConvNd, nn.Linear]):
+    with following("the layers coupled to shared weights"):
+        groups = list(graph.get_all_groups(root_module_types=[nn.modules.conv._ConvNd, nn.Linear]))
+    for group in groups:
         touched = [shared[d.target.module] for d, _ in group if d.target.module in shared]
         for dependency, _ in group if touched else ():
             name = names.get(dependency.target.module, "")
             if name in units and graph.is_out_channel_pruning_fn(dependency.handler):
                 locked.setdefault(name, touched[0])
     return locked
+
+
+def forward_all(model: nn.Module, example: Any) -> Any:
+    """One forward pass through the branches of training where that reaches more layers, as heads beside."""
+
+    def call() -> Any:
+        return model(**example) if isinstance(example, dict) else model(*example)
+
+    def reached() -> tuple[Any, set[str]]:
+        names: set[str] = set()
+        handles = [
+            model.get_submodule(name).register_forward_hook(lambda *_, name=name: names.add(name))
+            for name in units_of(model)
+        ]
+        try:
+            return call(), names
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    plain, names = reached()
+    try:
+        with training_branches(model), torch.random.fork_rng():
+            _, others = reached()
+    except Exception:  # detectors ask for targets in training
+        return plain
+    if not others > names:
+        return plain
+    with training_branches(model), torch.random.fork_rng():
+        return call()
+
+
+@contextmanager
+def training_branches(model: nn.Module) -> Iterator[None]:
+    """Within it, modules that hold others run as in training; layers themselves as in evaluation."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = any(True for _ in module.children())
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def following(what: str) -> Iterator[None]:
+    """Within it, whatever torch-pruning raises becomes an InputError, and so does not coming to an end."""
+    try:
+        with (
+            time_limit(SECONDS, f"finding {what} (torch-pruning's graph of the model)"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"torch-pruning's graph cannot find {what} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}); prune(), factorize() and quantize() need no graph"
+        ) from error
+
+
+def graph_of(model: nn.Module, example: Any) -> Any:
+    """torch-pruning's dependency graph; raises InputError where it cannot be built in SECONDS."""
+    import torch_pruning
+
+    with following("which layers lose units together"):
+        return torch_pruning.DependencyGraph().build_dependency(
+            model, example, forward_fn=forward_all, verbose=False
+        )
+
+
+def ungroupable(model: nn.Module, example: Any) -> dict[str, str]:
+    """Layers whose units torch-pruning cannot follow, and what it says of each."""
+    graph, found = graph_of(model, example), {}
+    with following("the layers that it cannot follow"):
+        for name, units in units_of(model).items():
+            layer = model.get_submodule(name)
+            if layer in graph.module2node:
+                try:
+                    function = graph.get_pruner_of_module(layer).prune_out_channels
+                    graph.get_pruning_group(layer, function, list(range(units)))
+                except Exception as error:  # whatever its index mappings raise
+                    found[name] = f"torch-pruning cannot follow its units ({type(error).__name__}: {error})"
+    return found
 
 
 def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
@@ -157,26 +243,73 @@ def pruner_of(
     criterion: Criterion | None,
     locked: Mapping[str, str],
     ratios: Mapping[nn.Module, float],
+    refused: dict[str, str] | None = None,
 ) -> Any:
+    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS.
+
+    Layers of groups whose units it maps to places that do not exist are noted in `refused`, and stay.
+    """
     import torch_pruning
 
-    importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    magnitude = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     heads = attention_heads(model)
-    return torch_pruning.pruner.BasePruner(
-        model,
-        example,
-        importance if criterion is None else _Importance(criterion),
-        pruning_ratio=amount,
-        pruning_ratio_dict=dict(ratios),
-        ignored_layers=[model.get_submodule(name) for name in locked],
-        num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
-        prune_num_heads=True,
-        prune_head_dims=False,
-        head_pruning_ratio=amount,
-        head_pruning_ratio_dict=dict(ratios),
-        in_channel_groups={},  # its defaults are shared by all pruners of a process
-        out_channel_groups={},
-    )
+    with following("which layers lose units together"):
+        pruner = torch_pruning.pruner.BasePruner(
+            model,
+            example,
+            _Guarded(magnitude if criterion is None else _Importance(criterion), model, refused),
+            pruning_ratio=amount,
+            pruning_ratio_dict=dict(ratios),
+            ignored_layers=[model.get_submodule(name) for name in locked],
+            num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
+            prune_num_heads=True,
+            prune_head_dims=False,
+            head_pruning_ratio=amount,
+            head_pruning_ratio_dict=dict(ratios),
+            in_channel_groups={},  # its defaults are shared by all pruners of a process
+            out_channel_groups={},
+            forward_fn=forward_all,
+        )
+        _part_gates(pruner.DG)
+    return pruner
+
+
+def _part_gates(graph: Any) -> None:
+    """Part layers of one unit from what multiplies or adds it: broadcast, it is coupled to no channel."""
+    single = {
+        node
+        for module, node in graph.module2node.items()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm)
+        and graph.get_out_channels(module) == 1
+    }
+    for node in graph.module2node.values() if single else ():
+        node.dependencies = [
+            d
+            for d in node.dependencies
+            if not (d.target in single and graph.is_out_channel_pruning_fn(d.handler))
+            and not (d.source in single and graph.is_out_channel_pruning_fn(d.trigger))
+        ]
+
+
+class _Guarded:
+    """An importance that passes a group over, and notes its layers, where the graph's places do not exist."""
+
+    def __init__(self, importance: Any, model: nn.Module, refused: dict[str, str] | None) -> None:
+        self.importance, self.refused = importance, {} if refused is None else refused
+        self.names = {module: name for name, module in model.named_modules()}
+
+    def __call__(self, group: Any) -> Tensor | None:
+        try:
+            scores: Tensor | None = self.importance(group)
+            return scores
+        except Exception as error:  # whatever torch says of places beyond the end
+            for dependency, _ in group:
+                name = self.names.get(dependency.target.module)
+                if name is not None and "out_channels" in dependency.handler.__name__:
+                    self.refused[name] = (
+                        f"torch-pruning cannot follow its units ({' '.join(str(error).split())[:100]})"
+                    )
+            return None
 
 
 class _Importance:

@@ -1,113 +1,289 @@
-"""Which units a shrunk network lost, and the network that it must equal: the whole one with those units cut.
+"""Units removed from a network group by group, and the outcome compared with the network it was.
 
-What a consumer (a dense layer, a convolution) would have read of a removed unit is zero; a normalization
-computes over the units that are left. On a difference the layers that made it are found group by group.
+The comparison holds for any weights. Where what is removed was silent, the outputs of both networks are
+equal. Else the reference is the network as it was in which every layer that lost units is replaced by its
+smaller one: it reads from its wide input what is left, and writes zeros where units are gone. What lies
+between the layers (shortcuts, reshapes, shuffles, gates, softmax) runs at full width there, so that a unit
+removed from the wrong place, or one that the others feel, shows as a difference.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compression.verification import Arguments, outputs, relative_difference
+from capacity.errors import InputError
+from capacity.inputs import map_tensors, tensors_in
+from compression.coupling import attention_heads, training_branches, units_of
+from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
 
-WIDTHS = ("in_features", "in_channels", "input_size", "num_features", "num_channels", "num_parameters")
-CONSUMERS = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.Bilinear)
+TOLERANCE = 1e-8  # in double precision, where rounding explains about 1e-12
+REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
+KEEP = "; keep=[...] the layers of that width"
 
 
-@dataclass
-class Removals:
-    """Places removed so far, by module and side, as they were numbered in the whole network."""
+class Removal:
+    """A network before and after the removal of units; `small` changes in place, `original` does not."""
 
-    entering: dict[str, list[int]] = field(default_factory=dict)  # of consumers
-    normalized: dict[str, list[int]] = field(default_factory=dict)  # of modules with a number per channel
-    left: dict[tuple[str, bool], Tensor] = field(default_factory=dict)
+    def __init__(self, model: nn.Module, input_size: Any, *, silent: bool) -> None:
+        self.small, self.silent = model, silent
+        self.types = {name: tensor.dtype for name, tensor in _tensors(model)}
+        self.frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+        self.inputs = self._in_double(input_size)
+        self.original = copy.deepcopy(model)
+        self.expected = outputs(self.original, self.inputs)
+        if not any(self.expected):
+            raise InputError("the model returns no tensors, so nothing tells whether it stays the same")
+        self.trained = _training_shapes(self.original, self.inputs[0])
+        self.names = {module: name for name, module in model.named_modules()}
+        self.read: dict[str, list[int]] = {}
+        self.written: dict[str, list[int]] = {}
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
 
-    def note(self, graph: Any, group: Any, names: dict[nn.Module, str]) -> list[str]:
-        """Note a group that is about to be removed; the names of its layers."""
-        layers = []
+    def _in_double(self, input_size: Any) -> list[Arguments]:
+        """Inputs of the comparison; the network is made double where it runs so, which is exact."""
+        plain = probes(self.small, input_size)
+        exact = [map_tensors(given, lambda t: t.double() if t.is_floating_point() else t) for given in plain]
+        try:
+            outputs(self.small.double(), exact)
+        except Exception:  # whatever the forward pass has against doubles
+            self._restore_types()
+            return plain
+        return exact
+
+    def _restore_types(self) -> None:
+        for name, tensor in _tensors(self.small):
+            tensor.data = tensor.data.to(self.types[name])
+
+    def finish(self) -> nn.Module:
+        """The small network with the number types and frozen parameters it had."""
+        self._restore_types()
+        self.small.zero_grad(set_to_none=True)
+        for name, parameter in self.small.named_parameters():
+            parameter.requires_grad_(name not in self.frozen and parameter.is_floating_point())
+        return self.small
+
+    def apply(self, group: Any) -> None:
+        """Remove one of torch-pruning's groups of coupled units, and note what went where."""
         for dependency, places in group:
             module = dependency.target.module
-            name = names.get(module)
-            if name is None or not isinstance(module, nn.Module):
+            name = self.names.get(module) if isinstance(module, nn.Module) else None
+            if name is None or not places:
                 continue
-            consumer = isinstance(module, CONSUMERS)
-            leaving = graph.is_out_channel_pruning_fn(dependency.handler)
-            if consumer and leaving:
-                layers.append(name)
-            elif consumer:
-                self._add(self.entering, name, places, module)
-            elif any(True for _ in module.parameters(recurse=False)):
-                self._add(self.normalized, name, places, module)
-        return layers
+            function = dependency.handler.__name__
+            both = not isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.Embedding)
+            both |= "depthwise" in function or getattr(module, "groups", 1) == units_in(module) > 1
+            wide = self.original.get_submodule(name)
+            if both or "out_channels" in function:
+                _drop(self.written, name, places, units_in(wide, out=True))
+            if both or "in_channels" in function:
+                _drop(self.read, name, places, units_in(wide))
+        group.prune()
 
-    def _add(self, kind: dict[str, list[int]], name: str, places: Sequence[int], module: nn.Module) -> None:
-        key = (name, kind is self.entering)
-        here = self.left.setdefault(key, torch.arange(_width(module)))
-        chosen = torch.tensor(sorted({place for place in places if place < len(here)}), dtype=torch.long)
-        kind.setdefault(name, []).extend(here[chosen].tolist())
-        stays = torch.ones(len(here), dtype=torch.bool)
-        stays[chosen] = False
-        self.left[key] = here[stays]
+    def lost(self) -> list[str]:
+        """Names of layers that have fewer units than before."""
+        after = units_of(self.small)
+        return [name for name, units in units_of(self.original).items() if after[name] < units]
+
+    def check(self, *, quick: bool = False) -> float:
+        """The relative difference of outputs; raises InputError if the small network is another one."""
+        self._remember()
+        inputs = self.inputs[-2:] if quick else self.inputs
+        expected = self.expected[-2:] if quick else self.expected
+        found = _run(self.small, inputs)
+        if [[t.shape for t in some] for some in found] != [[t.shape for t in some] for some in expected]:
+            raise InputError("removing units would change the shape of an output")
+        if self.trained is not None and _training_shapes(self.small, self.inputs[0]) != self.trained:
+            raise InputError("the shrunk model would not train: a layer that runs only then kept its width")
+        if not self.silent:
+            expected, found = self._cut(inputs)
+        difference = relative_difference(expected, found)
+        doubles = any(p.dtype == torch.float64 for p in self.small.parameters())
+        if not difference <= (TOLERANCE if doubles else tolerance(self.small)):
+            raise InputError(
+                f"outputs would move by {difference:.2g} of their largest value, more than the units removed "
+                f"account for: the forward pass reorders them, or what follows does not send zero to zero"
+            )
+        return difference
+
+    def _remember(self) -> None:
+        """Bring heads, and the widths that modules keep beside their layers, up to date."""
+        before, after = units_of(self.original), units_of(self.small)
+        for name, module in self.original.named_modules():
+            small = self.small.get_submodule(name)
+            for key in REMEMBERED:
+                width = vars(module).get(key)  # a property follows by itself
+                for child, _ in module.named_children():
+                    full = f"{name}.{child}" if name else child
+                    if full in before and before[full] == width:
+                        setattr(small, key, after[full])
+        wide = {self.names[small]: layers for small, layers in attention_heads(self.small).items()}
+        for name, layers in wide.items():
+            heads: Any = self.original.get_submodule(name).num_heads
+            self.small.get_submodule(name).num_heads = (
+                heads * layers[0].out_features // before[self.names[layers[0]]]
+            )
+
+    def _cut(self, inputs: Sequence[Arguments]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Outputs of the original in which smaller layers stand, and of the small network."""
+        shapes: dict[str, torch.Size] = {}
+        changed = sorted({*self.read, *self.written})
+        small = {name: self.small.get_submodule(name) for name in changed}
+        with _jittered(small.values()):
+            hooks = [
+                module.register_forward_pre_hook(
+                    lambda _, args, name=name: shapes.update({name: args[0].shape})
+                )
+                for name, module in small.items()
+            ]
+            try:
+                found = _run(self.small, inputs)
+            finally:
+                _drop_hooks(hooks)
+            hooks = [
+                self.original.get_submodule(name).register_forward_hook(
+                    _stand_in(module, self.read.get(name), self.written.get(name), shapes.get(name))
+                )
+                for name, module in small.items()
+            ]
+            try:
+                return _run(self.original, inputs), found
+            finally:
+                _drop_hooks(hooks)
+
+    @contextmanager
+    def undone_on_error(self, group: Any) -> Iterator[None]:
+        """Within it, an exception leaves the small network and the graph's operations as they were."""
+        modules: list[Any] = list(self.small.modules())
+        modules += [d.target.module for d, _ in group if isinstance(d.target.module, nn.Module)]
+        state = [(module, _snapshot(module)) for module in dict.fromkeys(modules)]
+        notes = {**self.read}, {**self.written}
+        try:
+            yield
+        except Exception:
+            for module, (own, parameters, buffers) in state:
+                module.__dict__.update(own)
+                module._parameters.clear()
+                module._parameters.update(parameters)
+                module._buffers.clear()
+                module._buffers.update(buffers)
+            self.read, self.written = notes
+            raise
 
 
-def _width(module: nn.Module) -> int:
-    """Numbers that enter a consumer for each sample or position; channels of a normalization."""
-    for name in (
-        "in_features",
-        "in_channels",
-        "input_size",
-        "num_features",
-        "num_channels",
-        "num_parameters",
-    ):
-        if isinstance(getattr(module, name, None), int):
-            return int(getattr(module, name))
-    weight = next(module.parameters(recurse=False))
-    return int(weight.shape[-1])
+def _snapshot(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    own = {
+        key: list(value) if isinstance(value, list) else value
+        for key, value in module.__dict__.items()
+        if not key.startswith("_")
+    }
+    return own, dict(module._parameters), dict(module._buffers)
 
 
-def cut_network(whole: nn.Module, shrunk: nn.Module, removals: Removals) -> list[Any]:
-    """Make `whole`, in place, ignore what was removed from `shrunk`; returns handles that undo it."""
-    handles: list[Any] = []
-    for name, places in removals.entering.items():
-        module = whole.get_submodule(name)
-        dimension = 1 if isinstance(module, nn.modules.conv._ConvNd) else -1
-        handles.append(module.register_forward_pre_hook(_zero(torch.tensor(places), dimension)))
-    for name in removals.normalized:
-        module, smaller = whole.get_submodule(name), shrunk.get_submodule(name)
-        kept = removals.left[(name, False)]
-        last = isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
-        handles.append(module.register_forward_hook(_only(kept, smaller, -1 if last else 1)))
-    return handles
+def units_in(module: nn.Module, *, out: bool = False) -> int:
+    """Channels that a layer reads or, with `out`, writes; of a normalization, those it scales."""
+    keys = ("out_features", "out_channels") if out else ("in_features", "in_channels")
+    for key in (*keys, "num_features", "num_channels", "embedding_dim", "num_parameters"):
+        if isinstance(width := getattr(module, key, None), int):
+            return width
+    weight = getattr(module, "weight", None)
+    return int(weight.shape[-1]) if isinstance(weight, Tensor) and weight.dim() else 0
 
 
-def _zero(places: Tensor, dimension: int) -> Callable[..., Any]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        first = inputs[0].index_fill(dimension, places.to(inputs[0].device), 0.0)
-        return (first, *inputs[1:])
+def _drop(kept: dict[str, list[int]], name: str, places: Sequence[int], width: int) -> None:
+    left, gone = kept.get(name, list(range(width))), set(places)
+    kept[name] = [unit for place, unit in enumerate(left) if place not in gone]
+
+
+def _stand_in(small: nn.Module, read: Any, written: Any, shape: torch.Size | None) -> Any:
+    """A hook on a wide layer that has the small one compute, between a selection and zeros."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        given = args[0]
+        if shape is not None and given.shape != shape:
+            axis = _axis(given.shape, shape)
+            given = given.index_select(axis, torch.tensor(read, device=given.device))
+        computed: Tensor = small(given, *args[1:])
+        if computed.shape == output.shape:
+            return computed
+        axis = _axis(output.shape, computed.shape)
+        wide = computed.new_zeros(output.shape)
+        return wide.index_copy(axis, torch.tensor(written, device=wide.device), computed)
 
     return hook
 
 
-def _only(kept: Tensor, smaller: nn.Module, dimension: int) -> Callable[..., Any]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        index = kept.to(output.device)
-        part = smaller(inputs[0].index_select(dimension, index))
-        return torch.zeros_like(output).index_copy(dimension, index, part)
-
-    return hook
+def _axis(wide: torch.Size, narrow: torch.Size) -> int:
+    axes = [k for k, (one, two) in enumerate(zip(wide, narrow, strict=True)) if one != two]
+    if len(axes) != 1:
+        raise InputError(f"a layer's input of shape {tuple(wide)} would become {tuple(narrow)}")
+    return axes[0]
 
 
-def cut_difference(
-    whole: nn.Module, shrunk: nn.Module, removals: Removals, inputs: Sequence[Arguments]
-) -> float:
-    """How far the shrunk network's outputs lie from those of the whole one with the same units cut."""
-    handles = cut_network(whole, shrunk, removals)
+@contextmanager
+def _jittered(modules: Any) -> Iterator[None]:
+    """Within it, scales and shifts are disturbed, so that a zero scale hides no difference."""
+    vectors = list({id(p): p for m in modules for p in m.parameters(recurse=False) if p.dim() == 1}.values())
+    before = [vector.detach().clone() for vector in vectors]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for vector in vectors:
+            vector += 0.1 * (1 + torch.rand(vector.shape, generator=generator).to(vector))
+        try:
+            yield
+        finally:
+            for vector, values in zip(vectors, before, strict=True):
+                vector.copy_(values)
+
+
+def _run(model: nn.Module, inputs: Sequence[Arguments]) -> list[list[Tensor]]:
     try:
-        return relative_difference(outputs(whole, inputs), outputs(shrunk, inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+        return outputs(model, inputs)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a forward pass of someone else raises
+        raise InputError(
+            f"the shrunk model does not run: its forward pass counts on a width that changed "
+            f"({' '.join(str(error).split())[:200]}){KEEP}"
+        ) from error
+
+
+def _training_shapes(model: nn.Module, given: Arguments) -> list[torch.Size] | None:
+    """Shapes of what the model returns in training; None where it does not run so."""
+    args, kwargs = given
+    try:
+        with training_branches(model), torch.no_grad(), torch.random.fork_rng():
+            return [tensor.shape for tensor in tensors_in(model(*args, **kwargs))]
+    except Exception:  # detectors ask for targets
+        return None
+
+
+def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _drop_hooks(hooks: Sequence[Any]) -> None:
+    for hook in hooks:
+        hook.remove()
+
+
+def reasons(left_out: Mapping[str, str]) -> str:
+    """The first few layers that keep their units, and why.
+
+    >>> reasons({"0": "it is an output", "2": "it is an output"})
+    "'0', '2': it is an output"
+    """
+    texts: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        texts.setdefault(why, []).append(name)
+    shown = [
+        ", ".join(map(repr, names[:4]))
+        + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        + f": {why}"
+        for why, names in list(texts.items())[:3]
+    ]
+    return "; ".join(shown)

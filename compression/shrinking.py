@@ -3,40 +3,43 @@
 Which layers must lose a channel together is the business of `compression.coupling`.
 """
 
-import json
-import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
-from capacity.inputs import map_tensors
+from capacity.inputs import example_input
 from capacity.report import render
-from compression.checkpoints import fingerprint, write_whole
-from compression.coupling import attention_heads, group_of, groups_of, locked_layers, pruner_of, units_of
+from compression.coupling import (
+    following,
+    group_of,
+    groups_of,
+    locked_layers,
+    pruner_of,
+    ungroupable,
+    units_of,
+)
 from compression.criteria import Criterion
-from compression.deadline import within
-from compression.removal import Removals, cut_difference
+from compression.deadlines import NoEnd
+from compression.removal import Removal, reasons
+from compression.shrunk_files import load_shrunk, save_shrunk
 from compression.silencing import silent_groups
-from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
+
+__all__ = ["ShrinkResult", "ShrunkLayer", "load_shrunk", "save_shrunk", "shrink"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ATTRIBUTES = (
-    "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
-    "normalized_shape", "num_heads", "hidden_dim", "embed_dim", "num_parameters", "input_size", "hidden_size",
-    "num_groups",
-)  # fmt: skip
-SECONDS = 60  # after which finding what can be removed is given up
-REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
+SECONDS = 40  # for trying groups of layers one at a time
+LOST_NONE = (
+    "it is coupled to a layer of one unit or to a grouped convolution, which would lose whole groups, or has "
+    "too few units"
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class ShrinkResult:
     """A smaller model. `requested` is a fraction of channels (or one for each layer), or None for what
     masks silenced.
 
-    `largest_difference` is how far its outputs lie from the masked model's on random input, in units of
-    the outputs; None where channels were removed that were not silent.
+    `largest_difference` is how far its outputs lie from the masked model's on the example and on noise of
+    several magnitudes, relative to their largest value; None where channels were removed that were not
+    silent. `left_out` names layers that keep units they were to lose, and why.
     """
 
     model: nn.Module
@@ -63,6 +67,7 @@ class ShrinkResult:
     parameters_after: int
     layers: tuple[ShrunkLayer, ...]
     largest_difference: float | None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def achieved(self) -> float:
@@ -92,7 +97,8 @@ class ShrinkResult:
         title = f"{self.parameters_before:,} -> {self.parameters_after:,} parameters ({left:.1%} left)"
         if self.largest_difference is not None:
             title += f", outputs differ by at most {self.largest_difference:.2g}"
-        return f"{title}\n{render(table)}"
+        kept = f"\nleft whole: {reasons(self.left_out)}" if self.left_out else ""
+        return f"{title}\n{render(table)}{kept}"
 
 
 def shrink(
@@ -115,203 +121,163 @@ def shrink(
         group magnitude (L2)
     keep: names of layers that keep all their units; the output layers always do
 
+    The outcome is compared with the model on the example and on noise: where silent units went, the outputs
+    are equal; else they equal those of the model in which exactly the removed units are cut out of every
+    layer. Groups of coupled layers for which that does not hold keep their units (`left_out`). All outputs
+    keep their shapes, in training too.
+
     Attention in nn.MultiheadAttention is unpacked into dense layers, because it cannot lose a head as it is.
 
     Raises InputError for an amount outside (0, 1), unknown layers, layers that cannot lose units (the
-    output, depthwise convolutions), and a model of which nothing can be removed.
+    output, depthwise convolutions), a model whose layers cannot be followed in a minute, and a model of
+    which nothing can be removed without another change.
     """
     _check(amount)
-    whole = unpack_attention(plain_copy(model).eval())
-    before = units_of(whole)
-    name = type(model).__name__
-    with within(SECONDS, f"finding what can be removed from {name}"), named_errors(name):
-        locked = locked_layers(whole, input_size, keep)
-        copied, difference = _verified(whole, input_size, amount, criterion, locked)
-    copied.zero_grad(set_to_none=True)
-    after = units_of(copied)
-    for layer, value in amount.items() if isinstance(amount, Mapping) else ():
-        if after[layer] == before[layer]:
-            raise InputError(
-                f"layer {layer!r} of {before[layer]} units lost none to an amount of {value}: "
-                f"{locked.get(layer, 'its groups or heads are too few, or it has too few units')}"
-            )
-    if after == before:
-        reasons = "; ".join(f"{layer!r}: {why}" for layer, why in list(locked.items())[:3])
-        raise InputError(
-            f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
-            f"theirs ({reasons})"
-        )
-    layers = tuple(ShrunkLayer(layer, before[layer], after[layer]) for layer in before if layer not in locked)
-    parameters, left = (sum(p.numel() for p in each.parameters()) for each in (whole, copied))
-    return ShrinkResult(copied.train(model.training), amount, parameters, left, layers, difference)
-
-
-def _verified(
-    whole: nn.Module,
-    input_size: Any,
-    amount: float | Mapping[str, float] | None,
-    criterion: Criterion | None,
-    locked: dict[str, str],
-) -> tuple[nn.Module, float]:
-    """A smaller copy that computes what `whole` does with the removed units cut, and how far it is off.
-
-    Layers whose removal would change more than that are added to `locked`, with the reason.
-    """
-    inputs = probes(whole, input_size)
-    expected, most = outputs(whole, inputs), tolerance(whole)
-    careful = False  # the second time, what a group changes is looked at before the next one goes
-    while True:
-        attempt = _Attempt(whole, inputs, None if amount is not None else expected)
-        guilty: list[str] = []
-        for graph, group in _groups(attempt.model, inputs[0], amount, criterion, locked):
-            layers = attempt.remove(graph, group)
-            if careful and not attempt.difference() <= most:
-                guilty = layers
-                break
-        found = attempt.difference()
-        if not guilty and found <= most:
-            _rehearse_training(whole, attempt.model, inputs[0])
-            return attempt.model, found
-        if careful and not guilty:
-            raise InputError(f"the shrunk network computes something else: outputs move by {found:.2g}")
-        careful = True
-        for layer in guilty:
-            locked[layer] = attempt.reason or "without some of its units the model computes something else"
-
-
-class _Attempt:
-    """A copy that loses units group by group, and how far it is from the whole model with those units cut."""
-
-    def __init__(
-        self, whole: nn.Module, inputs: Sequence[Arguments], expected: list[list[Tensor]] | None
-    ) -> None:
-        self.whole, self.inputs, self.expected = whole, inputs, expected
-        self.model = clone(whole)
-        self.names = {module: name for name, module in self.model.named_modules()}
-        self.removals, self.widths, self.reason = Removals(), units_of(whole), ""
-
-    def remove(self, graph: Any, group: Any) -> list[str]:
-        """Remove a group; the names of the layers that lost units."""
-        layers = self.removals.note(graph, group, self.names)
-        group.prune()
-        return layers
-
-    def difference(self) -> float:
-        """In units of the outputs; infinite where the model does not run any more, for `reason`."""
-        _set_heads(self.whole, self.model)
-        now = units_of(self.model)
-        _remember(self.model, self.widths, now)
-        self.widths = now
-        try:
-            if self.expected is not None:
-                return relative_difference(self.expected, outputs(self.model, self.inputs))
-            return cut_difference(self.whole, self.model, self.removals, self.inputs)
-        except Exception as error:
-            told = " ".join(str(error).split())[:150] or type(error).__name__
-            self.reason = f"the forward pass counts on a width of it ({told})"
-            return math.inf
-
-
-def _groups(
-    model: nn.Module,
-    example: Arguments,
-    amount: float | Mapping[str, float] | None,
-    criterion: Criterion | None,
-    locked: Mapping[str, str],
-) -> Iterator[tuple[Any, Any]]:
-    """Each group of coupled units that is to go, with the graph it belongs to; whoever asks removes it."""
-    args, kwargs = example
-    inputs: Any = kwargs or args
-    if amount is None:
-        yield from silent_groups(model, inputs, [model.get_submodule(name) for name in locked])
-        return
-    ratios: dict[nn.Module, float] = {}
-    if isinstance(amount, Mapping):
-        graph = pruner_of(model, inputs, 0.0, None, locked, {})
-        groups = groups_of(model, graph, locked)
-        for name, value in amount.items():
-            for layer in group_of(name, model, groups, locked):
-                if ratios.setdefault(layer, value) != value:
-                    names = [key for key, module in model.named_modules() if module in ratios]
-                    raise InputError(f"layers {names} lose units together: one amount for all of them")
-    share = 0.0 if isinstance(amount, Mapping) else amount
-    pruner = pruner_of(model, inputs, share, criterion, locked, ratios)
-    for group in pruner.step(interactive=True):
-        yield pruner.DG, group
-
-
-def _set_heads(whole: nn.Module, shrunk: nn.Module) -> None:
-    """Bring the numbers of heads up to date, in place: heads keep their width."""
-    names = {module: name for name, module in whole.named_modules()}
-    before = {names[module]: (module, layers) for module, layers in attention_heads(whole).items()}
-    after = dict(shrunk.named_modules())
-    for name, (module, layers) in before.items():
-        now = after[names[layers[0]]].out_features
-        after[name].num_heads = module.num_heads * now // layers[0].out_features
-
-
-@contextmanager
-def named_errors(model: str) -> Iterator[None]:
-    """What torch-pruning stumbles over becomes an InputError."""
+    start = time.monotonic()
+    copied = unpack_attention(plain_copy(model).eval())
+    locked = locked_layers(copied, input_size, keep)
+    request = _Request(input_size, amount, criterion, locked)
+    left_out: dict[str, str] = {}
     try:
-        yield
-    except InputError:
+        removal = _all_at_once(copied, request, left_out)
+    except NoEnd:
         raise
-    except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"torch-pruning's graph cannot follow {model}: {type(error).__name__} {told}; "
-            f"keep=[...] the layers around what it does not know (splits, shuffles, gates, recurrent layers)"
-        ) from error
+    except InputError:
+        if time.monotonic() > start + SECONDS:
+            raise
+        removal = _one_by_one(copied, request, left_out, start + SECONDS)
+    before, after = units_of(removal.original), units_of(removal.small)
+    _require_less(amount, before, after, locked, left_out)
+    difference = removal.check()
+    layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
+    small = removal.finish()
+    parameters, left = (sum(p.numel() for p in m.parameters()) for m in (removal.original, small))
+    silent = difference if amount is None else None
+    return ShrinkResult(small.train(model.training), amount, parameters, left, layers, silent, left_out)
 
 
-def _remember(model: nn.Module, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Bring the widths that modules keep beside their layers up to date, in place."""
-    for name, module in model.named_modules():
-        for key in REMEMBERED:
-            width = getattr(module, key, None)
-            for child, _ in module.named_children():
-                full = f"{name}.{child}" if name else child
-                if full in before and before[full] == width:
-                    setattr(module, key, after[full])
+@dataclass(frozen=True)
+class _Request:
+    """What shrink was asked for, and the layers that keep their units."""
 
+    input_size: Any
+    amount: float | Mapping[str, float] | None
+    criterion: Criterion | None
+    locked: dict[str, str]
 
-def _rehearse_training(whole: nn.Module, shrunk: nn.Module, example: Arguments) -> None:
-    """Run the shrunk model as it is trained, with parts such as auxiliary heads that it has only then.
-
-    Raises InputError naming those parts if the whole model runs so and the shrunk one does not.
-    """
-    inputs = map_tensors(example, lambda tensor: torch.cat([tensor, tensor]))
-    reasons = []
-    for model in (whole, shrunk):
-        copied = clone(model).train()
+    def groups(self, model: nn.Module, refused: dict[str, str]) -> Iterator[Any]:
+        """Groups of units to remove; each is removed or left before the next is asked for."""
+        place = str(next(model.parameters()).device)
+        args, kwargs = example_input(model, self.input_size, device=place)
+        if self.amount is None:
+            yield from silent_groups(
+                model, kwargs or args, [model.get_submodule(name) for name in self.locked]
+            )
+            return
         try:
-            with torch.no_grad(), torch.random.fork_rng():
-                copied(*inputs[0], **inputs[1])
-            reasons.append("")
-        except Exception as error:
-            reasons.append(" ".join(str(error).split())[:200] or type(error).__name__)
-    if reasons[1] and not reasons[0]:
-        idle = _idle(whole, example)
+            pruner = self._pruner(model, kwargs or args, self.locked, refused)
+        except NoEnd:
+            raise
+        except InputError:
+            odd = ungroupable(model, kwargs or args)
+            if not odd:
+                raise
+            refused |= odd
+            pruner = self._pruner(model, kwargs or args, {**odd, **self.locked}, refused)
+        steps = pruner.step(interactive=True)
+        while True:
+            with following("the units to remove"):
+                group = next(steps, None)
+            if group is None:
+                return
+            yield group
+
+    def _pruner(
+        self, model: nn.Module, example: Any, locked: Mapping[str, str], refused: dict[str, str]
+    ) -> Any:
+        ratios: dict[nn.Module, float] = {}
+        if not isinstance(self.amount, Mapping):
+            return pruner_of(model, example, self.amount or 0.0, self.criterion, locked, ratios, refused)
+        groups = groups_of(model, pruner_of(model, example, 0.0, None, locked, {}), locked)
+        for name, value in self.amount.items():
+            group = group_of(name, model, groups, locked)
+            for layer in group:
+                if ratios.setdefault(layer, value) != value:
+                    names = [key for key, module in model.named_modules() if module in group]
+                    raise InputError(f"layers {names} lose units together: one amount for all of them")
+        return pruner_of(model, example, 0.0, self.criterion, locked, ratios, refused)
+
+
+def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:
+    removal = Removal(clone(model), request.input_size, silent=request.amount is None)
+    for group in request.groups(removal.small, left_out):
+        with following("how to remove a group of units"):
+            removal.apply(group)
+    removal.check()
+    return removal
+
+
+def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], end: float) -> Removal:
+    """Remove what can be removed; a group that would change the function stays, and is noted."""
+    removal = Removal(clone(model), request.input_size, silent=request.amount is None)
+    tried = False
+    try:
+        for group in request.groups(removal.small, left_out):
+            tried = True
+            names = [
+                name
+                for name in units_of(removal.small)
+                if any(
+                    d.target.module is removal.small.get_submodule(name)
+                    and "out_channels" in d.handler.__name__
+                    for d, _ in group
+                )
+            ]
+            try:
+                if time.monotonic() > end:
+                    raise InputError(f"it was not tried within {SECONDS} s, because others failed")
+                with removal.undone_on_error(group):
+                    with following("how to remove a group of units"):
+                        removal.apply(group)
+                    removal.check(quick=True)
+            except InputError as error:
+                left_out |= dict.fromkeys(names, str(error))
+    except InputError:
+        if not tried:
+            raise
+    return removal
+
+
+def _require_less(
+    amount: float | Mapping[str, float] | None,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    locked: Mapping[str, str],
+    left_out: Mapping[str, str],
+) -> None:
+    """Raise InputError, with the reason, if nothing was removed or a layer named lost nothing."""
+    for name, value in amount.items() if isinstance(amount, Mapping) else ():
+        if after[name] == before[name]:
+            why = left_out.get(name, LOST_NONE)
+            raise InputError(
+                f"layer {name!r} of {before[name]} units lost none to an amount of {value}: {why}"
+            )
+    if after != before:
+        return
+    if left_out:
         raise InputError(
-            f"the shrunk model does not run in training mode ({reasons[1]}): what runs in training only "
-            f"({', '.join(idle) or 'a branch of its forward'}) cannot lose units with the rest; set it to "
-            f"None first, or keep=[...] the layers that feed it"
+            f"nothing can be removed; keep=[...] names layers to leave as they are: {reasons(left_out)}"
         )
-
-
-def _idle(model: nn.Module, example: Arguments) -> list[str]:
-    """Names of the parts with parameters that a pass in evaluation mode does not run."""
-    called: set[nn.Module] = set()
-    handles = [m.register_forward_pre_hook(lambda m, _: called.add(m)) for m in model.modules()]
-    outputs(model, [example])
-    for handle in handles:
-        handle.remove()
-    return [name for name, child in model.named_children() if child not in called and _owns(child)]
-
-
-def _owns(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
+    if amount is None:
+        raise InputError(
+            "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
+            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are "
+            "batch norms; or give an amount"
+        )
+    raise InputError(
+        f"nothing was removed: {amount!r} of no layer makes a whole unit, or {len(locked)} layers keep "
+        f"theirs ({reasons(locked)})"
+    )
 
 
 def _check(amount: float | Mapping[str, float] | None) -> None:
@@ -320,93 +286,3 @@ def _check(amount: float | Mapping[str, float] | None) -> None:
         if value is not None and not 0 < value < 1:
             where = f" for layer {name!r}" if name else ""
             raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")
-
-
-def save_shrunk(model: nn.Module, path: str | Path) -> None:
-    """Write a shrunk model's weights, their SHA-256 and the sizes of its layers as one safetensors file."""
-    from safetensors.torch import save_file
-
-    sizes = {
-        name: {key: getattr(module, key) for key in ATTRIBUTES if _is_size(getattr(module, key, None))}
-        for name, module in model.named_modules(remove_duplicate=False)
-    }
-    tensors = {key: value.contiguous().clone() for key, value in model.state_dict().items()}
-    facts = {
-        "sizes": json.dumps({name: found for name, found in sizes.items() if found}),
-        "sha256": fingerprint(model),
-    }
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
-
-
-def _is_size(value: Any) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, tuple) and all(isinstance(n, int) for n in value))
-
-
-def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
-    """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
-
-    Raises InputError for a damaged file (every bit counts) and for another architecture. Nothing in the file
-    is executed.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    copied, path = clone(model), Path(path)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            facts = file.metadata() or {}
-            sizes = json.loads(facts.get("sizes", "{}"))
-            if set(file.keys()) != set(copied.state_dict()):
-                copied = unpack_attention(copied)
-            state = copied.state_dict()
-            if set(file.keys()) != set(state):
-                odd = sorted(set(file.keys()) ^ set(state))[:3]
-                raise InputError(f"{path} holds another architecture: it differs in {odd}")
-            for key, tensor in state.items():  # before anything of the file is read into memory
-                shape = file.get_slice(key).get_shape()
-                if len(shape) != tensor.dim() or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
-                    raise InputError(f"{path} holds another architecture: {key} has shape {tuple(shape)}")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise error if isinstance(error, InputError) else InputError(f"{path} is damaged: {error}") from error
-    _set_sizes(copied, sizes, path)
-    _set_tensors(copied, tensors)
-    if facts.get("sha256") not in (None, fingerprint(copied)):
-        raise InputError(f"{path} is damaged: its weights' SHA-256 is not the one that was stored")
-    return copied
-
-
-def _set_sizes(model: nn.Module, sizes: Any, path: Path) -> None:
-    """Set the sizes that modules keep, in place; raises InputError for what is no size of theirs."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    if not isinstance(sizes, dict) or not all(isinstance(found, dict) for found in sizes.values()):
-        raise InputError(f"{path} is damaged: the sizes of its layers are not a table")
-    for name, found in sizes.items():
-        for key, value in found.items():
-            size = tuple(value) if isinstance(value, list) else value
-            now = getattr(modules.get(name), key, None)
-            if key not in ATTRIBUTES or not _is_size(size) or not _is_size(now):
-                raise InputError(f"{path} is damaged: {name!r} has no size {key!r} of {value!r:.40}")
-            if now != size:
-                with suppress(AttributeError):  # a property that follows from other sizes
-                    setattr(modules[name], key, size)
-    for name, found in sizes.items():
-        for key, value in found.items():
-            size, now = tuple(value) if isinstance(value, list) else value, getattr(modules[name], key)
-            if now != size:
-                raise InputError(f"{path}: {key} of {name!r} is {now} and cannot be set to {size}")
-
-
-def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors in the place of parameters and buffers; tied ones stay one."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    ties: dict[nn.Parameter, nn.Parameter] = {}
-    for key, tensor in tensors.items():
-        where, _, own = key.rpartition(".")
-        module = modules[where]
-        old = module._parameters.get(own)
-        if old is not None:
-            fresh = nn.Parameter(tensor, requires_grad=old.requires_grad)
-            module._parameters[own] = ties.setdefault(old, fresh)
-        else:
-            module._buffers[own] = tensor

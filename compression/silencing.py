@@ -1,4 +1,4 @@
-"""Units that emit nothing: batch norms made to pass none of them on, and their removal."""
+"""Units that emit nothing: batch norms made to pass none of them on, and the groups of them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_masks, plain_copy
-from capacity.errors import InputError
 from capacity.inputs import example_input
 from capacity.live import live_masks
-from compression.coupling import units_of
+from compression.coupling import following, graph_of, units_of
 from compression.masks import Masks, apply_masks, kept_units, masks_of
 
 
@@ -61,36 +60,27 @@ def _note_silent(name: str, silent: Masks) -> Any:
     return hook
 
 
-def silent_groups(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> Iterator[tuple[Any, Any]]:
-    """Each group of units whose weights and bias are zero in every coupled layer, with its graph.
+def silent_groups(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> Iterator[Any]:
+    """torch-pruning's groups of units whose weights and bias are zero in every coupled layer.
 
-    Whoever asks removes a group before asking for the next.
-
-    Raises InputError at the end if there was none.
+    A group holds until the next is asked for; it is removed in between, or left.
     """
     import torch_pruning as tp
 
-    graph = tp.DependencyGraph().build_dependency(model, example)
-    found = False
+    graph = graph_of(model, example)
     for name in units_of(model):
         layer = model.get_submodule(name)
         silent = _silent(layer)
-        if layer in kept or getattr(layer, "groups", 1) > 1 or not silent:
+        if layer in kept or layer not in graph.module2node or getattr(layer, "groups", 1) > 1 or not silent:
             continue
         linear = isinstance(layer, nn.Linear)
         function = tp.prune_linear_out_channels if linear else tp.prune_conv_out_channels
-        silent = _silent_together(graph.get_pruning_group(layer, function, idxs=silent), silent)
-        if silent:
-            group = graph.get_pruning_group(layer, function, idxs=silent)
-            if graph.check_pruning_group(group):
-                found = True
-                yield graph, group
-    if not found:
-        raise InputError(
-            "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
-            "norms coupled to it, or the model computes something else without those that are; "
-            "prune(..., unit='neuron') first, then silence_norms if there are batch norms; or give an amount"
-        )
+        with following(f"the units coupled to {name!r}"):
+            silent = _silent_together(graph.get_pruning_group(layer, function, idxs=silent), silent)
+            group = graph.get_pruning_group(layer, function, idxs=silent) if silent else None
+            possible = group is not None and graph.check_pruning_group(group)
+        if possible:
+            yield group
 
 
 def _silent_together(group: Any, silent: list[int]) -> list[int]:
@@ -107,14 +97,21 @@ def _silent_together(group: Any, silent: list[int]) -> list[int]:
 def _silent(layer: Any) -> list[int]:
     """Units that emit zero whatever comes in; of a normalization, channels with zero scale and shift."""
     weight, bias = layer.weight, getattr(layer, "bias", None)
-    quiet = weight.detach().flatten(1).eq(0).all(1) if weight.dim() > 1 else weight.detach().eq(0)
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        weight = weight.transpose(0, 1)
+    quiet = _tiny(weight).flatten(1).all(1) if weight.dim() > 1 else _tiny(weight)
     if bias is not None:
-        quiet &= bias.detach().eq(0)
+        quiet &= _tiny(bias)
     return [int(place) for place in quiet.nonzero().flatten()]
 
 
+def _tiny(weight: Tensor) -> Tensor:
+    """Where a weight is zero or subnormal in single precision, which costs time and carries nothing."""
+    return weight.detach().abs() < torch.finfo(torch.float32).tiny
+
+
 def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
-    """A copy of the model, masks and the like folded, in which every parameter on no live path is zero.
+    """A copy of the model, masks folded, in which every parameter on no live path is zero.
 
     Outputs stay as they were but for what units without any input passed on of their biases: constants,
     which a little training puts into the biases that remain.

@@ -1,32 +1,12 @@
 """Output that arrives: on consoles that lack characters, and in pipes whose reader has gone."""
 
-import codecs
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-PLAIN = {
-    "─": "-", "━": "-", "═": "=", "│": "|", "┃": "|", "║": "|", "±": "+/-", "×": "x", "→": "->", "–": "-",
-    "—": "-", "“": '"', "”": '"', "‘": "'", "’": "'", "…": "...", "≤": "<=", "≥": ">=", "·": "*", "²": "^2",
-}  # fmt: skip
-CORNERS = "┌┐└┘├┤┬┴┼┏┓┗┛┡┩┢┪╇╈╞╡╪┠┨╭╮╰╯╶╴╺╸╷╵"
-
-
-def plain(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks by others that look alike, or by question marks.
-
-    >>> "0.1 ± 0.2 │ ρ".encode("ascii", "deepcapacity.plain")
-    b'0.1 +/- 0.2 | ?'
-    """
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    lacking = error.object[error.start : error.end]
-    return "".join("+" if c in CORNERS else PLAIN.get(c, "?") for c in lacking), error.end
-
-
-codecs.register_error("deepcapacity.plain", plain)
+from capacity.characters import LOOKALIKE
 
 
 class Patient:
@@ -63,7 +43,7 @@ def patient_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     for stream in before:
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="deepcapacity.plain")
+            stream.reconfigure(errors=LOOKALIKE)
     sys.stdout, sys.stderr = (Patient(stream) for stream in before)
     try:
         yield

@@ -1,0 +1,157 @@
+"""Files of shrunk models: weights and sizes of layers in one safetensors file, checked before it is used."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.attention import unpack_attention
+from capacity.cloning import clone
+from capacity.errors import InputError
+from compression.checkpoints import write_whole
+
+ATTRIBUTES = (
+    "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
+    "normalized_shape", "num_parameters", "num_heads", "hidden_dim", "embed_dim", "num_groups",
+    "input_size", "hidden_size", "embedding_dim",
+)  # fmt: skip
+FLOATS = ("F64", "F32", "F16", "BF16")
+Sizes = dict[str, dict[str, Any]]
+
+
+def save_shrunk(model: nn.Module, path: str | Path) -> None:
+    """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
+    from safetensors.torch import save_file
+
+    sizes = {
+        name: {key: value for key in ATTRIBUTES if _is_size(value := vars(module).get(key))}
+        for name, module in model.named_modules()
+    }
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    text = json.dumps({name: found for name, found in sizes.items() if found})
+    facts = {"sizes": text, "sha256": _digest(text, tensors)}
+    write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
+
+
+def _is_size(value: Any) -> bool:
+    whole = [value] if isinstance(value, int) else value
+    return isinstance(whole, list | tuple) and all(type(n) is int and 0 < n < 2**31 for n in whole)
+
+
+def _digest(sizes: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(sizes.encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
+    """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
+
+    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed, and
+    nothing is read into memory that is larger than the model's own tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    copied, path = clone(model), Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is no file")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = file.metadata() or {}
+            keys = list(file.keys())
+            if set(keys) != copied.state_dict().keys():
+                copied = unpack_attention(copied)
+            _require_fitting(copied, {key: file.get_slice(key) for key in keys}, path)
+            tensors = {key: file.get_tensor(key) for key in keys}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    text = facts.get("sizes", "{}")
+    if facts.get("sha256") != _digest(text, tensors):
+        raise InputError(f"{path} is damaged: its checksum is missing or another; save the model again")
+    _set_sizes(copied, _sizes(text, path))
+    _set_tensors(copied, tensors)
+    _require_consistent(copied, path)
+    return copied
+
+
+def _require_fitting(model: nn.Module, slices: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError unless the file's names, kinds and shapes can be those of the model made smaller."""
+    expected = model.state_dict()
+    if slices.keys() != expected.keys():
+        odd = sorted(slices.keys() ^ expected.keys())[:3]
+        raise InputError(f"{path} holds another architecture: it differs in {odd}")
+    for key, found in slices.items():
+        tensor, shape = expected[key], found.get_shape()
+        smaller = len(shape) == tensor.dim() and all(a <= b for a, b in zip(shape, tensor.shape, strict=True))
+        if not smaller or (found.get_dtype() in FLOATS) != tensor.is_floating_point():
+            raise InputError(
+                f"{path} holds another architecture: {key!r} is {found.get_dtype()} of shape {tuple(shape)}, "
+                f"the model's {tensor.dtype} of {tuple(tensor.shape)}"
+            )
+
+
+def _sizes(text: str, path: Path) -> Sizes:
+    try:
+        sizes = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    good = isinstance(sizes, dict) and all(
+        isinstance(found, dict) and all(k in ATTRIBUTES and _is_size(v) for k, v in found.items())
+        for found in sizes.values()
+    )
+    if not good:
+        raise InputError(f"{path} is damaged: sizes must be whole numbers by layer")
+    return dict(sizes)
+
+
+def _set_sizes(model: nn.Module, sizes: Sizes) -> None:
+    for name, module in model.named_modules():
+        for key, value in sizes.get(name, {}).items():
+            if key in vars(module):
+                setattr(module, key, tuple(value) if isinstance(value, list) else value)
+
+
+def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in place; parameters that are one, and modules under two names, stay one."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    fresh: dict[int, Tensor] = {}
+    held = []  # looked up before any is replaced
+    for key, tensor in tensors.items():
+        where, _, own = key.rpartition(".")
+        module = modules[where]
+        held.append((module, own, module._parameters.get(own), module._buffers.get(own), tensor))
+    for module, own, parameter, buffer, tensor in held:
+        if parameter is not None:
+            new = fresh.setdefault(
+                id(parameter),
+                nn.Parameter(tensor.to(parameter.device), requires_grad=parameter.requires_grad),
+            )
+            module._parameters[own] = new
+        elif buffer is not None:
+            module._buffers[own] = fresh.setdefault(id(buffer), tensor.to(buffer.device))
+
+
+def _require_consistent(model: nn.Module, path: Path) -> None:
+    """Raise InputError unless sizes and weights of dense layers, convolutions and norms belong together."""
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        wanted: tuple[int, ...] | None = None
+        if isinstance(module, nn.Linear):
+            wanted = (module.out_features, module.in_features)
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            ends = (module.out_channels, module.in_channels // module.groups)
+            if isinstance(module, nn.modules.conv._ConvTransposeNd):
+                ends = (module.in_channels, module.out_channels // module.groups)
+            wanted = (*ends, *module.kernel_size)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            wanted = (module.num_features,)
+        if wanted is not None and weight is not None and tuple(weight.shape) != wanted:
+            raise InputError(
+                f"{path} is damaged: layer {name!r} of sizes {wanted} has weights of {tuple(weight.shape)}"
+            )

@@ -1,0 +1,53 @@
+"""time_limit ends what would not end, in any thread, and leaves nothing behind."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from capacity import InputError
+from compression.deadlines import time_limit
+
+
+def spin() -> None:
+    while True:
+        try:
+            time.sleep(0.001)
+        except Exception:
+            continue
+
+
+def test_a_loop_that_does_not_end_is_refused_by_name() -> None:
+    start = time.monotonic()
+    refused = pytest.raises(InputError, match="the graph did not end within 0 s")
+    with refused, time_limit(0.2, "the graph"), torch.no_grad():
+        spin()
+    assert time.monotonic() - start < 10 and torch.is_grad_enabled()
+
+
+def test_it_holds_in_threads_and_when_nested() -> None:
+    found: list[str] = []
+
+    def work() -> None:
+        try:
+            with time_limit(30, "the outer"), time_limit(0.2, "the inner"):
+                spin()
+        except InputError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+    assert found == ["the inner did not end within 0 s"]
+
+
+def test_what_ends_in_time_runs_on() -> None:
+    before = threading.active_count()
+    for _ in range(20):
+        with time_limit(0.01, "nothing"):
+            pass
+    time.sleep(0.05)
+    assert threading.active_count() == before
+    with pytest.raises(KeyError), time_limit(5, "nothing"):
+        raise KeyError("own errors pass through")

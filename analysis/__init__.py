@@ -34,3 +34,5 @@ if (_found := _fault()) is not None:
         print(f"error: {_found}", file=sys.stderr)
         raise SystemExit(2)
     raise ImportError(_found)
+
+from analysis import _moved as _moved  # noqa: E402

@@ -17,9 +17,12 @@ def commands() -> dict[str, str]:
     """Command name -> first line of its docstring, read without importing it."""
     found = {}
     for path in [*FOLDER.glob("[!_]*.py"), *FOLDER.glob("*/__main__.py")]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
-            name = path.parent.name if path.stem == "__main__" else path.stem
+        package = path.stem == "__main__"
+        told = path.with_name("__init__.py") if package else path
+        tree = ast.parse(told.read_text(encoding="utf-8"))
+        runs = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+        if package or runs:
+            name = path.parent.name if package else path.stem
             found[name] = (ast.get_docstring(tree) or name).splitlines()[0]
     return dict(sorted(found.items()))
 

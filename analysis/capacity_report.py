@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from analysis.lab.commands import execute
+from analysis.lab.cli import execute
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
     """Along the depth of the network: parameters, bits entering, and what each layer stores."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    from analysis.figures import PAGE_INCHES, colours, new_figure, short_number
+    from analysis.lab.reporting.figures import PAGE_INCHES, colours, new_figure, short_number
 
     rows = frame[(frame["kind"] != "normalization") & (frame["output_bits"] > 0)].reset_index(drop=True)
     depth = rows.index + 1
@@ -128,7 +128,7 @@ def plot_usage(frame: "pd.DataFrame", *, title: str) -> "Figure":
     """rho of each layer, and of the network, as bars."""
     from matplotlib.ticker import FuncFormatter
 
-    from analysis.figures import COLUMN_INCHES, colours, new_figure, short_number
+    from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure, short_number
 
     height = min(9.0, 0.9 + 0.15 * len(frame))
     figure, axes = new_figure(COLUMN_INCHES, height)
@@ -147,8 +147,8 @@ def start(config: Config) -> None:
     """Print and write everything."""
     from math import log2
 
-    from analysis.figures import save_figure
-    from analysis.lab.records import open_run
+    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.runs.directory import open_run
     from capacity import generalization
 
     if (config.correct is None) != (config.total is None):

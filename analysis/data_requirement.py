@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.lab.commands import execute
+from analysis.lab.cli import execute
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from analysis.lab.datasets import DataSet
+    from analysis.lab.data.datasets import DataSet
     from capacity.requirement import Requirement
 
 
@@ -38,7 +38,7 @@ class Config:
 
 def data_of(config: Config) -> "DataSet":
     """The data set."""
-    from analysis.lab.datasets import load
+    from analysis.lab.data.datasets import load
 
     return load(config.dataset, data=config.data, image_size=config.image_size)
 
@@ -77,7 +77,7 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     """Label changes against rows, both logarithmic; memorizing is the diagonal."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    from analysis.figures import COLUMN_INCHES, MARKERS, colours, new_figure, short_number
+    from analysis.lab.reporting.figures import COLUMN_INCHES, MARKERS, colours, new_figure, short_number
 
     figure, axes = new_figure(COLUMN_INCHES, 2.6)
     names = list(frame["labels"].unique())
@@ -99,9 +99,9 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 
 def start(config: Config) -> None:
     """Print and write everything."""
-    from analysis.figures import save_figure
     from analysis.lab.models import create
-    from analysis.lab.records import open_run
+    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.runs.directory import open_run
     from capacity import measure, recommend
 
     data = data_of(config)

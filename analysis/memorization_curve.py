@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from analysis.lab.commands import execute
+from analysis.lab.cli import execute
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Config:
     """Run folder; by default runs/memorization_curve-HASH, resumed if it exists."""
     smoke: bool = False
     """A quick pass: two small networks, few labelings."""
+    fresh: bool = False
+    """Start over, whatever the run folder holds."""
 
 
 def widths_of(name: str) -> list[int]:
@@ -68,8 +70,8 @@ def builder(widths: Sequence[int]) -> "Callable[[], Any]":
 
 def experiments(config: Config) -> "list[Memorization]":
     """One finished experiment for each network; finished ones are read from the run folder."""
-    from analysis.lab.progress import progress
-    from analysis.lab.records import open_run
+    from analysis.lab.runs.directory import open_run
+    from analysis.lab.runs.progress import progress
     from capacity import Memorization, measure, memorization
     from capacity.memorization import MemorizationPoint
     from compression.checkpoints import load_json, save_json
@@ -77,6 +79,9 @@ def experiments(config: Config) -> "list[Memorization]":
     config = _smoke(config) if config.smoke else config
     planned = [(name, widths_of(name)) for name in config.networks]
     folder = open_run("memorization_curve", config, name="networks")
+    done_before = sum((folder.path / f"network-{name}.json").exists() for name, _ in planned)
+    if done_before:
+        print(f"resumed from {folder.path}, {done_before} of {len(planned)} steps")
     found = []
     with progress(len(planned), "memorizing") as advance:
         for name, widths in planned:
@@ -120,7 +125,7 @@ def _smoke(config: Config) -> Config:
 
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
-    from analysis.figures import MARKERS, PAGE_INCHES, colours, new_figure
+    from analysis.lab.reporting.figures import MARKERS, PAGE_INCHES, colours, new_figure
 
     figure, axes = new_figure(PAGE_INCHES, 2.8, ncols=2, sharey=True)
     exact = frame["decided"].notna()
@@ -164,15 +169,16 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 
 def start(config: Config) -> None:
     """Print and write everything."""
-    from analysis.figures import save_figure
-    from analysis.lab.records import open_run
+    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.runs.directory import open_run
 
     found = experiments(config)
     frame = frame_of(found)
     exact = frame[frame["decided"].notna()]
     inside = (exact["low"] <= exact["cover"]) & (exact["cover"] <= exact["high"])
     hits = f"{int(inside.sum())} of {len(exact)}"
-    folder = open_run("memorization_curve", _smoke(config) if config.smoke else config, name="networks")
+    config = replace(_smoke(config) if config.smoke else config, fresh=False)
+    folder = open_run("memorization_curve", config, name="networks")
     folder.save_frame(frame)
     folder.save_text("\n".join(done.to_latex() for done in found), "table.tex")
     figure = save_figure(plot(frame), folder.path, "memorization_curve")

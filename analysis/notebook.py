@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from analysis.lab.commands import execute
+from analysis.lab.cli import execute
 from capacity.errors import InputError
 
 
@@ -22,8 +22,8 @@ class Config:
 
 def notebook(run: str | Path) -> str:
     """The notebook of a run as JSON text; it names the run folder by its whole path."""
-    from analysis.lab.documents import Section, to_notebook
-    from analysis.lab.finished import finished, opening_code
+    from analysis.lab.reporting.documents import Section, to_notebook
+    from analysis.lab.runs.loading import finished, opening_code
 
     found = finished(run)
     facts = found.environment

@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from compression.recipes import recipe
     from compression.schedules import Gradual, rewind
     from compression.sharing import share
-    from compression.shrinking import load_shrunk, save_shrunk, shrink
+    from compression.shrinking import shrink
+    from compression.shrunk_files import load_shrunk, save_shrunk
     from compression.squeezing import squeeze
     from compression.stopping import Knee, Peak, RealLoss
     from compression.training import Training, fit
@@ -129,7 +130,8 @@ _NAMES = {
     "recipes": "recipe",
     "schedules": "Gradual rewind",
     "sharing": "share",
-    "shrinking": "load_shrunk save_shrunk shrink",
+    "shrinking": "shrink",
+    "shrunk_files": "load_shrunk save_shrunk",
     "squeezing": "squeeze",
     "stopping": "Knee Peak RealLoss",
     "training": "Training fit",

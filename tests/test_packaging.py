@@ -273,8 +273,12 @@ def test_completion_knows_commands_and_options() -> None:
             "onnx",
             "from compression import export_onnx; export_onnx(None, 'x', input_size=(1,))",
         ),
-        ("dask", "cluster", "from analysis.lab.sweeps import _client; _client('tcp://x:1').__enter__()"),
-        ("nbformat", "notebook", "from analysis.lab.documents import to_notebook; to_notebook('x', [])"),
+        ("dask", "cluster", "from analysis.lab.runs.grid import _client; _client('tcp://x:1').__enter__()"),
+        (
+            "nbformat",
+            "notebook",
+            "from analysis.lab.reporting.documents import to_notebook; to_notebook('x', [])",
+        ),
     ],
 )
 def test_a_missing_extra_is_named_with_the_line_to_type(module: str, extra: str, call: str) -> None:

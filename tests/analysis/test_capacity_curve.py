@@ -31,7 +31,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 def test_the_run_folder(undisturbed: Path) -> None:
     names = {path.name for path in undisturbed.iterdir()}
-    files = {"config.json", "environment.json", "results.csv", "summary.csv", "table.tex"}
+    files = {"config.json", "inputs.json", "environment.json", "results.csv", "summary.csv", "table.tex"}
     assert names == files | {"capacity_curve.pdf", "capacity_curve.png", "seed-0"}
     frame = pd.read_csv(undisturbed / "results.csv")
     assert frame.groupby("criterion", sort=False).size().to_dict() == {"l1": 7, "reservoir": 7, "control": 7}

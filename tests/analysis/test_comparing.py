@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from analysis.lab.comparing import rank
-from analysis.lab.metrics import packed, unpacked
+from analysis.lab.measurement.deployment import packed, unpacked
+from analysis.lab.measurement.ranking import rank
 from capacity import InputError
 
 
@@ -22,7 +22,7 @@ def test_a_clear_difference_is_told_apart_and_ranked() -> None:
     assert found.ranks == {"good": (1, 1), "middle": (2, 2), "bad": (3, 3)} and not found.doubts()
     pair = found.pair("bad", "good")
     assert pair.difference == pytest.approx(right["good"].mean() - right["bad"].mean())
-    assert pair.told_apart and max(pair.p_values) < 1e-6 and "differ" in str(pair)
+    assert pair.significant and max(pair.p_values) < 1e-6 and "differ" in str(pair)
     turned = found.pair("good", "bad")
     assert turned.interval == (-pair.interval[1], -pair.interval[0])
 

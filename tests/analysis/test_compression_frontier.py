@@ -8,7 +8,7 @@ import torch
 from running import ends_in_one_line, kill_when, run_command
 
 from analysis.compression_frontier import PRESETS, Config, headline, main, plot, summary, table
-from analysis.lab.datasets import load
+from analysis.lab.data.datasets import load
 from analysis.lab.models import create
 from compression.codec import decode
 from compression.evaluation import evaluate

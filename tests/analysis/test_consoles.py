@@ -10,7 +10,7 @@ from io import StringIO
 import pytest
 from running import call_of, ends_in_one_line, run_command
 
-from analysis.lab.commands import check_numbers
+from analysis.lab.cli import check_numbers
 from analysis.lab.consoles import Patient, patient_streams
 from capacity import InputError
 

@@ -10,7 +10,7 @@ import torch
 from idx_files import write_idx
 from PIL import Image
 
-from analysis.lab.datasets import NAMES, load
+from analysis.lab.data.datasets import NAMES, load
 from capacity import InputError
 
 

@@ -9,8 +9,8 @@ from running import ends_in_one_line, kill_when, run_command
 from torch import nn
 
 from analysis.distillation_table import PRESETS, Config, headline, main, summary, table
-from analysis.lab.lessons import dropout_left_on, variants, with_dropout
-from analysis.lab.published import published_students
+from analysis.distillation_table.trials import dropout_left_on, variants, with_dropout
+from analysis.lab.literature import published_students
 
 SMALL = [
     "--seeds", "1", "--epochs", "30", "--teacher-epochs", "5", "--variants", "alone", "distilled", "matching",

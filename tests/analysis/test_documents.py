@@ -12,10 +12,10 @@ from nbclient import NotebookClient
 from running import call_of, run_command
 from torch import nn
 
-from analysis.lab.datasets import load
-from analysis.lab.documents import Section, to_latex, to_markdown, to_notebook
-from analysis.lab.finished import finished, runs_below
-from analysis.lab.probing import disturbed, ensemble, fgsm, kappa_of, normalized, scaled
+from analysis.lab.data.datasets import load
+from analysis.lab.measurement.robustness import ensemble, fgsm, kappa_of, normalized, robustness_curve, scaled
+from analysis.lab.reporting.documents import Section, to_latex, to_markdown, to_notebook
+from analysis.lab.runs.loading import finished, runs_below
 from analysis.notebook import main as notebook_main
 from analysis.questionnaire import main as questionnaire_main
 
@@ -87,7 +87,7 @@ def test_the_attack_moves_each_value_by_its_strength_and_raises_the_loss() -> No
     assert float(change.max()) <= 0.1 + 1e-6
     loss = nn.functional.cross_entropy
     assert loss(model(normalized(test, moved)), labels) > loss(model(batch), labels)
-    frame = disturbed(model, test, strengths=(0.01, 0.3))
+    frame = robustness_curve(model, test, strengths=(0.01, 0.3))
     assert list(frame["strength"]) == [0.01, 0.3] and frame["fgsm_top1_error"].is_monotonic_increasing
 
 

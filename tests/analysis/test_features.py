@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.lab.datasets import load
-from analysis.lab.features import cached_features, split_frozen
+from analysis.lab.data.datasets import load
+from analysis.lab.data.features import cached_features, split_frozen
 from capacity import InputError
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from running import ends_in_one_line, kill_when, run_command
 
-from analysis.lab.published import published
+from analysis.lab.literature import published
 from analysis.pruning_curve import PRESETS, Config, equal_accuracy, headline, main, plot, summary
 
 SMALL = ["--seeds", "1", "--epochs", "4", "--retrain-epochs", "3", "--amounts", "0.5", "0.9"]

@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis.lab.records import environment, open_run, settings_of
+from analysis.lab.runs.directory import environment, open_run, settings_of
 from capacity import InputError
 
 
@@ -17,6 +17,7 @@ class Config:
     layers: tuple[str, ...] = ()
     data: str = "data"
     output: str = ""
+    fresh: bool = False
 
 
 def test_only_settings_that_differ_from_the_defaults_identify_a_run() -> None:
@@ -59,8 +60,13 @@ def test_what_a_message_advises_works(tmp_path) -> None:
         open_run("command", config, name="x")
     shutil.rmtree(path)
     open_run("command", config, name="x")
-    with pytest.raises(InputError, match="choose another --output or remove the folder"):
-        open_run("command", dataclasses.replace(config, amount=2), name="x")
+    other = dataclasses.replace(config, amount=2)
+    with pytest.raises(
+        InputError, match=r"amount 0\.3 and not 2; choose another --output or start over with"
+    ):
+        open_run("command", other, name="x")
+    assert open_run("command", dataclasses.replace(other, fresh=True), name="x").path == path
+    open_run("command", other, name="x")
     shutil.rmtree(path)
     path.mkdir()
     (path / "mine.txt").write_text("text")

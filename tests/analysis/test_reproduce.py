@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from running import run_command
 
-from analysis.figures import fit_venue, save_figure
-from analysis.lab.article import RECORDED, Style, _camel, _text, record, write_article
-from analysis.lab.claims import EXACT
-from analysis.lab.faults import FAULTS
-from analysis.lab.finished import finished, runs_below
-from analysis.lab.standins import TRAINED, preset_of, trained_lines
+from analysis.lab.reporting.figures import fit_venue, save_figure
+from analysis.lab.runs.loading import finished, runs_below
+from analysis.reproduce.article import RECORDED, Style, record, write_article
+from analysis.reproduce.article_tables import as_latex
+from analysis.reproduce.exact import EXACT
+from analysis.reproduce.faults import FAULTS
+from analysis.reproduce.numbers import macro_name
+from analysis.reproduce.trained import TRAINED, preset_of, trained_lines
 from capacity import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -165,8 +167,8 @@ def test_figures_fit_a_venue(venue: str, width: float, tmp_path: Path) -> None:
 
 
 def test_names_for_tex() -> None:
-    assert _camel("published-lenet5-MIRACLE, 3.03 kB") == "PublishedLenetFiveMiracleThreeZeroThreeKb"
-    assert _text("-Σ y log(1 - ŷ) & 2^20") == r"-$\Sigma$ y log(1 - $\hat y$) \& 2$^{20}$"
+    assert macro_name("published-lenet5-MIRACLE, 3.03 kB") == "PublishedLenetFiveMiracleThreeZeroThreeKb"
+    assert as_latex("-Σ y log(1 - ŷ) & 2^20") == r"-$\Sigma$ y log(1 - $\hat y$) \& 2$^{20}$"
 
 
 NAMES = (

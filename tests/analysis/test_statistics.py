@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
-from analysis.lab.statistics import paired_difference, summarize
+from analysis.lab.measurement.statistics import paired_difference, summarize
 from capacity.generalization import mean_half_width
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import sweeping
 
-from analysis.lab.progress import silent
-from analysis.lab.sweeps import Workers, sweep
+from analysis.lab.runs.grid import Workers, sweep
+from analysis.lab.runs.progress import silent
 from capacity import InputError
 
 NAMES = [f"cell-{number}" for number in range(6)]

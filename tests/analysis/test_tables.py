@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.tables import escape, mean_and_interval, to_booktabs
+from analysis.lab.reporting.latex import escape, mean_and_interval, to_booktabs
 
 
 @pytest.mark.parametrize(

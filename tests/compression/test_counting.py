@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from analysis.lab.metrics import file_bytes
+from analysis.lab.measurement.deployment import file_bytes
 from compression.codec import coding_report
 from compression.counting import (
     distinct,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.lab.datasets import load
+from analysis.lab.data.datasets import load
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import encode

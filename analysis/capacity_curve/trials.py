@@ -1,0 +1,98 @@
+"""Trials of a squeezing experiment: a network per seed, squeezed by each criterion, each step scored."""
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from analysis.lab.criteria import criterion_of
+from analysis.lab.runner import Runner
+from analysis.lab.runs.directory import RunDirectory
+from analysis.lab.runs.progress import Advance
+from analysis.lab.settings import NOT_IDENTITY
+from compression.criteria import Random
+from compression.dropout import neuron_dropout
+from compression.pruning import prune
+from compression.squeezing import squeeze
+from compression.training import Training
+
+if TYPE_CHECKING:
+    from analysis.capacity_curve.config import Config
+
+
+class IterativePruningTrials:
+    """What all trials share: the runner, and the squeezes."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.runner = Runner(config, layers=config.layers, cache_features=config.cache_features)
+        self.prepare = self.runner.prepare
+        self._rehearse()
+
+    def steps(self) -> int:
+        """Networks that one seed's trial keeps."""
+        return (len(self.config.criterion) + 1) * (self.config.iterations + 1)
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        config = self.config
+        return config.epochs + (len(config.criterion) + 1) * config.iterations * config.retrain_epochs
+
+    def _rehearse(self) -> None:
+        """All squeezes in a row, so that an impossible amount is refused before the first training."""
+        network = self.runner.example
+        config = self.config
+        with neuron_dropout(network, training_of(config, self.runner, 0, 1).neuron_dropout):
+            pass  # refuses more neurons than there are
+        for _ in range(config.iterations):
+            network = prune(
+                network,
+                Random(),
+                amount=config.amount,
+                unit=config.unit,
+                scope=config.scope,
+                layers=self.runner.layers,
+            ).model
+
+    def identity(self, settings: Training) -> dict[str, Any]:
+        """What retraining and scoring depend on besides the run's inputs, which its directory compares."""
+        facts = {key: value for key, value in asdict(self.config).items() if key not in NOT_IDENTITY}
+        return facts | {"seeds": None, "iterations": None, "criterion": None, "training": settings}
+
+    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> list[dict[str, Any]]:
+        """All steps of all criteria and of the control, from one trained network."""
+        config, runner, rows = self.config, self.runner, []
+        seed_dir = folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: training")
+        settings = training_of(config, runner, seed, config.epochs)
+        base = runner.trained(seed, seed_dir / "trained.safetensors", settings, advance)
+        again = training_of(config, runner, seed, config.retrain_epochs)
+        for name in (*config.criterion, "control"):
+            advance(doing=f"seed {seed}: {name}")
+            steps = squeeze(
+                base,
+                criterion_of(name, config.center, seed),
+                amount=config.amount,
+                iterations=config.iterations,
+                retrain=lambda model: runner.fit(model, again, advance),
+                evaluate=runner.score,
+                directory=seed_dir / name,
+                identity=self.identity(again),
+                unit=config.unit,
+                scope=config.scope,
+                layers=runner.layers,
+            )
+            for step in steps:
+                if step.resumed and step.index:
+                    advance(config.retrain_epochs)
+                facts = {"seed": seed, "criterion": name, "step": step.index}
+                amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
+                rows.append(facts | amounts | dict(step.metrics))
+        return rows
+
+
+def training_of(config: "Config", runner: Runner, seed: int, epochs: int) -> Training:
+    """How the trials of these settings train."""
+    dropout = {runner.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
+    return replace(
+        runner.training(seed, epochs), optimizer=config.optimizer, patience=config.patience,
+        neuron_dropout=dropout, compile=config.compile,
+    )  # fmt: skip

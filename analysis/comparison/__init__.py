@@ -1,0 +1,54 @@
+"""Every technique on the same networks and data, measured one way: error, capacity, bytes, FLOPs, time."""
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.comparison.config import ALL, PRESETS, Config, check, smoke
+from analysis.comparison.report import headline, pareto, plot, summary, table
+from analysis.lab.experiment import Experiment, Trials
+from capacity.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ALL", "EXPERIMENT", "PRESETS", "Config", "compare", "headline", "main", "pareto", "plot", "run", "start",
+    "summary", "table",
+]  # fmt: skip
+
+
+def compare(config: Config) -> "tuple[pd.DataFrame, dict[str, str]]":
+    """The rows, and the cells that failed with the reason; both baselines and techniques are cells."""
+    from analysis.comparison.grid import compare_cells
+
+    return compare_cells(EXPERIMENT.settings(config), EXPERIMENT.directory)
+
+
+class Comparison(Experiment):
+    """An experiment whose cells are a technique on a seed's baseline, on as many workers as there are."""
+
+    def run(self, config: Any) -> "pd.DataFrame":
+        """A row per seed and technique, the baseline first; resumes from the run directory.
+
+        Raises InputError naming the cells that failed if none was left.
+        """
+        frame, failures = compare(config)
+        if frame.empty:
+            raise InputError("every cell failed: " + "; ".join(f"{k}: {v}" for k, v in failures.items()))
+        return frame
+
+    def start(self, config: Any) -> None:
+        """Run, print the tables, write everything; cells that failed are named at the end, with status 1."""
+        frame, failures = compare(config)
+        if not frame.empty:
+            self.write(frame, config)
+        if failures:
+            reasons = "\n".join(f"  {name}: {reason.strip()}" for name, reason in failures.items())
+            raise SystemExit(f"{len(failures)} cells failed; run again to try only these:\n{reasons}")
+
+
+def trials(config: Any) -> Trials:
+    raise NotImplementedError("a comparison is a grid of cells")
+
+
+EXPERIMENT = Comparison("comparison", Config, PRESETS, check, smoke, trials, summary, table, headline, plot)
+run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

@@ -1,0 +1,106 @@
+"""Settings and presets of the comparison experiment; importing it costs no torch."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from analysis.lab.cli import at_least_one
+from analysis.lab.settings import (
+    DataSettings,
+    MeasureSettings,
+    ModelSettings,
+    RunSettings,
+    TeacherSettings,
+    TrainSettings,
+    WorkerSettings,
+)
+from capacity.errors import InputError, unknown
+
+Technique = Literal[
+    "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
+    "aware-int4", "masked-int8", "deep-compressed", "rate-coded", "distil-quantize-prune",
+    "prune-shrink-int8",
+]  # fmt: skip
+
+
+ALL: tuple[Technique, ...] = (
+    "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
+    "deep-compressed", "rate-coded", "distil-quantize-prune", "prune-shrink-int8",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config(
+    RunSettings, MeasureSettings, WorkerSettings, TeacherSettings, TrainSettings, ModelSettings, DataSettings
+):
+    """Train a network, make it smaller in every way, and measure each result the same way."""
+
+    techniques: tuple[Technique, ...] = ALL
+    """What to compare beside the baseline: control (trained as long), masked, shrunk, distilled, low-rank,
+    dynamic-int8, static-int8, grouped-int4, aware-int4, deep-compressed, rate-coded, and the recipes
+    distil-quantize-prune and prune-shrink-int8."""
+    sparsity: float = 0.8
+    """Of masked: share of the weights to mask."""
+    channels: float = 0.3
+    """Of shrunk: share of the channels to remove."""
+    student: str = ""
+    """Of distilled: the student's name; by default the network itself with fewer channels."""
+    student_amount: float = 0.5
+    """Of distilled without a name: share of the channels that the student lacks."""
+    temperature: float = 2.0
+    alpha: float = 0.5
+    energy: float = 0.9
+    """Of low-rank: share of the squared singular values to keep."""
+    coded_sparsity: float = 0.9
+    """Of deep-compressed and rate-coded: share of the weights to prune."""
+    bits: int = 5
+    """Of deep-compressed: bits of the index into each code book."""
+    retrain_epochs: int = 10
+    """Epochs of training in each technique that trains."""
+    compile: bool = False
+    """Time integer kernels compiled by Inductor, which takes minutes; by default ONNX Runtime's."""
+    preset: Literal["default", "lenet5", "report-d", "report-e"] = "default"
+    """lenet5: on MNIST; report-d: that report's six-layer network at a fifth of its weights, then in
+    integers, on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size."""
+
+
+PRESETS = {
+    "default": Config(),
+    "lenet5": Config(
+        preset="lenet5", dataset="mnist", model="lenet5", epochs=6, retrain_epochs=3, shift=1,
+        coded_sparsity=0.98, sparsity=0.95, mixed_precision="bf16",
+    ),
+    "report-d": Config(
+        preset="report-d", dataset="mnist", model="six_layer", epochs=4, retrain_epochs=2, sparsity=0.8,
+        techniques=("control", "masked", "static-int8", "masked-int8"),
+    ),
+    "report-e": Config(
+        preset="report-e", dataset="cifar10", model="resnet18", epochs=100, retrain_epochs=30, augment=True,
+        sparsity=0.6, student="cnn5", learning_rate=0.1, mixed_precision="bf16",
+    ),
+}  # fmt: skip
+
+
+def check(config: Config) -> None:
+    """Raise InputError for settings that cannot be."""
+    from compression.distillation import DistillationLoss
+
+    DistillationLoss(config.temperature, config.alpha)  # refuses what cannot be
+    at_least_one(
+        config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats",
+        "processes",
+    )  # fmt: skip
+    if not config.techniques:
+        raise unknown("technique", "", ALL)
+    for name in ("sparsity", "channels", "student_amount", "coded_sparsity", "energy"):
+        if not 0 < getattr(config, name) < 1:
+            raise InputError(f"{name} must lie between 0 and 1, found {getattr(config, name)}")
+    if not 1 <= config.bits <= 12:
+        raise InputError(f"bits must lie between 1 and 12, found {config.bits}")
+    if config.scheduler and config.processes > 1:
+        raise InputError("give either processes or a scheduler: its workers are the processes")
+
+
+def smoke(config: Config) -> Config:
+    """The settings of a quick pass."""
+    small = min(config.limit or 256, 256)
+    return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=2, compile=False)

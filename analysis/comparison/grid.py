@@ -1,0 +1,47 @@
+"""The cells of a comparison: each technique on each seed's baseline, wherever there are workers."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from analysis.comparison.techniques import compute, contenders
+from analysis.lab.runs.grid import Workers, sweep
+from analysis.lab.runs.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from analysis.comparison.config import Config
+    from analysis.lab.runs.directory import RunDirectory
+
+
+def compare_cells(
+    config: "Config", opened: "Callable[[Config], RunDirectory]"
+) -> "tuple[pd.DataFrame, dict[str, str]]":
+    """The rows, and the cells that failed with the reason; both baselines and techniques are cells."""
+    import pandas as pd
+
+    here = replace(config, processes=1, scheduler="", output="", smoke=False, fresh=False)
+    shared = contenders(here)  # refuses what cannot be before anything is written
+    folder = opened(config)
+    folder.settle(shared.content)
+    resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))
+    if resumed:
+        print(resumed)
+    setting, workers = (here, str(folder.path.resolve())), Workers(config.processes, config.scheduler)
+    names = [  # the baselines first: all other cells start from them
+        [f"seed-{seed}/{name}" for name in wave for seed in range(config.seeds)]
+        for wave in (("baseline",), config.techniques)
+    ]
+    rows: list[Any] = []
+    failures: dict[str, str] = {}
+    with progress(sum(map(len, names)), "cells") as advance:
+        for wave in names:
+            found = sweep(compute, setting, wave, folder=folder.path, workers=workers, advance=advance)
+            rows += found.rows
+            failures |= found.failures
+    frame = pd.DataFrame(rows)
+    if not frame.empty:
+        folder.save_frame(frame.drop(columns="right"))
+    return frame, failures

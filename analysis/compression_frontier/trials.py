@@ -1,0 +1,138 @@
+"""Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from analysis.lab.criteria import criterion_of
+from analysis.lab.runner import Runner
+from analysis.lab.runs.cache import cached_model, is_cached
+from analysis.lab.runs.directory import RunDirectory
+from analysis.lab.runs.progress import Advance
+from capacity.cloning import clone
+from compression.codec import coding_report, decode, encode
+from compression.distillation import DistillationLoss, objective
+from compression.evaluation import evaluate
+from compression.rates import round_by_rate
+from compression.schedules import Gradual
+from compression.sharing import share
+from compression.silencing import silence_dead
+from compression.training import Training
+
+if TYPE_CHECKING:
+    from analysis.compression_frontier.config import Config
+
+
+class CodingTrials:
+    """What all trials share: the runner, and how to train, prune and code."""
+
+    def __init__(self, config: "Config") -> None:
+        self.config = config
+        self.runner = Runner(config, validation=config.validation)
+        self.prepare = self.runner.prepare
+        self.loss = DistillationLoss(config.temperature, config.alpha)
+
+    def steps(self) -> int:
+        """Networks that one seed's trial keeps."""
+        return 1 + len(self.config.densities) * (1 + len(self.config.methods))
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+        config = self.config
+        cell = config.prune_epochs + len(config.methods) * config.code_epochs
+        return config.epochs + len(config.densities) * cell
+
+    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+        """A row for the dense network, and for each density one pruned only and one for each method."""
+        config, seed_dir = self.config, folder.path / f"seed-{seed}"
+        advance(doing=f"seed {seed}: dense")
+        fresh = self.runner.network(seed)
+        advance(config.epochs if is_cached(seed_dir / "dense") else 0)
+        settings = self._settings(seed, config.epochs, config.learning_rate, config.weight_decay)
+        train = partial(self._fit, fresh, settings, advance)
+        dense, row = cached_model(
+            seed_dir / "dense", fresh, train, partial(self._measured, seed_dir / "dense.dcz")
+        )
+        yield {"seed": seed, "method": "dense", "density": 1.0} | row
+        for density in config.densities:
+            advance(doing=f"seed {seed}: pruned to {100 * density:g} %")
+            path = seed_dir / f"pruned-{density:g}"
+            advance(config.prune_epochs if is_cached(path) else 0)
+            prune = partial(self._pruned, dense, density, seed, advance)
+            measured = partial(self._measured, path.with_name(path.name + ".dcz"))
+            pruned, row = cached_model(path, dense, prune, measured)
+            yield {"seed": seed, "method": "pruned", "density": density} | row
+            for method in config.methods:
+                advance(doing=f"seed {seed}: {method} at {100 * density:g} %")
+                path = seed_dir / f"{method}-{density:g}"
+                advance(config.code_epochs if is_cached(path) else 0)
+                code = partial(self._coded, pruned, dense, method, seed, advance)
+                measured = partial(self._measured, path.with_name(path.name + ".dcz"))
+                _, row = cached_model(path, fresh, code, measured)
+                yield {"seed": seed, "method": method, "density": density} | row
+
+    def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> Training:
+        return replace(self.runner.training(seed, epochs), learning_rate=rate, weight_decay=decay)
+
+    def _fit(
+        self, model: nn.Module, settings: Training, advance: Advance, teacher: nn.Module | None = None
+    ) -> nn.Module:
+        precision = self.config.mixed_precision
+        loss = None if teacher is None else objective(teacher, self.loss, mixed_precision=precision)
+        return self.runner.fit(model, settings, advance, loss).model
+
+    def _pruned(self, dense: nn.Module, density: float, seed: int, advance: Advance) -> nn.Module:
+        """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
+        config = self.config
+        schedule = Gradual(
+            criterion_of(config.criterion, "zero", seed), 1 - density,
+            end_epoch=config.prune_until * config.prune_epochs, updates=8 * config.prune_epochs,
+            layers=self.runner.weighted, input_size=self.runner.data.input_size,
+        )  # fmt: skip
+        settings = self._settings(seed, config.prune_epochs, config.learning_rate, config.weight_decay)
+        settings = replace(settings, gradual=schedule)
+        return self._fit(dense, settings, advance, dense)
+
+    def _coded(
+        self, pruned: nn.Module, dense: nn.Module, method: str, seed: int, advance: Advance
+    ) -> nn.Module:
+        """The pruned network on few values, trained with them under the teacher."""
+        config = self.config
+        settings = self._settings(seed, config.code_epochs, config.code_learning_rate, 0.0)
+        living = silence_dead(pruned, self.runner.data.input_size)
+        retrain: Callable[[nn.Module], nn.Module] = lambda model: self._fit(model, settings, advance, dense)  # noqa: E731
+        if method == "rate":
+            found = round_by_rate(
+                living, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
+            ).model
+        else:
+            found = share(living, bits=config.bits, retrain=retrain).model
+        return silence_dead(found, self.runner.data.input_size) if method == "rate" else found
+
+    def _measured(self, path: Path, model: nn.Module) -> dict[str, Any]:
+        """Write the file, read it back into a fresh network, and score what was read."""
+        file_bytes = encode(model, path)
+        found = decode(path, clone(self.runner.network(0))).to(self.runner.device).eval()
+        row = self.runner.score(found)
+        correct, total = row["correct"], row["total"]
+        for split in (self.runner.data.train, self.runner.data.validation):
+            scored = evaluate(found, split.batches(1000))
+            correct, total = correct + scored.correct, total + scored.total
+        report = coding_report(found)
+        vectors = [t for t in report.tensors if found.state_dict()[t.name].dim() < 2]
+        return row | {
+            "file_bytes": file_bytes,
+            "dense_bytes": report.dense_bytes,
+            "compression_ratio": report.dense_bytes / file_bytes,
+            "entropy_bytes": sum(t.entropy_bytes + t.book_bytes for t in report.tensors),
+            "book_bytes": sum(t.book_bytes for t in report.tensors),
+            "bias_bytes": sum(t.position_bytes + t.value_bytes + t.raw_bytes for t in vectors),
+            "nonzero_parameters": sum(t.nonzero for t in report.tensors),
+            "correct_of_all": correct,
+            "all_points": total,
+            "points_of_all_per_bit": correct / max(row["capacity_bits"], 1),
+        }

@@ -1,0 +1,186 @@
+"""From a Config dataclass to a command: presets, options in groups, clear one-line errors, exit codes."""
+
+import ast
+import dataclasses
+import inspect
+import math
+import os
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+from analysis import EXIT_STATUS
+from analysis.lab.consoles import patient_streams
+from capacity.errors import InputError, unknown
+
+C = TypeVar("C")
+POSITIVE = (
+    "batch_size", "classes", "code_learning_rate", "image_size", "learning_rate", "limit",
+    "network_trials", "patience", "ratios", "repeats", "seeds", "temperature", "total", "trials",
+)  # fmt: skip
+
+
+def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -> C:
+    """The settings from the command line; options given explicitly override those of `--preset NAME`."""
+    import tyro
+
+    chosen = "default"
+    for place, argument in enumerate(arguments):
+        if argument.startswith("--preset"):
+            _, _, value = argument.partition("=")
+            chosen = value or next(iter(arguments[place + 1 : place + 2]), "")
+    if chosen not in presets:
+        raise unknown("preset", chosen, presets)
+    default = presets[chosen]
+    shown: dict[str, Any] = {
+        "args": list(arguments),
+        "prog": _called(config),
+        "description": f"{config.__doc__}\n\n{EXIT_STATUS}",
+    }
+    groups = settings_groups(config)
+    if len(groups) == 1:
+        found: C = tyro.cli(config, default=default, **shown)
+        return found
+    parsed = tyro.cli(_grouped(config, groups, default), **shown)
+    values = {key: value for group in vars(parsed).values() for key, value in vars(group).items()}
+    return config(**values)
+
+
+def settings_groups(config: type) -> dict[type, list[str]]:
+    """The names of a Config's fields: its own first, then those of each group of settings it is made of."""
+    left = {field.name for field in dataclasses.fields(config)}
+    groups = {}
+    for group in reversed(config.__mro__[1:]):
+        names = [name for name in inspect.get_annotations(group) if name in left]
+        left -= set(names)
+        if names:
+            groups[group] = names
+    own = [field.name for field in dataclasses.fields(config) if field.name in left]
+    return {config: own} | dict(reversed(groups.items()))
+
+
+def _grouped(config: type, groups: Mapping[type, Sequence[str]], default: Any) -> type:
+    """A dataclass with a field for each group, so that --help shows them apart; options keep their names."""
+    import tyro
+
+    hints = typing.get_type_hints(config, include_extras=True)
+    docs = {
+        name: text for group in reversed(config.__mro__[:-1]) for name, text in _documented(group).items()
+    }
+    parts: list[tuple[str, Any, Any]] = []
+    for group, names in groups.items():
+        fields = [
+            (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name, ""))], getattr(default, name))
+            for name in names
+        ]
+        title = "this command" if group is config else group.__name__.removesuffix("Settings").lower()
+        made: Any = dataclasses.make_dataclass(title.title().replace(" ", ""), fields, frozen=True)
+        made.__doc__ = ""
+        annotated = Annotated[made, tyro.conf.OmitArgPrefixes]
+        parts.append((title.replace(" ", "_"), annotated, made()))
+    nested = dataclasses.make_dataclass("Settings", parts, frozen=True)
+    nested.__doc__ = config.__doc__
+    return nested
+
+
+def _documented(group: type) -> dict[str, str]:
+    """The strings below a dataclass's own fields."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0].body  # type: ignore[attr-defined]
+    found = {}
+    for node, after in pairwise(body):
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
+            found[node.target.id] = " ".join(ast.literal_eval(after.value).split())  # type: ignore[union-attr]
+    return found
+
+
+def _called(config: type[Any]) -> str:
+    """How the user called this command."""
+    if sys.argv[0].startswith("deepcapacity "):
+        return sys.argv[0]
+    command = sys.modules[config.__module__].__spec__
+    name = command.name if command is not None else config.__module__
+    return f"python -m {name.removesuffix('.__main__').removesuffix('.config')}"
+
+
+def execute(
+    config: type[C],
+    presets: Mapping[str, C],
+    start: Callable[[C], Any],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line.
+
+    Of several processes under torchrun, the first one speaks.
+    """
+    from compression.processes import rank
+
+    if rank() > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
+    with patient_streams():
+        _execute(config, presets, start, sys.argv[1:] if arguments is None else arguments)
+
+
+def _execute(
+    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str]
+) -> None:
+    from compression.processes import leave
+
+    try:
+        settings = parse(config, presets, arguments)
+        check_numbers(settings)
+        start(settings)
+    except InputError as error:
+        _stop(f"error: {error}", 2)
+    except OSError as error:
+        _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
+    except (ImportError, RuntimeError) as error:
+        if "torchvision" not in str(error):
+            raise
+        _stop(f"error: {unmatched(error)}", 2)
+    leave()
+
+
+def unmatched(error: Exception) -> str:
+    """What to do where torchvision cannot be loaded: as good as always torch does not match it."""
+    versions = " and ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision"))
+    return (
+        f"{versions} do not fit together ({error}): install both anew from the same index, "
+        "with `pip install --force-reinstall torch torchvision`"
+    )
+
+
+def at_least_one(config: Any, *names: str) -> None:
+    """Raise InputError for the first of these settings that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
+
+
+def check_numbers(config: Any) -> None:
+    """Raise InputError for a setting that is negative, NaN or infinite, or 0 where that means nothing.
+
+    A `limit` of -5 would leave out the last five pictures, a `shift` of -1 crop them.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not math.isfinite(number):
+                raise InputError(f"{field.name} must be a finite number, found {number}")
+            if number < 0 or (number == 0 and field.name in POSITIVE):
+                rule = "not be negative"
+                if field.name in POSITIVE:
+                    rule = "be at least 1" if isinstance(number, int) else "be positive"
+                raise InputError(f"{field.name} must {rule}, found {number}")
+
+
+def _stop(message: str, code: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""Data sets, and features of frozen networks."""

@@ -1,0 +1,118 @@
+"""An experiment: settings, trials, what its rows say; run, resumed from its run directory, written out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from analysis.lab.cli import execute
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from analysis.lab.runs.directory import RunDirectory
+    from analysis.lab.runs.progress import Advance
+
+
+class Trials(Protocol):
+    """What runs a trial per seed."""
+
+    runner: Any
+
+    def steps(self) -> int:
+        """Networks that one seed's trial keeps."""
+
+    def epochs(self) -> int:
+        """Epochs of one seed's trial, for the progress bar."""
+
+    def prepare(self, folder: "RunDirectory", advance: "Advance") -> None:
+        """Whatever is done once for all seeds."""
+
+    def trial(self, seed: int, folder: "RunDirectory", advance: "Advance") -> Iterable[dict[str, Any]]:
+        """The rows of one seed."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a package of experiments is made of; its functions import what they need when they are called.
+
+    Parameters
+    ----------
+    name: of the command, `python -m analysis.NAME`
+    config, presets: the class of the settings, and settings by name
+    check: raises InputError for settings that cannot be
+    smoke: settings of a quick pass
+    trials: settings -> what runs a trial per seed
+    summary, table: rows -> means and intervals; as text
+    headline, plot: rows, settings -> sentences; the figure
+    figures: further figures by name, rows -> figure
+    """
+
+    name: str
+    config: type
+    presets: Mapping[str, Any]
+    check: Callable[[Any], None]
+    smoke: Callable[[Any], Any]
+    trials: Callable[[Any], Trials]
+    summary: "Callable[[pd.DataFrame], pd.DataFrame]"
+    table: "Callable[[pd.DataFrame], str]"
+    headline: "Callable[[pd.DataFrame, Any], list[str]]"
+    plot: "Callable[[pd.DataFrame, Any], Figure]"
+    figures: "Mapping[str, Callable[[pd.DataFrame], Figure]]" = field(default_factory=dict)
+
+    def settings(self, config: Any) -> Any:
+        """Checked settings, those of a quick pass where one was asked for."""
+        self.check(config)
+        return self.smoke(config) if config.smoke else config
+
+    def directory(self, config: Any) -> "RunDirectory":
+        """The run directory of these settings: new, to be resumed, or emptied for a fresh start."""
+        from analysis.lab.runs.directory import trial_folder
+
+        return trial_folder(self.name, self.smoke(config) if config.smoke else config)
+
+    def run(self, config: Any) -> "pd.DataFrame":
+        """The rows of all seeds, with progress; resumed from the run directory, and written there."""
+        import pandas as pd
+
+        from analysis.lab.runs.progress import progress
+
+        config = self.settings(config)
+        trials, folder = self.trials(config), self.directory(config)
+        folder.settle(trials.runner.content)
+        resumed = folder.resumed(config.seeds * trials.steps())
+        if resumed:
+            print(resumed)
+        rows: list[dict[str, Any]] = []
+        with progress(config.seeds * trials.epochs(), "epochs") as advance:
+            trials.prepare(folder, advance)
+            for seed in range(config.seeds):
+                rows += trials.trial(seed, folder, advance)
+        frame = pd.DataFrame(rows)
+        folder.save_frame(frame)
+        return frame
+
+    def write(self, frame: "pd.DataFrame", config: Any) -> None:
+        """Write summary, LaTeX table and figures beside the results; print the table and what it says."""
+        from analysis.lab.reporting.figures import save_figure
+        from analysis.lab.reporting.latex import to_booktabs
+
+        folder, means = self.directory(replace(config, fresh=False)), self.summary(frame)
+        lines = self.headline(frame, config)
+        folder.save_frame(means, "summary.csv")
+        folder.save_text(to_booktabs(means, caption=lines[0]), "table.tex")
+        pdf, png = save_figure(self.plot(frame, config), folder.path, self.name)
+        others = [save_figure(plot(frame), folder.path, name)[0] for name, plot in self.figures.items()]
+        print(self.table(frame))
+        print("\n".join(lines))
+        print(f"results: {folder.path / 'results.csv'}\nfigure:  {pdf}, {png.name}")
+        for path in others:
+            print(f"figure:  {path}, {path.with_suffix('.png').name}")
+
+    def start(self, config: Any) -> None:
+        """Run, print the table, write the figure and the table beside the results."""
+        self.write(self.run(config), config)
+
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """The command; exits with 2 for bad input."""
+        execute(self.config, self.presets, self.start, arguments)

@@ -1,0 +1,234 @@
+"""Every figure of a compressed network, measured one way whatever the technique.
+
+Operations, bytes and times are never guessed from one another: `theoretical_bytes` is what papers often
+report, `file_bytes` what lies on disk; a mask alone is flagged, and a speed-up stands only beside a time.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.lab.runner import Runner
+from capacity import InputError, generalization, measure
+from capacity.cloning import plain_copy
+from compression.codec import coding_report, encode
+from compression.costs import flops, peak_memory_bytes, time_calls, wall_ms
+from compression.counting import distinct, nonzero_count, parameter_count
+from compression.evaluation import evaluate, outputs
+from compression.masks import masks_of
+from compression.quantization import QuantizeResult, compiled
+from compression.quantized_files import export_onnx, save_quantized
+
+BATCHES = (1, 32)
+
+
+@dataclass(frozen=True)
+class CompressedModel:
+    """A compressed network, ready to be measured.
+
+    Parameters
+    ----------
+    model: what is run
+    counted: the float network whose parameters, operations and capacity count; a quantized graph has those
+        of the network it was made from, since rounding to a bit or more leaves the capacity as it is
+    weight_bits: bits of a weight in theory
+    quantized: what `quantize` returned, for graphs
+    coded: whether its file is the one that `encode` writes
+    """
+
+    model: nn.Module
+    counted: nn.Module
+    weight_bits: float = 32
+    quantized: QuantizeResult | None = None
+    coded: bool = False
+
+
+def measure_deployment(
+    contender: CompressedModel,
+    base: nn.Module,
+    runner: Runner,
+    *,
+    repeats: int = 20,
+    compile_integers: bool = False,
+) -> dict[str, Any]:
+    """All figures of a contender beside the baseline `base`; see METRICS for what each is.
+
+    `right` holds which test points it classified correctly, as hexadecimal digits of packed bits.
+    """
+    logits, targets = outputs(contender.model, runner.data.test.batches(500))
+    scores = evaluate(nn.Identity(), [(logits, targets)])
+    plain = plain_copy(contender.counted)
+    report = measure(
+        plain, runner.data.input_size, convention=runner.config.convention, scope="trainable", effective=True
+    )
+    used = generalization(
+        report,
+        correct=scores.correct,
+        total=scores.total,
+        label_bits=runner.label_bits,
+        classes=scores.classes,
+    )
+    nonzero = nonzero_count(plain)
+    row: dict[str, Any] = scores.to_dict() | {
+        "capacity_bits": report.capacity_bits,
+        "points_per_bit": used.ratio,
+        "convention": report.convention,
+        "parameters": parameter_count(plain),
+        "nonzero_parameters": nonzero,
+        "live_parameters": report.parameters,
+        "flops": flops(plain, runner.data.input_size),
+        "theoretical_bytes": _theoretical_bytes(contender, nonzero),
+        "mask_only": bool(masks_of(contender.model)) and not contender.coded,
+        "right": packed(logits.argmax(1) == targets),
+    }
+    row |= _bytes(contender)
+    return row | _costs(contender, base, runner, repeats, compile_integers)
+
+
+METRICS: Mapping[str, tuple[str, float, str]] = {  # column -> header with its unit, factor, format
+    "top1_error": ("top-1 error [%]", 100, ".2f"),
+    "top5_error": ("top-5 error [%]", 100, ".2f"),
+    "kappa": ("kappa", 1, ".4f"),
+    "capacity_bits": ("capacity [bit]", 1, ",.0f"),
+    "points_per_bit": ("rho [points/bit]", 1, ".3g"),
+    "parameters": ("parameters", 1, ",.0f"),
+    "nonzero_parameters": ("non-zero", 1, ",.0f"),
+    "live_parameters": ("live", 1, ",.0f"),
+    "flops": ("FLOPs", 1, ",.0f"),
+    "file_bytes": ("file [bytes]", 1, ",.0f"),
+    "coded_bytes": ("coded [bytes]", 1, ",.0f"),
+    "theoretical_bytes": ("in theory [bytes]", 1, ",.0f"),
+    "latency_1_ms": ("time, batch 1 [ms]", 1, ".3f"),
+    "speedup_1": ("speed-up, batch 1", 1, ".2f"),
+    "latency_32_ms": ("time, batch 32 [ms]", 1, ".3f"),
+    "speedup_32": ("speed-up, batch 32", 1, ".2f"),
+    "peak_memory_bytes": ("peak memory [bytes]", 1, ",.0f"),
+}
+
+
+def packed(right: Tensor) -> str:
+    """Booleans as hexadecimal digits, eight to two of them.
+
+    >>> packed(torch.tensor([True, False, False, False, False, False, False, True, True]))
+    '8180'
+    """
+    return np.packbits(right.cpu().numpy()).tobytes().hex()
+
+
+def unpacked(digits: str, count: int) -> np.ndarray:
+    """What `packed` packed: (count,) booleans.
+
+    >>> unpacked("8180", 9).sum()
+    np.int64(3)
+    """
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8), count=count).astype(bool)
+
+
+def file_bytes(model: nn.Module) -> int:
+    """Bytes of the model's state dict as a safetensors file, tied tensors stored once."""
+    from safetensors.torch import save
+
+    state = model.state_dict()
+    once = {id(tensor) for tensor in distinct(state.values())}
+    return len(save({k: value.contiguous().clone() for k, value in state.items() if id(value) in once}))
+
+
+def _theoretical_bytes(contender: CompressedModel, nonzero: int) -> int:
+    """Non-zero parameters at their bits, as papers count; of coded networks the entropy of what is coded."""
+    if not contender.coded:
+        return round(nonzero * contender.weight_bits / 8)
+    tensors = coding_report(plain_copy(contender.model)).tensors
+    return round(sum(t.entropy_bytes + t.book_bytes for t in tensors))
+
+
+def _bytes(contender: CompressedModel) -> dict[str, Any]:
+    """Bytes of the file that this technique would be shipped in, and of one with all that is known coded."""
+    with TemporaryDirectory() as folder:
+        coded = encode(plain_copy(contender.model), Path(folder) / "net.dcz")
+        if contender.quantized is not None:
+            kept = save_quantized(contender.quantized, Path(folder) / "net.safetensors")
+        else:
+            kept = coded if contender.coded else file_bytes(plain_copy(contender.model))
+    return {"file_bytes": kept, "coded_bytes": coded}
+
+
+def _costs(
+    contender: CompressedModel, base: nn.Module, runner: Runner, repeats: int, compile_integers: bool
+) -> dict[str, Any]:
+    """Times beside the baseline's in eager mode, taking turns; nothing where only the reference path runs."""
+    size = runner.data.input_size
+    row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads()}
+    row["peak_memory_bytes"] = None
+    if contender.quantized is None:
+        row["peak_memory_bytes"] = peak_memory_bytes(contender.model, size)
+    plain, reference = plain_copy(contender.model).eval(), plain_copy(base).eval()
+    for batch in BATCHES:
+        x = torch.randn(batch, *size, device=runner.device if contender.quantized is None else "cpu")
+        run: Callable[[], Any] | None = partial(plain, x)
+        if contender.quantized is not None:
+            run, row["execution"] = integer_call(contender.quantized, x, size, compile_integers)
+        names = (f"latency_{batch}_ms", f"base_latency_{batch}_ms", f"speedup_{batch}")
+        if run is None:
+            row |= dict.fromkeys(names)
+            continue
+        beside = reference.to(x.device)
+        pair = [partial(wall_ms, synchronized(call, x.device)) for call in (run, partial(beside, x))]
+        ours, theirs = time_calls(pair, devices=[str(x.device)] * 2, batch_size=batch, repeats=repeats)
+        figures_ = (ours.median_ms, theirs.median_ms, theirs.median_ms / ours.median_ms)
+        row |= dict(zip(names, figures_, strict=True))
+    return row
+
+
+def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """A call that ends when its device has finished, so that a wall clock sees all of it."""
+    if device.type != "cuda":
+        return call
+
+    def whole() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    return whole
+
+
+def integer_call(
+    result: QuantizeResult, x: Tensor, size: Any, compile_integers: bool
+) -> tuple[Callable[[], Any] | None, str]:
+    """How to run a quantized graph with integer kernels on `x`, and by what; None if only in float."""
+    if compile_integers:
+        try:
+            return partial(compiled(result.model, x), x), "compiled"
+        except InputError:
+            pass
+    if find_spec("onnxruntime") is None:
+        return None, "reference, not timed"
+    with TemporaryDirectory() as folder:
+        try:
+            export_onnx(result.model, Path(folder) / "net.onnx", input_size=size)
+        except InputError:
+            return None, "reference, not timed"
+        session = onnx_session(Path(folder) / "net.onnx")
+    name, values = session.get_inputs()[0].name, x.numpy()
+    return lambda: session.run(None, {name: values}), "ONNX Runtime"
+
+
+def onnx_session(path: Path) -> Any:
+    """A network in ONNX Runtime on as many threads as torch has, fit to be timed beside torch.
+
+    Its threads do not spin while they wait: they would take the cores from whatever is timed in turns with
+    it, and torch looked half as fast as it is.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options)

@@ -1,0 +1,93 @@
+"""A document of sections - sentences, tables, pictures, code - as Markdown, LaTeX or a notebook."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.lab.reporting.latex import escape
+from capacity.errors import missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, its sentences, and where there is one a table, a picture (by file name), and code."""
+
+    title: str
+    sentences: Sequence[str]
+    table: "pd.DataFrame | None" = None
+    picture: str = ""
+    code: str = ""
+
+
+def to_markdown(title: str, sections: Sequence[Section]) -> str:
+    """The document as Markdown; pictures are linked as PNG."""
+    parts = [f"# {title}"]
+    for section in sections:
+        parts += [f"## {section.title}", *section.sentences]
+        if section.table is not None:
+            parts.append(_markdown_table(section.table))
+        if section.picture:
+            parts.append(f"![{section.title}]({section.picture}.png)")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(sections: Sequence[Section]) -> str:
+    """The sections as LaTeX to be included in an article with booktabs and graphicx."""
+    parts = []
+    for section in sections:
+        parts += [rf"\subsection*{{{escape(section.title)}}}", *(escape(line) for line in section.sentences)]
+        if section.table is not None:
+            cells = section.table.map(_cell)
+            cells.columns = [escape(name) for name in cells.columns]
+            formats = "".join("r" if _numeric(section.table[c]) else "l" for c in section.table.columns)
+            body = cells.map(escape).to_latex(index=False, escape=False, column_format=formats)
+            parts.append(rf"\begin{{center}}\small{chr(10)}{body}\end{{center}}")
+        if section.picture:
+            picture = rf"\includegraphics[width=\linewidth]{{{section.picture}.pdf}}"
+            parts.append(rf"\begin{{center}}{picture}\end{{center}}")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_notebook(title: str, sections: Sequence[Section]) -> str:
+    """The document as a notebook (nbformat 4); its code computes tables and figures again when it is run."""
+    try:
+        import nbformat
+        from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    except ImportError as error:
+        raise missing("notebook", "a notebook") from error
+
+    cells = [new_markdown_cell(f"# {title}")]
+    for section in sections:
+        lines = [f"## {section.title}", *section.sentences]
+        if section.table is not None and not section.code:
+            lines.append(_markdown_table(section.table))
+        cells.append(new_markdown_cell("\n\n".join(lines)))
+        if section.code:
+            cells.append(new_code_cell(section.code.strip()))
+    for place, cell in enumerate(cells):
+        cell["id"] = f"cell-{place}"  # the same document gives the same bytes
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.validate(book)
+    return str(nbformat.writes(book)) + "\n"
+
+
+def _markdown_table(frame: "pd.DataFrame") -> str:
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    lines = [[str(name) for name in frame.columns], ["---"] * len(frame.columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _numeric(column: Any) -> bool:
+    from pandas.api.types import is_numeric_dtype
+
+    return bool(is_numeric_dtype(column))

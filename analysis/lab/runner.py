@@ -1,0 +1,188 @@
+"""The runner that experiments share: data, a network per seed, how to train it and how to score it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from analysis.lab.cli import check_numbers
+from analysis.lab.data.datasets import DataSet, load
+from analysis.lab.data.features import cached_features, split_frozen
+from analysis.lab.models import create
+from analysis.lab.runs.directory import RunDirectory
+from analysis.lab.runs.progress import Advance
+from capacity import InputError, generalization, label_entropy, measure
+from compression.batches import Augment, CropAndFlip
+from compression.checkpoints import load_model, save_model
+from compression.identity import describe
+from compression.outputs import output_layers
+from compression.processes import own_device
+from compression.targets import prunable, targets
+from compression.training import Fitted, Objective, Training, evaluate, fit
+
+
+class Settings(Protocol):
+    """What a command's Config must hold for its experiments to run here."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def mixed_precision(self) -> Any: ...
+    @property
+    def augment(self) -> bool: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def convention(self) -> Any: ...
+    @property
+    def pretrained(self) -> bool: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+class Runner:
+    """Data, networks, training and scoring of one experiment."""
+
+    def __init__(
+        self,
+        config: Settings,
+        *,
+        layers: Sequence[str] = (),
+        cache_features: bool = False,
+        validation: float = 0.1,
+    ) -> None:
+        self.config = config
+        check_numbers(config)
+        data = load(config.dataset, data=config.data, image_size=config.image_size, validation=validation)
+        if config.limit is not None:
+            data = data.map(lambda split: split.take(slice(0, config.limit)))
+        self.data: DataSet = data
+        self.label_bits = label_entropy(data.test.labels)
+        self.picture_size = data.input_size
+        self.device = own_device()
+        network = self._create(0)  # the frozen part is the same in every trial
+        measure(network, data.input_size)  # refuses a network that cannot take this data
+        self.frozen: nn.Module | None = None
+        if cache_features:
+            self.frozen, network = split_frozen(network)
+        unit: Any = getattr(config, "unit", "weight")
+        self.layers = list(prunable(network, layers or None, unit=unit))
+        if not self.layers:
+            raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
+        self.example = network
+        outputs = output_layers(network).names  # may lose weights, not units
+        heads = [name for name, target in targets(network).items() if target.layer in outputs]
+        self.weighted = list(dict.fromkeys([*self.layers, *heads]))
+
+    def _create(self, seed: int) -> nn.Module:
+        config = self.config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return create(
+                config.model,
+                input_size=self.picture_size,
+                classes=len(self.data.classes),
+                pretrained=config.pretrained,
+            )
+
+    def content(self) -> dict[str, str]:
+        """What results depend on besides the settings: the pictures, their classes, the network's code."""
+        splits = {name: getattr(self.data, name) for name in ("train", "validation", "test")}
+        return describe(data=splits, classes=list(self.data.classes), network=self._create(0))
+
+    def prepare(self, folder: RunDirectory, advance: Advance) -> None:
+        """Replace pictures by cached features where the network's frozen part is to run only once."""
+        if self.frozen is not None:
+            advance(doing="features of the frozen part")
+            self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
+        else:
+            self.data = self.data.map(lambda split: split.to(self.device))
+
+    def network(self, seed: int) -> nn.Module:
+        """A fresh network of this seed; where features are cached, its head."""
+        network = self._create(seed)
+        if self.frozen is not None:
+            _, network = split_frozen(network)
+        return network.to(self.device)
+
+    def training(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
+        """How a seed trains for so many epochs; rate: share of the learning rate asked for."""
+        config = self.config
+        return Training(
+            epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
+            warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
+        )  # fmt: skip
+
+    def trained(self, seed: int, path: Path, settings: Training, advance: Advance) -> nn.Module:
+        """The network of this seed, trained; from disk where that was done."""
+        network = self.network(seed)
+        if path.exists():
+            advance(settings.epochs)
+            return load_model(network, path).eval()
+        trained = self.fit(network, settings, advance).model
+        save_model(trained, path)
+        return trained
+
+    def fit(
+        self,
+        model: nn.Module,
+        settings: Training,
+        advance: Advance,
+        objective: Objective | None = None,
+    ) -> Fitted:
+        """Train on the training split in the order that the settings' seed gives; advance by epochs."""
+        config = self.config
+        batches = self.data.train.batches(
+            config.batch_size, shuffle=True, augment=augmentation(config), seed=settings.seed
+        )
+        fitted = fit(
+            model,
+            batches,
+            settings=settings,
+            validation=self.data.validation.batches(1000) if settings.patience is not None else None,
+            objective=objective,
+            progress=lambda epoch, epochs: advance(1),
+        )
+        advance(settings.epochs - settings.start_epoch - len(fitted.history))
+        return fitted
+
+    def score(self, model: nn.Module) -> dict[str, Any]:
+        """Everything measured of a model; the test split is touched here, once."""
+        validation = evaluate(model, self.data.validation.batches(1000), gather=True)
+        test = evaluate(model, self.data.test.batches(1000), gather=True)
+        report = measure(
+            model, self.data.input_size, convention=self.config.convention, scope="trainable", effective=True
+        )
+        used = generalization(
+            report, correct=test.correct, total=test.total, label_bits=self.label_bits, classes=test.classes
+        )
+        return test.to_dict() | {
+            "validation_top1_error": validation.top1_error,
+            "capacity_bits": report.capacity_bits,
+            "live_parameters": report.parameters,
+            "total_parameters": report.total_parameters,
+            "points_per_bit": used.ratio,
+            "bits_per_bit": used.bits_per_bit,
+            "convention": report.convention,
+        }
+
+
+def augmentation(config: Settings) -> Augment | None:
+    """Random crops and flips, or random shifts by so many pixels, or none."""
+    if config.augment:
+        return CropAndFlip()
+    return CropAndFlip(padding=config.shift, flip=False) if config.shift else None

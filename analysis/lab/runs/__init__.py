@@ -1,0 +1,1 @@
+"""Run directories, what is kept in them, grids of cells, progress."""

@@ -1,0 +1,116 @@
+"""Settings that commands share, a group each; a command's Config is made of groups and what is its own.
+
+`NOT_IDENTITY` names those that do not change what comes out: where things lie, and where they are computed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Data."""
+
+    dataset: str = "digits"
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    data: str = "data"
+    """Folder where torchvision's data sets lie, or are downloaded to."""
+    image_size: int = 224
+    """Side in pixels to which pictures of differing sizes are brought."""
+    limit: int | None = None
+    """Use only this many training and test samples."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Network."""
+
+    model: str = "mlp"
+    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18 and the others that README names,
+    torchvision:NAME or package.module:factory; where there are students, their teacher."""
+    pretrained: bool = False
+    """Start from ImageNet weights where the network has them."""
+    convention: Literal["previous", "running", "uncapped"] = "previous"
+    """How a layer's capacity is capped by what feeds it."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Training."""
+
+    epochs: int = 30
+    """Epochs of training, before anything is made smaller; where there are students, theirs."""
+    batch_size: int = 128
+    """Samples in a batch."""
+    learning_rate: float = 0.05
+    """Highest learning rate; it warms up over the first epoch and anneals to zero."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of forward and backward passes in training; everything is measured in single."""
+    augment: bool = False
+    """Random crops and flips of the training pictures."""
+    shift: int = 0
+    """Random shifts of the training pictures by up to so many pixels; for digits, which must not flip."""
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """Pruning."""
+
+    criterion: tuple[Literal["l1", "l2", "reservoir", "random"], ...] = ("l1",)
+    """What to prune by; several are drawn together."""
+    center: Literal["mean", "zero"] = "mean"
+    """What L1 and L2 measure a weight's deviation from: the layer's mean, or zero (magnitude pruning)."""
+    unit: Literal["neuron", "weight"] = "neuron"
+    """Whole neurons and channels, or single weights."""
+    scope: Literal["layer", "global"] = "layer"
+    """Whether the amount holds for each layer or for all of them together."""
+    layers: tuple[str, ...] = ()
+    """Layers to prune; by default all dense and convolutional ones (for neurons, all but the outputs)."""
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Teacher."""
+
+    temperature: float = 4.0
+    """Divides the logits of teacher and student in the soft term."""
+    alpha: float = 0.9
+    """Weight of the teacher's soft targets; the rest is cross-entropy with the labels."""
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """Measurement."""
+
+    calibration: int = 1_000
+    """Training samples that calibrate the ranges of activations."""
+    repeats: int = 30
+    """Timed passes of each network; the median counts."""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Workers."""
+
+    processes: int = 1
+    """Cells computed at once on this machine; timings are cleanest with one."""
+    scheduler: str = ""
+    """Address of a Dask scheduler, as in tcp://host:8786, to compute the cells on its workers instead."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Run."""
+
+    output: str = ""
+    """Run folder; by default runs/COMMAND-DATASET-MODEL-HASH, resumed if it exists."""
+    seeds: int = 3
+    """How many trials, each with its own initial weights and order of the data."""
+    smoke: bool = False
+    """A quick pass through everything: few samples, one seed, one epoch."""
+    fresh: bool = False
+    """Start over, whatever the run folder holds."""

@@ -1,0 +1,25 @@
+"""Accuracy against how much was pruned, for each criterion, with what the file and the clock say."""
+
+from typing import Any
+
+from analysis.lab.experiment import Experiment, Trials
+from analysis.pruning_curve.config import PRESETS, Config, check, smoke
+from analysis.pruning_curve.report import equal_accuracy, headline, plot, summary, table
+
+__all__ = [
+    "EXPERIMENT", "PRESETS", "Config", "equal_accuracy", "headline", "main", "plot", "run", "start",
+    "summary", "table",
+]  # fmt: skip
+
+
+def trials(config: Any) -> Trials:
+    """What runs a trial per seed under these settings."""
+    from analysis.pruning_curve.trials import PruningTrials
+
+    return PruningTrials(config)
+
+
+EXPERIMENT = Experiment(
+    "pruning_curve", Config, PRESETS, check, smoke, trials, summary, table, headline, plot
+)
+run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

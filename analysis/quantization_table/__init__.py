@@ -1,0 +1,35 @@
+"""What integers cost and save: error, bytes, ONNX, and latency beside the float network, scheme by scheme."""
+
+from typing import Any
+
+from analysis.lab.experiment import Experiment, Trials
+from analysis.quantization_table.config import PRESETS, Config, check, smoke
+from analysis.quantization_table.report import headline, plot, plot_noise, summary, table
+
+__all__ = [
+    "EXPERIMENT", "PRESETS", "Config", "headline", "main", "plot", "plot_noise", "run", "start",
+    "summary", "table",
+]  # fmt: skip
+
+
+def trials(config: Any) -> Trials:
+    """What runs a trial per seed under these settings."""
+    from analysis.quantization_table.trials import QuantizationTrials
+
+    return QuantizationTrials(config)
+
+
+EXPERIMENT = Experiment(
+    "quantization_table",
+    Config,
+    PRESETS,
+    check,
+    smoke,
+    trials,
+    summary,
+    table,
+    headline,
+    plot,
+    figures={"signal_to_noise": plot_noise},
+)
+run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

@@ -1,0 +1,123 @@
+"""All lines: from integers, demonstrations, runs; as table, sentence and files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.lab.runs.loading import Run
+    from analysis.reproduce.claim import Claim
+from analysis.reproduce.config import Config
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per published figure."""
+    lines, _ = reproduce(config)
+    return frame_of(lines)
+
+
+def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
+    """All lines, and the stand-ins by command."""
+    from analysis.lab.runs.progress import progress
+    from analysis.reproduce.claim import REPORTS
+    from analysis.reproduce.exact import EXACT
+    from analysis.reproduce.faults import FAULTS
+    from analysis.reproduce.surrogates import SURROGATES, run_surrogate, surrogate_claims
+    from analysis.reproduce.trained import recorded, trained_lines
+
+    if config.full:
+        _run_presets(config)
+    folder = Path(config.output) / ("smoke" if config.smoke else "digits")
+    lines: list[Claim] = []
+    runs: dict[str, Run] = {}
+    computed = (*EXACT, *FAULTS)
+    with progress(len(computed) + len(SURROGATES), "reproducing") as advance:
+        for function in computed:
+            advance(doing=(function.__doc__ or "").splitlines()[0])
+            lines += function()
+            advance(1)
+        for command, changes in SURROGATES:
+            advance(doing=f"stand-in: {command}")
+            runs[command] = run_surrogate(command, changes, folder, smoke=config.smoke)
+            advance(1)
+    lines += surrogate_claims(runs)
+    lines += trained_lines(recorded(config.runs))
+    return sorted(lines, key=lambda line: list(REPORTS).index(line.report)), runs
+
+
+def _run_presets(config: Config) -> None:
+    """Every preset that a line needs, one after another, each resumable."""
+    from dataclasses import replace
+    from importlib import import_module
+
+    from analysis.reproduce.trained import TRAINED
+
+    for command, preset in dict.fromkeys((row.command, row.preset) for row in TRAINED):
+        module = import_module(f"analysis.{command}")
+        print(f"python -m analysis.{command} --preset {preset}")
+        module.start(replace(module.PRESETS[preset], data=config.data))
+
+
+def frame_of(lines: "Sequence[Claim]") -> "pd.DataFrame":
+    """A row per line."""
+    import pandas as pd
+
+    return pd.DataFrame([vars(line) for line in lines])
+
+
+def table(frame: "pd.DataFrame") -> str:
+    """The lines as text, a table for each report."""
+    from rich.table import Table
+
+    from analysis.reproduce.claim import REPORTS
+    from capacity.report import render
+
+    parts = []
+    for report, rows in frame.groupby("report"):
+        shown = Table()
+        widths = {"item": 30, "published": 26, "recomputed": 34, "verdict": 16, "why": 50}
+        for column, width in widths.items():
+            shown.add_column(column, max_width=width)
+        for row in rows.to_dict("records"):
+            shown.add_row(*(str(row[name]) for name in widths))
+        parts.append(f"{report}. {REPORTS[str(report)]}\n{render(shown, width=170)}")
+    return "\n".join(parts)
+
+
+def headline(frame: "pd.DataFrame") -> str:
+    """How many lines got which verdict."""
+    counts = frame["verdict"].value_counts()
+    told = ", ".join(f"{counts[name]} {name}" for name in counts.index)
+    return f"{len(frame)} published figures and methods: {told}"
+
+
+def start(config: Config) -> None:
+    """Print the lines; write them as CSV and LaTeX, and the article's input where there is an article."""
+    from analysis.lab.runs.directory import RunDirectory
+    from analysis.reproduce.article import Style, record, write_article, write_gallery
+    from analysis.reproduce.trained import recorded
+
+    if config.record:
+        for run in config.record:
+            print(f"recorded: {record(run, Path(config.paper) / 'runs')}")
+        return
+    lines, runs = reproduce(config)
+    frame = frame_of(lines)
+    RunDirectory(Path(config.output)).save_frame(frame, "reports.csv")
+    if config.gallery:
+        write_gallery(Path(config.gallery), runs, recorded(config.runs))
+    article = Path(config.paper).is_dir()
+    folder = Path(config.paper) / "generated"
+    if article:
+        style = Style(config.venue, config.pgf, config.smoke)
+        write_article(folder, frame, runs, recorded(config.runs), style)
+    print(table(frame))
+    print(headline(frame))
+    unrun = sorted(set(frame.loc[frame["verdict"] == "needs its preset", "command"]))
+    if unrun:
+        print("presets without a finished run:\n  " + "\n  ".join(unrun))
+    print(f"results: {config.output}/reports.csv")
+    if article:
+        print(f"article: {folder}, for make -C {config.paper}")

@@ -1,0 +1,107 @@
+"""The same experiments on the bundled digits, in place of runs that need a GPU, and what they say."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from analysis.lab.runs.loading import Run, finished
+from analysis.reproduce.claim import Claim
+from analysis.reproduce.trained import plus_minus
+
+SURROGATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("capacity_curve", {}),
+    ("pruning_curve", {}),
+    ("distillation_table", {}),
+    ("quantization_table", {"compile": False, "seeds": 3}),
+    ("comparison", {}),
+    ("data_requirement", {}),
+)
+
+
+def run_surrogate(command: str, changes: Mapping[str, Any], folder: Path, *, smoke: bool) -> Run:
+    """Run a command's default experiment on the digits, or read it where it is finished."""
+    module = import_module(f"analysis.{command}")
+    path = folder / command
+    config = replace(module.Config(), **changes, smoke=smoke, output=str(path))
+    with redirect_stdout(StringIO()):
+        module.start(config)
+    return finished(path)
+
+
+def surrogate_claims(runs: Mapping[str, Run]) -> Iterator[Claim]:
+    """What the stand-ins say about lines that need training."""
+    for function in SURROGATE_CLAIMS:
+        yield from function(runs)
+
+
+def _squeezes(runs: Mapping[str, Run]) -> Iterator[Claim]:
+    means = runs["capacity_curve"].summary()
+    rows = means[means["criterion"] == "l1"]
+    last: Any = rows[rows["step"] == rows["step"].max()].iloc[0]
+    gap, half = 100 * last["top1_error_difference_mean"], 100 * last["top1_error_difference_half_width"]
+    yield Claim(
+        "A", "accuracy rises as the network is squeezed", "92.00 % to 94.93 %",
+        f"beside a control trained as long: {gap:+.2f}{plus_minus(half)} points of error", "wrong",
+        "it is the further training that helps, which the report did not control for; stand-in on the digits",
+        runs["capacity_curve"].call,
+    )  # fmt: skip
+
+
+def _masks(runs: Mapping[str, Run]) -> Iterator[Claim]:
+    means = runs["comparison"].summary().set_index("technique")
+    masked: Any = means.loc["masked"]
+    dense: Any = means.loc["baseline"]
+    same = masked["file_bytes_mean"] == dense["file_bytes_mean"]
+    yield Claim(
+        "C", "unstructured pruning leaves size and time unchanged", "unchanged",
+        f"file {'unchanged' if same else 'changed'}, time {1 / masked['speedup_32_mean']:.2f} of the whole's",
+        "exact" if same else "not reproduced", "a mask only; stand-in on the digits", runs["comparison"].call,
+    )  # fmt: skip
+    yield Claim(
+        "E", "latency after 60 % pruning", "2.05 of 2.27 ms",
+        f"{masked['flops_mean'] / dense['flops_mean']:.0%} of the operations, "
+        f"{1 / masked['speedup_32_mean']:.2f} of the time", "not reproduced",
+        "dense kernels multiply the zeros too; stand-in on the digits", runs["comparison"].call,
+    )  # fmt: skip
+    static: Any = means.loc["static-int8"]
+    gap, half = 100 * static["top1_error_difference_mean"], 100 * static["top1_error_difference_half_width"]
+    yield Claim(
+        "C", "static quantization", "abandoned: bad accuracy",
+        f"{gap:+.2f}{plus_minus(half)} points of error beside float", "not reproduced",
+        "it works once observers have seen data; stand-in on the digits", runs["comparison"].call,
+    )  # fmt: skip
+
+
+def _observers(runs: Mapping[str, Run]) -> Iterator[Claim]:
+    difference = runs["quantization_table"].summary().set_index("scheme")["top1_error_difference_mean"]
+    lost, kept = (100 * float(difference[name]) for name in ("uncalibrated", "static"))
+    yield Claim(
+        "E", "accuracy of static int8", "88.44 %, from 94.24 %",
+        f"uncalibrated {lost:+.2f} points of error, calibrated {kept:+.2f}", "wrong",
+        "its observers had never seen an activation; stand-in on the digits", runs["quantization_table"].call,
+    )  # fmt: skip
+
+
+def _students(runs: Mapping[str, Run]) -> Iterator[Claim]:
+    means = runs["distillation_table"].summary()
+    means = means[means["variant"] != "teacher"].set_index("variant")
+    names = {"class-mean": "mean over classes", "dropout-on": "dropout on in tests", "cold": "T = 1",
+             "report-b": "all three"}  # fmt: skip
+    for variant, label in names.items():
+        if variant in means.index:
+            row: Any = means.loc[variant]
+            gap, half = 100 * row["error_minus_distilled_mean"], 100 * row["error_minus_distilled_half_width"]
+            yield Claim(
+                "B", f"disappointing students: {label}", "-", f"{gap:+.2f}{plus_minus(half)} points of error",
+                "wrong", "beside the same students soundly distilled; stand-in on the digits",
+                runs["distillation_table"].call,
+            )  # fmt: skip
+
+
+SURROGATE_CLAIMS: tuple[Callable[[Mapping[str, Run]], Iterator[Claim]], ...] = (
+    _squeezes, _masks, _observers, _students,
+)  # fmt: skip

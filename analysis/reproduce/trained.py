@@ -1,0 +1,168 @@
+"""Lines that need training: from the run of the preset that trains each at full size, else its cost."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.lab.literature import DISTILLATION, PRUNING, report_of
+from analysis.lab.runs.loading import Run, runs_below
+from analysis.reproduce.claim import Claim, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A published figure that takes training: where it lies in the summary of which preset's run.
+
+    published: a fraction, or a word for a difference that is read as at most half a point
+    where: values of columns of the summary; column: of the summary, without _mean
+    """
+
+    report: str
+    item: str
+    published: float | str
+    command: str
+    preset: str
+    where: Mapping[str, Any]
+    column: str = "top1_error"
+
+    @property
+    def call(self) -> str:
+        return f"python -m analysis.{self.command} --preset {self.preset}"
+
+
+PRUNED, TAUGHT, ROUNDED, COMPARED = (
+    "pruning_curve", "distillation_table", "quantization_table", "comparison"
+)  # fmt: skip
+
+
+SMALL_DIFFERENCE = 0.005  # what a report calls minimal
+
+
+TRAINED = (
+    *(
+        Trained("A", f"error after {k} squeezes of 100", 1 - accuracy, "capacity_curve", "paper",
+                {"criterion": "l1", "step": k})
+        for k, accuracy in enumerate((0.9200, 0.9349, 0.9458, 0.9450, 0.9461, 0.9493))
+    ),
+    Trained("B", "error of VGG16", 0.2887, ROUNDED, "report-b", {"scheme": "float"}),
+    Trained("B", "top-5 error of VGG16", 0.1054, ROUNDED, "report-b", {"scheme": "float"}, "top5_error"),
+    *(
+        Trained(report_of(point.source), point.item, point.top1_error, PRUNED, point.preset,
+                {"criterion": point.criterion, "amount": point.amount})
+        for point in PRUNING if point.preset
+    ),
+    *(
+        Trained(report_of(point.source), point.item, point.top1_error, TAUGHT, point.preset,
+                {"network": point.student, "variant": point.variant})
+        for point in DISTILLATION if point.preset
+    ),
+    *(
+        Trained("D", f"six-layer network, {label}", "minimal reduction", COMPARED, "report-d",
+                {"technique": technique}, "top1_error_difference")
+        for technique, label in (("masked", "five times sparser"),
+                                 ("masked-int8", "five times sparser, then quantized"))
+    ),
+    Trained("E", "error of static int8", 0.1156, ROUNDED, "report-e", {"scheme": "static"}),
+)  # fmt: skip
+
+
+def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
+    """Each line from the run of its preset where that is finished; else what it would cost."""
+    for row in TRAINED:
+        mine = [run for run in runs if (run.command, run.preset) == (row.command, row.preset)]
+        run = next((run for run in mine if not run.config.smoke and run.config.limit is None), None)
+        found = None if run is None else _found(run.summary(), row)
+        if run is None or found is None:
+            cost = _training_flops(row.command, row.preset)
+            yield Claim(
+                row.report, row.item, _told(row.published), "not run", "needs its preset",
+                f"about {cost:.1e} floating-point operations of training", row.call,
+            )  # fmt: skip
+        else:
+            yield _judged(row, *found, run)
+
+
+def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
+    """The line of a run; other data than the preset's is named."""
+    spread, dataset = plus_minus(100 * half), run.config.dataset
+    if isinstance(row.published, str):
+        measured, within = f"{100 * mean:+.2f}{spread} points", mean <= SMALL_DIFFERENCE
+        gap, against = mean, "the whole network"
+    else:
+        gap, against = mean - row.published, "published"
+        measured, within = f"{100 * mean:.2f}{spread} %", abs(gap) <= half
+    remarks = [f"{100 * abs(gap):.2f} points {'better' if gap < 0 else 'worse'} than {against}"] * (
+        not within
+    )
+    if dataset != preset_of(row.command, row.preset).dataset:
+        remarks.append(f"on {dataset}")
+    verdict: Verdict = "within interval" if within else "not reproduced"
+    return Claim(row.report, row.item, _told(row.published), measured, verdict, "; ".join(remarks), run.call)
+
+
+def _told(published: float | str) -> str:
+    return published if isinstance(published, str) else f"{100 * published:.2f} %"
+
+
+def preset_of(command: str, preset: str) -> Any:
+    """The settings of a command's preset."""
+    return import_module(f"analysis.{command}").PRESETS[preset]
+
+
+def _found(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
+    rows = summary
+    for column, value in row.where.items():
+        close = (rows[column] - value).abs() < 1e-9 if isinstance(value, float) else rows[column] == value
+        rows = rows[close]
+    if rows.empty:
+        return None
+    first = rows.iloc[0]
+    return float(first[f"{row.column}_mean"]), float(first[f"{row.column}_half_width"])
+
+
+@lru_cache
+def _training_flops(command: str, preset: str) -> float:
+    """Operations of the preset's dense network and students: three passes a picture, epoch and seed."""
+    import torch
+
+    from analysis.lab.models import create
+    from compression.costs import flops
+
+    config = preset_of(command, preset)
+    pictures, size, classes = DATA[config.dataset]
+
+    def cost(name: str) -> int:
+        with torch.device("meta"):
+            return flops(create(name, input_size=size, classes=classes), size)
+
+    whole = cost(config.model)
+    if command == "capacity_curve":  # the frozen features are computed once
+        return whole * float(pictures)
+    epochs: float = 3.0 * whole * config.epochs
+    if command == TAUGHT:
+        lessons = sum(whole + 3 * cost(name) for name in config.student) * len(config.variants)
+        epochs = 3.0 * whole * config.teacher_epochs + config.epochs * lessons
+    return epochs * float(pictures * config.seeds)
+
+
+DATA = {
+    "mnist": (54_000, (1, 28, 28), 10),
+    "cifar10": (45_000, (3, 32, 32), 10),
+    "cifar100": (45_000, (3, 32, 32), 100),
+    "flowers102": (1_836, (3, 224, 224), 102),
+}
+
+
+def plus_minus(half: float) -> str:
+    return "" if half != half else f" ± {half:.2f}"
+
+
+def recorded(folders: Sequence[str | Path]) -> list[Run]:
+    """Finished runs in any of these folders."""
+    return [run for folder in folders for run in runs_below(folder)]

@@ -1,0 +1,25 @@
+"""Settings of the timings; importing it costs no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal[
+    "reports", "decoders", "needs", "training", "cached-heads", "pruning", "shrinking", "integers",
+    "runtimes", "files", "peer-files", "clusters",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """Time each job ours and the peer's way, interleaved, and print medians and their ratio."""
+
+    data: str = "data"
+    """Folder with torchvision's MNIST; rows that need it are skipped without it."""
+    repeats: int = 5
+    """Runs of each side; the median counts. Jobs of more than ten seconds run once."""
+    nncodec: str = ""
+    """Python of an environment in which NNCodec is installed, to compare sizes of files with."""
+    only: tuple[Group, ...] = ()
+    """Only these groups of rows; by default all."""
+    smoke: bool = False
+    """A quick pass with small sizes; the ratios mean nothing."""

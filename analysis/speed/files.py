@@ -1,0 +1,100 @@
+"""Files of compressed networks: seconds, memory and bytes."""
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from analysis.lab.measurement.memory import peak_mib
+from analysis.speed.config import Config
+from analysis.speed.timing import Benchmark
+
+
+def files(config: Config) -> Iterator[Benchmark]:
+    """A file of VGG16 at 7 % density with 5-bit code books; no peer codes it in reasonable time."""
+    from analysis.lab.models import create
+    from compression.codec import coding_report, decode, encode
+    from compression.criteria import L1
+    from compression.pruning import prune
+    from compression.sharing import share
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/net.dcz"
+        name = "lenet300" if config.smoke else "torchvision:vgg16"
+        size = (1, 28, 28) if config.smoke else (3, 224, 224)
+        model = create(name, input_size=size, classes=1000)
+        layers = [key for key, m in model.named_modules() if hasattr(m, "weight")]
+        sparse = prune(model, L1(center="zero"), amount=0.93, layers=layers).model
+        shared = share(sparse, bits={f"{key}.weight": 5 for key in layers}).model
+        del sparse
+        risen = peak_mib(lambda: encode(shared, path)), peak_mib(lambda: decode(path, model))
+        tensors = coding_report(shared).tensors
+        coded = [t for t in tensors if t.kind in ("grid", "half", "book")]
+        entropy = sum(t.entropy_bytes for t in coded)
+        used = sum(t.position_bytes + t.value_bytes for t in coded)
+        print(
+            f"{name} at 7 % density, 5-bit code books: {encode(shared, path):,} bytes, positions and symbols "
+            f"{used / entropy - 1:+.2%} of their entropy; memory rises by {risen[0]:,.0f} MiB to encode and "
+            f"{risen[1]:,.0f} MiB to decode"
+        )
+        yield Benchmark(f"file of {name}: encode", "(none)", "under 60 s", lambda: encode(shared, path), None)
+        yield Benchmark(f"file of {name}: decode", "(none)", "under 60 s", lambda: decode(path, model), None)
+
+
+NNCODEC = """
+import sys, numpy
+from nncodec import nnc
+levels = dict(numpy.load(sys.argv[1] + ".npz"))
+size = len(nnc.compress(levels, bitstream_path=sys.argv[1], return_bitstream=True, row_skipping=True))
+back = nnc.decompress(sys.argv[1])
+assert all((back[name] == levels[name]).all() for name in levels)
+print(size)
+"""
+
+
+def peer_files(config: Config) -> Iterator[Benchmark]:
+    """Bytes of sparse, rounded LeNets trained on MNIST: our file, and NNCodec's of the same integers."""
+    import subprocess
+
+    import numpy as np
+
+    from analysis.lab.data.datasets import load
+    from analysis.lab.models import create
+    from capacity import InputError
+    from compression.codec import encode
+    from compression.criteria import L1
+    from compression.pruning import prune
+    from compression.rates import round_by_rate
+    from compression.training import Training, fit
+
+    if not config.nncodec:
+        print("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
+        return
+    try:
+        train = load("mnist", data=config.data).train
+    except InputError as error:
+        print(f"skipped: {error}")
+        return
+    for name, density in (("lenet300", 0.03), ("lenet5", 0.02)):
+        rows = train.take(slice(0, 1000 if config.smoke else None))
+        whole = fit(
+            create(name, input_size=(1, 28, 28), classes=10), rows.batches(128, shuffle=True),
+            settings=Training(epochs=1 if config.smoke else 3),
+        ).model  # fmt: skip
+        layers = [key for key, m in whole.named_modules() if hasattr(m, "weight")]
+        cut = prune(whole, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
+        result = round_by_rate(cut, penalty=0.0)
+        parameters = dict(result.model.named_parameters())
+        with tempfile.TemporaryDirectory() as folder:
+            ours = encode(result.model, f"{folder}/net.dcz")
+            levels: dict[str, Any] = {
+                tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
+                for tensor in result.tensors
+            }
+            np.savez(f"{folder}/net.npz", **{key: value.astype(np.int32) for key, value in levels.items()})
+            call = [config.nncodec, "-c", NNCODEC, f"{folder}/net"]
+            theirs = int(subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-1])
+        print(
+            f"{name} at {100 * density:g} % density, rounded: {ours:,} bytes; NNCodec {theirs:,} bytes, "
+            f"without the {len(levels)} steps ({ours / theirs:.3f})"
+        )
+    yield from ()

@@ -1,0 +1,53 @@
+"""A grid of trainings on a cluster of this machine."""
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from analysis.lab.runs.progress import silent
+from analysis.speed.config import Config
+from analysis.speed.timing import Benchmark
+
+
+def clusters(config: "Config") -> Iterator[Benchmark]:
+    """A grid of 24 trainings on two local Dask workers, against one."""
+
+    if find_spec("distributed") is None:
+        print('skipped: distributed is not installed (pip install "deepcapacity[cluster]")')
+        return
+    from distributed import LocalCluster
+
+    from analysis.lab.runs.grid import Workers, sweep
+
+    def swept(address: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
+            found = sweep(
+                trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
+                workers=Workers(scheduler=address), advance=silent,
+            )  # fmt: skip
+            assert len(found.rows) == len(names), found.failures
+
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40}
+    with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
+        ours, theirs = (partial(swept, cluster.scheduler_address) for cluster in (two, one))
+        yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.7", ours, theirs)
+
+
+def trained_cell(epochs: int, name: str) -> dict[str, Any]:
+    """A small network trained on the digits, one thread; what a worker imports."""
+    import torch
+
+    from analysis.lab.data.datasets import load
+    from analysis.lab.models import create
+    from compression.training import Training, evaluate, fit
+
+    torch.set_num_threads(1)
+    data = load("digits")
+    model = create("mlp", input_size=(1, 8, 8), classes=10)
+    settings = Training(epochs=epochs, seed=int(name.partition("-")[2]))
+    trained = fit(model, data.train.batches(128, shuffle=True), settings=settings).model
+    return evaluate(trained, data.test.batches(500)).to_dict()

@@ -1,0 +1,66 @@
+"""All rows: run, table."""
+
+from collections.abc import Callable, Iterator
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+from analysis.speed.capacity import decoders, needs, reports
+from analysis.speed.config import Config, Group
+from analysis.speed.files import files, peer_files
+from analysis.speed.grid import clusters
+from analysis.speed.pruning import pruning, shrinking
+from analysis.speed.quantization import integers, runtimes
+from analysis.speed.timing import Benchmark, seconds
+from analysis.speed.training import cached_heads, training
+
+JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
+    "reports": reports, "decoders": decoders, "needs": needs, "training": training,
+    "cached-heads": cached_heads, "pruning": pruning, "shrinking": shrinking, "integers": integers,
+    "runtimes": runtimes, "files": files, "peer-files": peer_files, "clusters": clusters,
+}  # fmt: skip
+
+
+def run(config: Config) -> "pd.DataFrame":
+    """A row per job: median seconds of both sides, and the median of the paired ratios."""
+    import pandas as pd
+
+    rows = []
+    for group in config.only or JOBS:
+        for job in JOBS[group](config):
+            pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
+            if not config.smoke and not max(pairs[0]) > 10:
+                pairs = [(seconds(job.ours), seconds(job.theirs)) for _ in range(config.repeats)]
+            rows.append(
+                {
+                    "job": job.name,
+                    "peer": job.peer,
+                    "ours_ms": 1e3 * median(ours for ours, _ in pairs),
+                    "peer_ms": 1e3 * median(theirs for _, theirs in pairs),
+                    "ratio": median(theirs / ours for ours, theirs in pairs),
+                    "goal": job.goal,
+                    "runs": len(pairs),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def start(config: Config) -> None:
+    """Print the table."""
+    import torch
+    from rich.table import Table
+
+    from capacity.report import render
+
+    frame = run(config)
+    shown = Table()
+    for column in frame.columns:
+        shown.add_column(column, justify="left" if column in ("job", "peer", "goal") else "right")
+    for row in frame.to_dict("records"):
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    print(render(shown, width=130))
+    print(
+        f"ratio: peer / ours, above 1 ours is faster; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )

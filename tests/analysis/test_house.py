@@ -1,0 +1,77 @@
+"""The rooms of analysis: no circles, no upward imports, groups of settings, old names for one release."""
+
+import ast
+import dataclasses
+import importlib
+import warnings
+from pathlib import Path
+
+import pytest
+
+from analysis._moved import MOVED
+from analysis.lab.cli import settings_groups
+
+ROOT = Path(__file__).parent.parent.parent
+EXPERIMENTS = ["comparison", *sorted(path.parent.name for path in ROOT.glob("analysis/*/trials.py"))]
+
+
+def imports() -> dict[str, set[str]]:
+    """Module -> modules of ours that it names in an import, wherever that stands."""
+    files = [path for room in ("capacity", "compression", "analysis") for path in (ROOT / room).rglob("*.py")]
+    names = {}
+    for path in files:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            wanted = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                wanted = [full if full in names else node.module for full in inner]
+            elif isinstance(node, ast.Import):
+                wanted = [alias.name for alias in node.names]
+            found[name] |= {module for module in wanted if module in names and module != name}
+    return found
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    graph = imports()
+    done: set[str] = set()
+
+    def walk(name: str, above: list[str]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                walk(other, [*above, name])
+            done.add(name)
+
+    for name in graph:
+        walk(name, [])
+
+
+def test_shelves_know_no_experiment() -> None:
+    for name, wanted in imports().items():
+        if name.startswith("analysis.lab"):
+            assert {other for other in wanted if other.startswith("analysis")} <= {
+                other for other in wanted if other == "analysis" or other.startswith("analysis.lab")
+            }, name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_config_is_groups_and_at_most_twelve_fields_of_its_own(name: str) -> None:
+    config = importlib.import_module(f"analysis.{name}").Config
+    groups = settings_groups(config)
+    shared = {field for kind, fields in groups.items() if kind is not config for field in fields}
+    own = [field for field in config.__annotations__ if field not in shared]
+    assert len(own) <= 12, own
+    assert {field.name for field in dataclasses.fields(config)} == shared | set(groups[config])
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_old_names_of_modules_lead_to_those_of_today(name: str) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert importlib.import_module(name) is importlib.import_module(MOVED[name])
+    assert seen == [] or MOVED[name] in str(seen[0].message)

@@ -1,0 +1,82 @@
+"""What real passes say about layers that marks left for dead."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from capacity.marking import carry_back
+from capacity.sampling import Sampler
+from capacity.states import State, Undecided, as_masks
+
+
+def add_evidence(sampler: Sampler, states: Mapping[str, State]) -> None:
+    """What real passes saw, as marks; and what has a gradient in layers that are never called."""
+    for name, state in states.items():
+        if not state.inputs:
+            if any((name, key) in sampler.with_gradient for key in state.masks):
+                state.live.update(state.masks)
+            continue
+        for call in range(len(state.inputs)):
+            place = name, call
+            marked = state.inputs[call]
+            varied = _like(sampler.varied_in.get(place), marked)
+            wanted_in = _like(sampler.wanted_in.get(place), marked)
+            state.inputs[call] = marked | varied
+            state.outputs[call] = state.outputs[call] | _like(
+                sampler.varied_out.get(place), state.outputs[call]
+            )
+            state.seen_entering.append(varied & wanted_in)
+            state.seen_leaving.append(_like(sampler.varied_out.get(place), state.outputs[call]))
+            wanted = state.wanted[call] | _like(sampler.wanted_out.get(place), state.wanted[call])
+            state.carried.pop(call, None)
+            with as_masks(state, state.masks):
+                forward = state.module.forward
+                carry_back(
+                    state, call, forward, (torch.zeros(wanted.shape).masked_fill(wanted.cpu(), torch.nan),)
+                )
+
+
+def _like(seen: Tensor | None, marked: Tensor) -> Tensor:
+    """Marks in the shape of others; raises Undecided where the passes found other shapes."""
+    if seen is None:
+        return torch.zeros_like(marked)
+    if seen.shape == marked.shape:
+        return seen
+    if seen.numel() == marked.numel():
+        return seen.reshape(marked.shape)
+    raise Undecided("shapes inside the model depend on the data")
+
+
+def backstop(sampler: Sampler, states: Mapping[str, State]) -> list[str]:
+    """Names of layers whose dead parameters change the outputs after all; their parameters are alive."""
+    parts = {
+        (name, key): elements
+        for name, state in states.items()
+        for key, elements in _doubtful(state).items()
+        if bool(elements.any())
+    }
+    if not parts or not sampler.changes(parts):
+        return []
+    names = list(dict.fromkeys(name for name, _ in parts))
+    guilty = [name for name in names if sampler.changes({p: e for p, e in parts.items() if p[0] == name})]
+    for name in guilty or names:  # only together
+        states[name].live.update(states[name].masks)
+    return guilty or names
+
+
+def _doubtful(state: State) -> dict[str, Tensor]:
+    """Dead parameters that see data: outputs of the network must not depend on them."""
+    dead = {key: state.masks[key] & ~state.live[key] for key in state.masks}
+    if not state.plain or not state.inputs:
+        seen = not state.inputs or any(not m.numel() or bool(m.any()) for m in state.inputs)
+        return dead if seen else {}
+    places = torch.zeros_like(dead["weight"])
+    units = torch.zeros((), dtype=torch.bool, device=places.device)
+    ones = {key: torch.ones_like(mask) for key, mask in state.masks.items()}
+    with as_masks(state, ones):
+        for marked, outputs in zip(state.inputs, state.outputs, strict=True):
+            places |= state.ways(state.module.forward, marked, torch.ones_like(outputs))[1] > 0
+            units = units | state.any_in_unit(outputs)
+    doubtful = {"weight": dead["weight"] & places}
+    return doubtful | ({"bias": dead["bias"] & units} if "bias" in dead else {})

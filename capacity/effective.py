@@ -148,9 +148,9 @@ def _decide(
     if any(dead(state) for state in states.values()):
         found.held.put_back()
         sampler = Sampler(real, layers, states, example)
-        sampler.look()
-        add_evidence(sampler, states)
-        share_life(states)
+        if sampler.look():
+            add_evidence(sampler, states)
+            share_life(states)
         found.undecided.extend(backstop(sampler, states))
         found.held.masks_again(states)
     if filled is None:

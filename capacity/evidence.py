@@ -7,7 +7,7 @@ from torch import Tensor
 
 from capacity.marking import carry_back
 from capacity.sampling import Sampler
-from capacity.states import State, Undecided, as_masks
+from capacity.states import State, as_masks, like
 
 
 def add_evidence(sampler: Sampler, states: Mapping[str, State]) -> None:
@@ -20,32 +20,21 @@ def add_evidence(sampler: Sampler, states: Mapping[str, State]) -> None:
         for call in range(len(state.inputs)):
             place = name, call
             marked = state.inputs[call]
-            varied = _like(sampler.varied_in.get(place), marked)
-            wanted_in = _like(sampler.wanted_in.get(place), marked)
+            varied = like(sampler.varied_in.get(place), marked)
+            wanted_in = like(sampler.wanted_in.get(place), marked)
             state.inputs[call] = marked | varied
-            state.outputs[call] = state.outputs[call] | _like(
+            state.outputs[call] = state.outputs[call] | like(
                 sampler.varied_out.get(place), state.outputs[call]
             )
             state.seen_entering.append(varied & wanted_in)
-            state.seen_leaving.append(_like(sampler.varied_out.get(place), state.outputs[call]))
-            wanted = state.wanted[call] | _like(sampler.wanted_out.get(place), state.wanted[call])
+            state.seen_leaving.append(like(sampler.varied_out.get(place), state.outputs[call]))
+            wanted = state.wanted[call] | like(sampler.wanted_out.get(place), state.wanted[call])
             state.carried.pop(call, None)
             with as_masks(state, state.masks):
                 forward = state.module.forward
                 carry_back(
                     state, call, forward, (torch.zeros(wanted.shape).masked_fill(wanted.cpu(), torch.nan),)
                 )
-
-
-def _like(seen: Tensor | None, marked: Tensor) -> Tensor:
-    """Marks in the shape of others; raises Undecided where the passes found other shapes."""
-    if seen is None:
-        return torch.zeros_like(marked)
-    if seen.shape == marked.shape:
-        return seen
-    if seen.numel() == marked.numel():
-        return seen.reshape(marked.shape)
-    raise Undecided("shapes inside the model depend on the data")
 
 
 def backstop(sampler: Sampler, states: Mapping[str, State]) -> list[str]:
@@ -61,7 +50,9 @@ def backstop(sampler: Sampler, states: Mapping[str, State]) -> list[str]:
     names = list(dict.fromkeys(name for name, _ in parts))
     guilty = [name for name in names if sampler.changes({p: e for p, e in parts.items() if p[0] == name})]
     for name in guilty or names:  # only together
-        states[name].live.update(states[name].masks)
+        state = states[name]
+        state.live.update(state.masks)
+        state.wanted = [torch.ones_like(wanted) for wanted in state.wanted]
     return guilty or names
 
 

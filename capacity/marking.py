@@ -43,13 +43,15 @@ class Passes:
             self._pass(self._forward, _nan)
 
     def backward(self) -> None:
-        """Pass 2."""
+        """Pass 2, in rounds until all that depends on the data is wanted."""
         for self.round in range(ROUNDS):
             with torch.enable_grad():
                 output = self._pass(self._backward, self._random)
                 ends = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
                 if ends:
                     torch.autograd.backward(ends, [torch.full_like(end, torch.nan) for end in ends])
+            if all(state.whole for state in self.states.values()):
+                break
 
     def count(self) -> None:
         """Pass 3."""

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from capacity.inputs import map_tensors, tensors_in
 from capacity.layers import Layer, normalization
-from capacity.states import ROUTING, State, Undecided, emitted, entering
+from capacity.states import ROUTING, State, Undecided, emitted, entering, like
 from capacity.tracing import Layers, intercepted
 
-DRAWS = 12  # at most; drawing ends earlier where nothing new is seen
-PATIENCE = 2  # draws in a row that show nothing new
+DRAWS = 60  # at most; drawing ends earlier where nothing new is seen
+PATIENCE = 3  # draws that show nothing but what the marks say
+DOUBT = 12  # draws in a row that show nothing new, once one did
 Call = tuple[str, int]  # layer, number of the call
 
 
@@ -36,12 +37,15 @@ class Sampler:
         self.before: dict[Call, tuple[list[Tensor], Tensor]] = {}
         self.watched: list[tuple[Call, list[Tensor], list[Tensor]]] = []
 
-    def look(self) -> None:
-        """Draw until nothing new is seen; raises Undecided where the model takes none of the inputs."""
+    def look(self) -> bool:
+        """Draw until nothing new is seen; whether anything was that the marks do not say.
+
+        Raises Undecided where the model takes none of the inputs, or its way depends on them.
+        """
         for parameter in self.model.parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_()
-        seen, idle, failure = -1, 0, Exception()
+        seen, idle, taken, failure = 0, 0, 0, Exception()
         for draw in range(DRAWS):
             try:
                 self._draw_once(draw)
@@ -50,21 +54,22 @@ class Sampler:
             except Exception as error:  # an input that this model does not take
                 failure = error
                 continue
-            total = self._total()
+            taken, total = taken + 1, self._total()
             idle = idle + 1 if total == seen else 0
             seen = total
-            if idle == PATIENCE:
+            if idle == (DOUBT if total else PATIENCE):
                 break
-        if seen < 0:
+        if not taken:
             raise Undecided(f"no random input is taken: {failure}") from failure
         self.model.zero_grad(set_to_none=True)
+        return seen > 0
 
     def changes(self, parts: Mapping[tuple[str, str], Tensor]) -> bool:
         """Whether other values of these elements of parameters change the outputs, in any draw.
 
         parts: layer and own name of a parameter -> which of its elements
         """
-        for draw in range(4):
+        for draw in range(3):
             self._draw_weights()
             inputs = self._inputs(draw)
             kept = [(self._parameter(*place), self._parameter(*place).data) for place in parts]
@@ -107,13 +112,23 @@ class Sampler:
             _add(self.wanted_in, call, given)
             _add(self.wanted_out, call, gone)
         for name, state in self.states.items():
-            for key, parameter in state.module.named_parameters():
+            for key, parameter in state.module.named_parameters() if not state.inputs else ():
                 if key in state.masks and parameter.grad is not None and bool((parameter.grad != 0).any()):
                     self.with_gradient.add((name, key))
 
     def _total(self) -> int:
-        kinds = (self.varied_in, self.varied_out, self.wanted_in, self.wanted_out)
-        return len(self.with_gradient) + sum(int(seen.sum()) for kind in kinds for seen in kind.values())
+        """How much was seen that the marks do not say already."""
+        total = len(self.with_gradient)
+        for name, state in self.states.items():
+            pairs = (
+                (state.inputs, self.varied_in),
+                (state.outputs, self.varied_out),
+                (state.wanted, self.wanted_out),
+            )
+            for known, seen in pairs:
+                for call, marked in enumerate(known):
+                    total += int((like(seen.get((name, call)), marked) & ~marked).sum())
+        return total
 
     @torch.no_grad()
     def _draw_weights(self) -> None:
@@ -136,15 +151,15 @@ class Sampler:
     def _inputs(self, draw: int) -> Any:
         """Random arguments in the shapes of the example; integers from 0 to the largest of the example.
 
-        Floats are normal, of standard deviation 1, 0.1 and 10, or whole numbers in the range of the example,
-        in turn.
+        Floats are in turn normal, whole numbers in the range of the example, and normal with standard
+        deviations of 10 and 0.1.
         """
 
         def change(tensor: Tensor) -> Tensor:
             if tensor.dtype == torch.bool or tensor.is_complex() or not tensor.numel():
                 return tensor
-            if tensor.is_floating_point() and draw % 4 != 3:
-                return self._noise(tensor, (1.0, 0.1, 10.0)[draw % 4])
+            if tensor.is_floating_point() and draw % 4 != 1:
+                return self._noise(tensor, (1.0, 1.0, 10.0, 0.1)[draw % 4])
             high = max(int(tensor.max()), 1) if bool(tensor.isfinite().all()) else 1
             drawn = torch.randint(0, high + 1, tensor.shape, generator=self.generator)
             return drawn.to(tensor.device, tensor.dtype)

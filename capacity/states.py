@@ -51,6 +51,12 @@ class State:
         self.plain = linear and "weight" in self.module._parameters
         self.masked = self.plain or (self.layer.rule is normalization and self.torchs_own)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every output element that depends on the data is wanted already."""
+        pairs = zip(self.outputs, self.wanted, strict=True)
+        return all(bool((wanted | ~marked).all()) for marked, wanted in pairs)
+
     def axis(self, elements: Tensor) -> int:
         """The axis of units (channels) in an output."""
         weight = self.module.weight
@@ -183,3 +189,14 @@ def emitted(output: Any) -> Tensor:
 def entering(state: State, args: Any, kwargs: Any) -> list[Tensor]:
     """The input tensors of a layer that are looked at: of plain ones the first."""
     return floats_in((args, kwargs))[:1] if state.plain else floats_in((args, kwargs))
+
+
+def like(seen: Tensor | None, marked: Tensor) -> Tensor:
+    """Marks in the shape of others; raises Undecided where the passes found other shapes."""
+    if seen is None:
+        return torch.zeros_like(marked)
+    if seen.shape == marked.shape:
+        return seen
+    if seen.numel() == marked.numel():
+        return seen.reshape(marked.shape)
+    raise Undecided("shapes inside the model depend on the data")

@@ -7,8 +7,8 @@ sparsity). Three steps over a copy of the network, each of which only adds to wh
 1. marks follow the data forward and the outputs' wants backward (`capacity.marking`);
 2. where they leave any non-zero parameter dead, real passes with weights drawn anew look for life
    (`capacity.sampling`);
-3. what is still dead, but sees data, is changed at random; where outputs change, its layer counts as alive
-   and is named as undecided.
+3. what is still dead, but sees data, is changed at random; where outputs change, its layers count as alive
+   and are named as undecided.
 
 Where the passes fail, or the way through the model depends on the data, every non-zero parameter is alive.
 """
@@ -151,7 +151,7 @@ def _decide(
         if sampler.look():
             add_evidence(sampler, states)
             share_life(states)
-        found.undecided.extend(backstop(sampler, states))
+        found.undecided.extend(backstop(sampler, states, everything=passes.swallowed))
         found.held.masks_again(states)
     if filled is None:
         passes.count()

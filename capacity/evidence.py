@@ -37,28 +37,34 @@ def add_evidence(sampler: Sampler, states: Mapping[str, State]) -> None:
                 )
 
 
-def backstop(sampler: Sampler, states: Mapping[str, State]) -> list[str]:
-    """Names of layers whose dead parameters change the outputs after all; their parameters are alive."""
+def backstop(sampler: Sampler, states: Mapping[str, State], *, everything: bool) -> list[str]:
+    """Names of layers whose dead parameters may change the outputs after all; these are alive from now on.
+
+    everything: whether marks of data may have been lost, so that all dead parameters are in doubt
+    """
     parts = {
         (name, key): elements
         for name, state in states.items()
-        for key, elements in _doubtful(state).items()
+        for key, elements in (_dead_of(state) if everything else _doubtful(state)).items()
         if bool(elements.any())
     }
     if not parts or not sampler.changes(parts):
         return []
     names = list(dict.fromkeys(name for name, _ in parts))
-    guilty = [name for name in names if sampler.changes({p: e for p, e in parts.items() if p[0] == name})]
-    for name in guilty or names:  # only together
+    for name in names:
         state = states[name]
         state.live.update(state.masks)
         state.wanted = [torch.ones_like(wanted) for wanted in state.wanted]
-    return guilty or names
+    return names
+
+
+def _dead_of(state: State) -> dict[str, Tensor]:
+    return {key: state.masks[key] & ~state.live[key] for key in state.masks}
 
 
 def _doubtful(state: State) -> dict[str, Tensor]:
     """Dead parameters that see data: outputs of the network must not depend on them."""
-    dead = {key: state.masks[key] & ~state.live[key] for key in state.masks}
+    dead = _dead_of(state)
     if not state.plain or not state.inputs:
         seen = not state.inputs or any(not m.numel() or bool(m.any()) for m in state.inputs)
         return dead if seen else {}

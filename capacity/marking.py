@@ -36,18 +36,21 @@ class Passes:
         self.model, self.layers, self.states, self.inputs = model, layers, states, inputs
         self.generator = torch.Generator().manual_seed(0)
         self.round = 0
+        self.structure = Structure(model)
+        self.swallowed = False  # whether marks went into integers, and so may be lost
 
     def forward(self) -> None:
         """Pass 1."""
         with torch.no_grad():
             self._pass(self._forward, _nan)
+        self.swallowed = bool(self.structure.ends)
 
     def backward(self) -> None:
         """Pass 2, in rounds until all that depends on the data is wanted."""
         for self.round in range(ROUNDS):
             with torch.enable_grad():
                 output = self._pass(self._backward, self._random)
-                ends = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
+                ends = [end for end in (*tensors_in(output), *self.structure.ends) if end.requires_grad]
                 if ends:
                     torch.autograd.backward(ends, [torch.full_like(end, torch.nan) for end in ends])
             if all(state.whole for state in self.states.values()):
@@ -74,7 +77,8 @@ class Passes:
             calls[layer.name] += 1
             return visit(state, calls[layer.name] - 1, forward, args, kwargs)
 
-        with intercepted(self.layers, dispatch), Structure(self.model):
+        self.structure = Structure(self.model)
+        with intercepted(self.layers, dispatch), self.structure:
             args, kwargs = map_tensors(self.inputs, enter)
             output = self.model(*args, **kwargs)
         if any(calls[name] != len(state.inputs) for name, state in self.states.items()):

@@ -29,6 +29,7 @@ class Sampler:
     def __init__(self, model: nn.Module, layers: Layers, states: Mapping[str, State], example: Any) -> None:
         self.model, self.layers, self.states, self.example = model, layers, states, example
         self.generator = torch.Generator().manual_seed(0)
+        self.original = [(parameter, parameter.data) for parameter in model.parameters()]
         self.varied_in: dict[Call, Tensor] = {}
         self.varied_out: dict[Call, Tensor] = {}
         self.wanted_in: dict[Call, Tensor] = {}
@@ -69,8 +70,11 @@ class Sampler:
 
         parts: layer and own name of a parameter -> which of its elements
         """
-        for draw in range(3):
-            self._draw_weights()
+        for draw in range(6):
+            if draw < 3:
+                self._draw_weights()
+            else:  # the network's own weights
+                self._put_back()
             inputs = self._inputs(draw)
             kept = [(self._parameter(*place), self._parameter(*place).data) for place in parts]
             try:
@@ -88,6 +92,10 @@ class Sampler:
             if len(before) != len(after) or any(_differ(*pair) for pair in zip(before, after, strict=True)):
                 return True
         return False
+
+    def _put_back(self) -> None:
+        for parameter, values in self.original:
+            parameter.data = values
 
     def _parameter(self, layer: str, key: str) -> nn.Parameter:
         return self.layers[layer][1].get_parameter(key)

@@ -2,7 +2,7 @@
 
 Clamping, rounding, comparing and pooling by maxima lose the NaN of `capacity.marking`, or hand a gradient to
 one of their inputs only. Within `Structure` they keep their values, but their output is NaN wherever an input
-is, and their gradient goes to every input. A product with a zero that the model itself owns (a mask in the
+is, and their gradient goes to every input; what becomes integers is wanted. A product with a zero that the model itself owns (a mask in the
 forward) is nothing but zero.
 """
 
@@ -22,6 +22,7 @@ ELEMENTWISE = {
     "ceil", "trunc", "sign", "hardshrink", "softshrink",
 }  # fmt: skip
 EXTREMES = {"max", "min", "amax", "amin"}
+NUMBERS = {"item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"}
 CASTS = {"to", "type", "long", "int", "short", "byte", "char", "bool", "float", "double", "half", "bfloat16"}
 PRODUCTS = {"mul", "multiply"}
 
@@ -31,6 +32,7 @@ class Structure(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self.ends: list[Tensor] = []  # what became integers or left torch: wanted, whatever comes of it
         self.held = [*model.parameters(), *model.buffers()]
         self.own = {place for tensor in self.held if (place := _place(tensor))}
 
@@ -40,6 +42,21 @@ class Structure(TorchFunctionMode):
         first = args[0] if args else None
         if not isinstance(first, Tensor):
             return func(*args, **kwargs)
+        if name == "detach":
+            return first.view_as(first)
+        if getattr(func, "__name__", "") in NUMBERS:
+            self._note_end(first)
+            return func(first.detach(), *args[1:], **kwargs)
+        found = self._operation(func, name, first, args, kwargs)
+        if isinstance(found, Tensor) and not _holds_floats(found) and found.dtype != torch.bool:
+            self._note_end(first)
+        return found
+
+    def _note_end(self, tensor: Tensor) -> None:
+        if _holds_floats(tensor) and (tensor.requires_grad or bool(torch.isnan(tensor).any())):
+            self.ends.append(tensor)
+
+    def _operation(self, func: Any, name: str, first: Tensor, args: Any, kwargs: Any) -> Any:
         if name in PRODUCTS and len(args) > 1:
             return self._product(func, args, kwargs)
         if name in CASTS:
@@ -74,7 +91,7 @@ class Structure(TorchFunctionMode):
         cast = func(tensor, *args, **kwargs)
         if not isinstance(cast, Tensor):
             return cast
-        if tensor.is_floating_point() and not cast.is_floating_point() and not cast.is_complex():
+        if tensor.is_floating_point() and not _holds_floats(cast):
             return func(torch.nan_to_num(tensor.detach(), nan=0.0), *args, **kwargs)
         if self._owned(tensor) and not self._owned(cast):
             self.held.append(cast)  # so that its memory is not used again
@@ -150,6 +167,10 @@ def _window_sums(name: str, value: Tensor, args: Any, kwargs: Any) -> Tensor:
 def _each(size: Any, axes: int) -> tuple[int, ...]:
     parts = tuple(size) if isinstance(size, list | tuple) else (size,)
     return parts * axes if len(parts) == 1 else parts
+
+
+def _holds_floats(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _binary(args: Any) -> bool:

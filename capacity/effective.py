@@ -178,7 +178,8 @@ def _raw_elements(
     real: nn.Module, found: _Found, layers: Layers, example: Any, mixed: Sequence[str]
 ) -> dict[str, list[Tensor]]:
     """For mixed layers that no raw element enters by a live weight: which input elements are raw, by call."""
-    names = [name for name in mixed if found.states[name].plain and dead(found.states[name])]
+    plain = [name for name in mixed if found.states[name].plain]
+    names = [name for name in plain if not bool(found.states[name].live["weight"].all())]
     if not names:
         return {}
     try:

@@ -7,6 +7,7 @@ draw is alive: this only ever adds to what lives.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ class Sampler:
             output = self._pass(inputs, "watch")
             ends = [t for t in tensors_in(output) if t.requires_grad and bool(t.isfinite().all())]
             if ends:
-                torch.autograd.backward(ends, [self._noise(end, 1.0) for end in ends])
+                with suppress(RuntimeError):  # code that changes in place what a gradient needs
+                    torch.autograd.backward(ends, [self._noise(end, 1.0) for end in ends])
         for call, given, gone in self.watched:
             _add(self.wanted_in, call, given)
             _add(self.wanted_out, call, gone)

@@ -2,8 +2,8 @@
 
 Clamping, rounding, comparing and pooling by maxima lose the NaN of `capacity.marking`, or hand a gradient to
 one of their inputs only. Within `Structure` they keep their values, but their output is NaN wherever an input
-is, and their gradient goes to every input; what becomes integers is wanted. A product with a zero that the model itself owns (a mask in the
-forward) is nothing but zero.
+is, and their gradient goes to every input; what becomes integers is wanted. A product with a zero that the
+model itself owns (a mask in the forward) is nothing but zero.
 """
 
 from collections.abc import Callable
@@ -91,11 +91,13 @@ class Structure(TorchFunctionMode):
         cast = func(tensor, *args, **kwargs)
         if not isinstance(cast, Tensor):
             return cast
+        if self._owned(tensor):
+            if not self._owned(cast):
+                self.held.append(cast)  # so that its memory is not used again
+                self.own.add(_place(cast))
+            return cast
         if tensor.is_floating_point() and not _holds_floats(cast):
             return func(torch.nan_to_num(tensor.detach(), nan=0.0), *args, **kwargs)
-        if self._owned(tensor) and not self._owned(cast):
-            self.held.append(cast)  # so that its memory is not used again
-            self.own.add(_place(cast))
         return cast
 
 

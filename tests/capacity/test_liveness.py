@@ -185,13 +185,22 @@ def weight_normed() -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), nn.Linear(8, 3))
 
 
+def standardized() -> nn.Module:
+    return nn.Sequential(Standardized(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+
+
+def pooled() -> nn.Module:
+    body = [nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5), nn.Unflatten(1, (1, 5))]
+    return nn.Sequential(*body, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(1, 2))
+
+
 MODULES = {
     "functional": (Functional, (6,)), "lists": (Listed, (6,)), "weight norm": (weight_normed, (6,)),
-    "own forward": (lambda: nn.Sequential(Standardized(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)), (3, 8, 8)),
+    "own forward": (standardized, (3, 8, 8)),
     "one tensor twice": (Twice, (6,)), "recurrent twice": (Pair, (6,)), "casts": (Cast, (6,)),
     "one-hot": (OneHot, (6,)), "distributions": (Policy, (6,)),
     "attention": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (3, 8)),
-    "pooling": (lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5), nn.Unflatten(1, (1, 5)), nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(1, 2)), (1, 8, 8)),
+    "pooling": (pooled, (1, 8, 8)),
 }  # fmt: skip
 
 
@@ -262,7 +271,7 @@ class Table(nn.Module):
 
 
 class Web(nn.Module):
-    """Steps over maps of (channels, 4), each with an activation; biases and constants only where asked for."""
+    """Steps over maps of (channels, 4), each with an activation; constants only where asked for."""
 
     def __init__(self, steps: list[tuple[str, int, int]], constants: bool, density: float) -> None:
         super().__init__()

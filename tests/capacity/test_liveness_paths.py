@@ -129,3 +129,31 @@ def test_what_passes_constants_on_stays_and_the_rest_becomes_zero() -> None:
     assert (quiet.last.weight != 0).any(0).tolist() == [True, False, True, False]
     assert (quiet.first.weight != 0).any(1).tolist() == [False, False, True, False]
     assert not live_masks(model, (3,))["first.bias"][:2].any()
+
+
+class Named(nn.Module):
+    """One layer under two names, and packed attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = self.other = nn.Linear(8, 8)
+        self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.other(torch.relu(self.one(x)))
+        return self.out(self.attention(h, h, h)[0])
+
+
+def test_every_name_of_a_parameter_has_a_mask() -> None:
+    torch.manual_seed(0)
+    model = Named()
+    with torch.no_grad():
+        model.attention.in_proj_weight[16] = 0  # a value unit that sees nothing
+    masks = live_masks(model, (3, 8))
+    names = dict(model.named_parameters(remove_duplicate=False))
+    assert {name: mask.shape for name, mask in masks.items() if name in names} == {
+        name: parameter.shape for name, parameter in names.items()
+    }
+    assert not masks["attention.in_proj_weight"][16].any() and masks["attention.in_proj_weight"][17:].all()
+    x = torch.randn(4, 3, 8)
+    torch.testing.assert_close(silence_dead(model, (3, 8))(x), model(x), rtol=0, atol=0)

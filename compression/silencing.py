@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, fold_masks, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input
 from capacity.live import used_masks
@@ -110,7 +110,7 @@ def _silent(layer: Any) -> list[int]:
 
 
 def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
-    """A copy of the model, masks folded, in which parameters that pass nothing on are zero; outputs stay.
+    """A copy, masks and the like folded, in which parameters that pass nothing on are zero; outputs stay.
 
     Zero are those on no live path, except what passes on a constant which is not zero: the bias of a unit
     that sees no data, and the weights that see this unit. Outputs are compared on the example and on noise of
@@ -122,7 +122,7 @@ def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
 
     Raises InputError where `measure(..., effective=True)` does.
     """
-    copied = fold_masks(clone(model))
+    copied = plain_copy(model)
     inputs = probes(copied, input_size)
     expected = outputs(copied, inputs)
     parameters = dict(copied.named_parameters())

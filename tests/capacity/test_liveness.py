@@ -216,8 +216,7 @@ def test_modules_of_other_forms_are_alive(name: str) -> None:
     plain, found = measure(model, size), measure(model, size, effective=True)
     assert (found.parameters, found.capacity_bits) == (plain.parameters, plain.capacity_bits)
     assert found.capacity_bits > 0 and not any("reached" in note for note in found.notes)
-    quiet, before = silence_dead(model, size), {name: p.clone() for name, p in model.named_parameters()}
-    assert all(torch.equal(p, before[name]) for name, p in quiet.named_parameters())
+    assert all(bool((parameter != 0).all()) for parameter in silence_dead(model, size).parameters())
 
 
 def test_where_the_way_depends_on_the_data_all_is_alive_and_said_so() -> None:

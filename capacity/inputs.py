@@ -1,5 +1,6 @@
 """Example inputs from shapes, and walking the nested values that modules take and return."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -115,7 +116,7 @@ def _is_shape(size: Any) -> bool:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """`value` with every tensor replaced, through lists, tuples, mappings and dataclasses."""
+    """`value` with every tensor replaced, through lists, tuples, mappings, dataclasses and distributions."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -125,6 +126,10 @@ def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: map_tensors(getattr(value, f.name), change) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **fields)
+    if isinstance(value, torch.distributions.Distribution):
+        other = copy.copy(value)
+        other.__dict__ = {key: map_tensors(item, change) for key, item in vars(value).items()}
+        return other
     if isinstance(value, Mapping):
         items = {key: map_tensors(item, change) for key, item in value.items()}
         return items if type(value) is dict else type(value)(items)  # type: ignore[call-arg]

@@ -7,7 +7,7 @@ layer, submodules included; any other module that owns parameters is "generic": 
     measure(model, (3, 32, 32), rules={**RULES, MyLayer: my_rule})
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -109,14 +109,37 @@ def rule_for(module: nn.Module, rules: Mapping[type[nn.Module], Rule]) -> Rule |
 
 
 def find_layers(
-    model: nn.Module, rules: Mapping[type[nn.Module], Rule], wanted: Callable[[str, nn.Parameter], bool]
+    model: nn.Module,
+    rules: Mapping[type[nn.Module], Rule],
+    wanted: Callable[[str, nn.Parameter], bool],
+    last: Collection[str] = (),
 ) -> Iterator[tuple[Layer, nn.Module]]:
-    """Every module with a parameter for which `wanted(full name, parameter)`; tied ones count once.
+    """Every module with a parameter for which `wanted(full name, parameter)`.
+
+    Tied parameters count once, for the first module that holds them, those named in `last` behind all
+    others.
 
     Raises InputError for integer parameters, whose numbers cannot be told from their packing, unless a
     rule names the module's type.
     """
-    seen: set[int] = set()
+    found = list(_owners(model, rules, wanted))
+    owner: dict[int, str] = {}
+    for name, _, _, owned in sorted(found, key=lambda entry: entry[0] in last):
+        for _, parameter in owned:
+            owner.setdefault(id(parameter), name)
+    for name, module, rule, owned in found:
+        whole = rule is not None
+        fresh = {key: parameter for key, parameter in owned if owner[id(parameter)] == name}
+        counts = {key: parameter.numel() for key, parameter in fresh.items()}
+        below = not whole and any(True for child in module.children() for _ in child.parameters())
+        stored = _storage(fresh.values())
+        yield Layer(name, rule or generic, counts, container=below, storage_bits=stored), module
+
+
+def _owners(
+    model: nn.Module, rules: Mapping[type[nn.Module], Rule], wanted: Callable[[str, nn.Parameter], bool]
+) -> Iterator[tuple[str, nn.Module, Rule | None, list[tuple[str, nn.Parameter]]]]:
+    """Modules that hold parameters asked for, tied ones too, with their rule if they count as a whole."""
     inside = ""
     for name, module in model.named_modules():
         if inside and name.startswith(inside):
@@ -136,11 +159,7 @@ def find_layers(
                     f"several numbers each; pass a rule for {type(module).__name__} that counts them"
                 )
         if owned:
-            fresh = {key: parameter.numel() for key, parameter in owned if id(parameter) not in seen}
-            seen.update(id(parameter) for _, parameter in owned)
-            below = not whole and any(True for child in module.children() for _ in child.parameters())
-            stored = _storage(parameter for key, parameter in owned if key in fresh)
-            yield Layer(name, rule or generic, fresh, container=below, storage_bits=stored), module
+            yield name, module, rule, owned
         if whole and not name:
             return
         inside = prefix if whole else ""

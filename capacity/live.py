@@ -1,13 +1,15 @@
 """live_masks(): which parameters are on a live path from input to output, element by element."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from capacity.effective import live_elements
+from capacity.effective import live_elements, used_elements
 from capacity.inputs import example_input
-from capacity.layers import RULES
-from capacity.passes import device_of, layers_of, measurable_copy
+from capacity.layers import RULES, functional
+from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
 
 
 def live_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
@@ -27,8 +29,49 @@ def live_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
     >>> live_masks(model, (3,))["0.weight"].any(1).tolist()
     [False, True]
     """
+    return _by_name(model, input_size, live_elements)
+
+
+def used_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
+    """For each parameter by its full name, False where it can become zero and no output changes.
+
+    Beside what is live, what passes on a constant that is not zero is used: the bias of a unit that sees no
+    data, and the weights that see this unit. Arguments and errors as of `live_masks`.
+    """
+    return _by_name(model, input_size, used_elements)
+
+
+def _by_name(model: nn.Module, input_size: Any, elements: Callable[..., Any]) -> dict[str, Tensor]:
     hollow = measurable_copy(model, RULES, device="meta")
     layers = layers_of(hollow, RULES, lambda name, parameter: True)
+    traces, _ = traces_of(model, hollow, layers, input_size, RULES)
+    whole = parents_of_uncalled(hollow, traces)
+    rules = {**RULES, **dict.fromkeys(whole, functional)}
+    layers = layers_of(hollow, rules, lambda name, parameter: True)
     real = measurable_copy(model, RULES)
-    found = live_elements(real, layers, example_input(real, input_size, device=device_of(real)))
-    return {f"{layer}.{key}" if layer else key: mask for (layer, key), mask in found.items()}
+    same: dict[int, list[str]] = {}
+    for name, parameter in real.named_parameters(remove_duplicate=False):
+        same.setdefault(id(parameter), []).append(name)
+    found = elements(real, layers, example_input(real, input_size, device=device_of(real)))
+    masks = {f"{layer}.{key}" if layer else key: mask for (layer, key), mask in found.items()}
+    for names in same.values():  # of modules under several names, only the first is a layer
+        mask = next((masks[name] for name in names if name in masks), None)
+        masks |= {} if mask is None else dict.fromkeys(names, mask)
+    return masks | _packed(model, masks)
+
+
+def _packed(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Masks of nn.MultiheadAttention's packed parameters, from those of the layers made of them."""
+    packed = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            prefix = name + "." if name else ""
+            for key, kind in (("in_proj_weight", "weight"), ("in_proj_bias", "bias")):
+                parts = [masks.get(f"{prefix}{part}_proj.{kind}") for part in "qkv"]
+                if getattr(module, key) is not None and all(part is not None for part in parts):
+                    packed[prefix + key] = torch.cat(parts)  # type: ignore[arg-type]
+            for part in "qkv":
+                mask = masks.get(f"{prefix}{part}_proj.weight")
+                if module.in_proj_weight is None and mask is not None:
+                    packed[f"{prefix}{part}_proj_weight"] = mask
+    return packed

@@ -11,7 +11,14 @@ from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, tensors_in
 from capacity.layers import RULES, Layer, Rule, functional
-from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
+from capacity.passes import (
+    device_of,
+    layers_of,
+    measurable_copy,
+    parents_of_uncalled,
+    traces_of,
+    unreached_ties,
+)
 from capacity.report import CapacityReport, LayerCapacity, describe_scope
 from capacity.rules import Convention, check_convention, input_cap, passes_on, stored_bits
 from capacity.tracing import Layers, Trace
@@ -67,14 +74,16 @@ def measure(
         found = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
         raise InputError(f"the model has no parameters to measure: {found}")
     traces, notes = traces_of(model, hollow, layers, input_size, rules)
-    whole = parents_of_uncalled(hollow, traces)
-    if whole:
-        layers = layers_of(hollow, {**rules, **dict.fromkeys(whole, functional)}, wanted)
+    whole, last = parents_of_uncalled(hollow, traces), unreached_ties(layers, traces)
+    if whole or last:
+        rules = {**rules, **dict.fromkeys(whole, functional)}
+        layers = layers_of(hollow, rules, wanted, last)
         traces, notes = traces_of(model, hollow, layers, input_size, rules)
     live = None
     if effective:
-        real = measurable_copy(model, rules)
-        live = live_parts(real, layers, example_input(real, input_size, device=device_of(real)))
+        every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
+        live, found_notes = _live(model, rules, every, traces, input_size)
+        notes = [*notes, *found_notes]
     rows = _rows(layers, traces, live, convention)
     return CapacityReport(
         layers=tuple(rows),
@@ -87,6 +96,23 @@ def measure(
     )
 
 
+def _live(
+    model: nn.Module,
+    rules: Mapping[type[nn.Module], Rule],
+    every: Layers,
+    traces: Mapping[str, Trace],
+    size: Any,
+) -> tuple[dict[str, Live], list[str]]:
+    """The live part of every layer, in scope or not: what lies outside is on the data path."""
+    real = measurable_copy(model, rules)
+    mixed = [name for name, note in traces.items() if note.raw and note.sources]
+    return live_parts(real, every, example_input(real, size, device=device_of(real)), mixed=mixed)
+
+
+def _holds_numbers(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()
+
+
 def _rows(
     layers: Layers, traces: Mapping[str, Trace], live: Mapping[str, Live] | None, convention: Convention
 ) -> list[LayerCapacity]:
@@ -94,23 +120,24 @@ def _rows(
     rows: list[LayerCapacity] = []
     passed: dict[str, int] = {}
     order = {name: place for place, name in enumerate(traces)}
-    named = [name for name in layers if name in traces or layers[name][0].counted]
+    named = [
+        name for name, (layer, _) in layers.items() if name in traces or (layer.counted and layer.parameters)
+    ]
     for name in sorted(named, key=lambda name: order.get(name, len(order))):
         layer, module = layers[name]
         note = traces.get(name)
-        owned = live[name].parameters if live is not None else layer.parameters
+        owned = _owned(layer, live)
         stored, parameters = layer.rule(module, owned), sum(owned.values())
         if note is None:
             text = f"not reached by a forward pass: its {parameters:,} parameters store nothing"
             rows.append(LayerCapacity(name, layer.kind, parameters, None, 0, 0, layer.storage_bits, (), text))
             continue
-        entering = live[name].entering_elements if live is not None else note.entering_elements
-        leaving = live[name].leaving_elements if live is not None else note.leaving_elements
+        entering, leaving, raw = _elements(name, note, live)
         feeding = [passed[source] for source in note.sources if source in passed]
         if len(feeding) < len(note.sources) or not note.sources:  # a later call, itself, or detached
             feeding.append(entering)
         constant = not note.called or (bool(note.untraced) and not note.raw and not note.entering_elements)
-        cap = input_cap(convention, raw=note.raw or constant, entering_bits=entering, passed_bits=feeding)
+        cap = input_cap(convention, raw=raw or constant, entering_bits=entering, passed_bits=feeding)
         passed[name] = passes_on(leaving, cap)
         sources = tuple(sorted(note.sources, key=order.__getitem__))
         text = _row_note(layer, note, constant)
@@ -123,6 +150,23 @@ def _rows(
     return _with_folded(rows, layers, live)
 
 
+def _owned(layer: Layer, live: Mapping[str, Live] | None) -> Mapping[str, int]:
+    """The parameters a layer owns that count."""
+    if live is None:
+        return layer.parameters
+    return {key: live[layer.name].parameters[key] for key in layer.parameters}
+
+
+def _elements(name: str, note: Trace, live: Mapping[str, Live] | None) -> tuple[int, int, bool]:
+    """Elements that enter and leave a layer, the live ones where known, and whether raw data enters."""
+    if live is None:
+        return note.entering_elements, note.leaving_elements, note.raw
+    entering, leaving = live[name].entering_elements, live[name].leaving_elements
+    if entering is None or leaving is None:
+        return note.entering_elements, note.leaving_elements, note.raw
+    return entering, leaving, note.raw and live[name].raw
+
+
 def _with_folded(
     rows: list[LayerCapacity], layers: Layers, live: Mapping[str, Live] | None
 ) -> list[LayerCapacity]:
@@ -130,8 +174,7 @@ def _with_folded(
     names, before = [row.name for row in rows], ""
     for name, (layer, _) in layers.items():
         if not layer.counted:
-            owned = live[name].parameters if live is not None else layer.parameters
-            text, parameters = "folds into its neighbour", sum(owned.values())
+            text, parameters = "folds into its neighbour", sum(_owned(layer, live).values())
             row = LayerCapacity(name, layer.kind, parameters, None, 0, 0, layer.storage_bits, (), text)
             place = names.index(before) + 1 if before in names else 0
             rows.insert(place, row)

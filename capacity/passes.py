@@ -1,6 +1,6 @@
 """The forward passes a measurement needs: on the meta device, on real memory where a model refuses that."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -22,10 +22,29 @@ def measurable_copy(model: nn.Module, rules: Rules, *, device: str | None = None
 
 
 def layers_of(
-    model: nn.Module, rules: Rules, wanted: Callable[[str, nn.Parameter], bool]
+    model: nn.Module,
+    rules: Rules,
+    wanted: Callable[[str, nn.Parameter], bool],
+    last: Collection[str] = (),
 ) -> dict[str, tuple[Layer, nn.Module]]:
-    """The layers of a model by name, with their modules."""
-    return {layer.name: (layer, module) for layer, module in find_layers(model, rules, wanted)}
+    """The layers of a model by name, with their modules; those in `last` own no tied parameters."""
+    return {layer.name: (layer, module) for layer, module in find_layers(model, rules, wanted, last)}
+
+
+def unreached_ties(layers: Layers, traces: Mapping[str, Trace]) -> set[str]:
+    """Layers that no pass reached and that own parameters of layers which one did."""
+    reached = {
+        id(parameter)
+        for name, (_, module) in layers.items()
+        if name in traces
+        for parameter in module.parameters()
+    }
+    return {
+        name
+        for name, (layer, module) in layers.items()
+        if name not in traces and layer.counted
+        if any(id(parameter) in reached for parameter in module.parameters(recurse=not layer.container))
+    }
 
 
 def parents_of_uncalled(model: nn.Module, traces: Mapping[str, Trace]) -> set[type[nn.Module]]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
 from capacity.layers import Layer, recurrent
+from capacity.structure import Structure
 
 RAW = None  # the source of data that passed through no counted layer
 
@@ -51,7 +52,8 @@ def intercepted(layers: Layers, visit: Visit) -> Iterator[None]:
 
         module.forward = call
     try:
-        yield
+        with unchecked_distributions():
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for name, (_, module) in layers.items():
@@ -125,8 +127,16 @@ def reached_by(
     Slower than `trace`, and on real memory, but NaN survives what gradients do not: detach, no_grad,
     a way through numpy.
     """
-    found: dict[str, int] = {}
+    found = reached_elements(raw, model, layers, args, kwargs)
     batch = batch_size(args, kwargs)
+    return {name: sum(int(m.sum()) for m in marks) // batch for name, marks in found.items()}
+
+
+def reached_elements(
+    raw: bool, model: nn.Module, layers: Layers, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, list[Tensor]]:
+    """Per layer, marks on each input tensor of each call where raw data (or counted outputs) reach it."""
+    found: dict[str, list[Tensor]] = {}
 
     def fill(tensor: Tensor, marked: bool) -> Tensor:
         return torch.full_like(tensor, torch.nan if marked else 0.5) if _carries(tensor) else tensor
@@ -134,15 +144,27 @@ def reached_by(
     def visit(
         layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        elements = sum(int(torch.isnan(t).sum()) for t in tensors_in((args, kwargs)) if _carries(t))
-        found[layer.name] = found.get(layer.name, 0) + elements // batch
+        marks = [torch.isnan(t) for t in tensors_in((args, kwargs)) if _carries(t)]
+        found.setdefault(layer.name, []).extend(marks)
         clean = map_tensors((args, kwargs), lambda t: torch.nan_to_num(t) if _carries(t) else t)
         output = forward(*clean[0], **clean[1])
         return output if layer.container else map_tensors(output, partial(fill, marked=not raw))
 
-    with torch.no_grad(), intercepted(counted(layers), visit):
+    with torch.no_grad(), intercepted(counted(layers), visit), Structure(model):
         model(*map_tensors(args, partial(fill, marked=raw)), **map_tensors(kwargs, partial(fill, marked=raw)))
     return found
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """Within it, distributions take NaN as parameters."""
+    kind = torch.distributions.Distribution
+    before = kind._validate_args
+    kind.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        kind.set_default_validate_args(before)
 
 
 def counted(layers: Layers) -> dict[str, tuple[Layer, nn.Module]]:

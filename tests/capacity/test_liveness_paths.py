@@ -1,0 +1,159 @@
+"""Live parts by hand: masks in the forward, ties, frozen layers, raw columns, and what becomes zero."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from capacity import measure
+from capacity.live import live_masks
+from compression.silencing import silence_dead
+
+
+class Gated(nn.Module):
+    """Hidden units times a buffer."""
+
+    def __init__(self, use) -> None:
+        super().__init__()
+        self.first, self.last, self.use = nn.Linear(3, 4), nn.Linear(4, 2), use
+        self.register_buffer("keep", torch.tensor([1.0, 0.0, 1.0, 1.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.use(torch.relu(self.first(x)), self.keep))
+
+
+def multiplied_in_place(h: Tensor, keep: Tensor) -> Tensor:
+    h *= keep
+    return h
+
+
+USES = {
+    "product": lambda h, keep: h * keep, "the other way round": lambda h, keep: keep * h,
+    "in place": multiplied_in_place, "a view": lambda h, keep: h * keep[None],
+    "a cast": lambda h, keep: h * keep.bool(),
+    "where": lambda h, keep: torch.where(keep.bool(), h, 0.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_unit_masked_in_the_forward_is_dead(use: str) -> None:
+    report = {layer.name: layer for layer in measure(Gated(USES[use]), (3,), effective=True).layers}
+    assert report["first"].parameters == 3 * 4 and report["last"].parameters == 2 * 4
+    assert report["last"].input_bits == 3
+
+
+def test_a_zero_that_was_computed_masks_nothing() -> None:
+    model = Gated(lambda h, keep: h * (keep - 1))
+    assert measure(model, (3,), effective=True).parameters == 26
+
+
+class Beside(nn.Module):
+    """A layer over features and raw data together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.both = nn.Linear(3, 4), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.both(torch.cat([torch.relu(self.first(x)), x], 1))
+
+
+def test_a_layer_whose_raw_columns_are_pruned_is_capped_again() -> None:
+    model = Beside()
+    assert measure(model, (3,), effective=True).layers[1].input_bits is None
+    with torch.no_grad():
+        model.both.weight[:, 5:] = 0
+    assert measure(model, (3,), effective=True).layers[1].input_bits is None
+    with torch.no_grad():
+        model.both.weight[:, 4:] = 0
+    capped = measure(model, (3,), effective=True).layers[1]
+    assert (capped.input_bits, capped.parameters, capped.capacity_bits) == (4, 25, 4)
+
+
+def test_a_dead_unit_of_a_frozen_layer_is_dead_to_the_trainable_ones() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    with torch.no_grad():
+        model[0].weight[1], model[0].bias[1] = 0, 0
+    model[0].requires_grad_(False)
+    report = measure(model, (3,), scope="trainable", effective=True)
+    assert [(layer.name, layer.parameters) for layer in report.layers] == [("2", 5 * 4), ("4", 12)]
+
+
+class Tied(nn.Module):
+    """The first name of a shared table is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.tokens = nn.Embedding(10, 4), nn.Embedding(10, 4)
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 10, bias=False)
+        self.tokens.weight = self.head.weight = self.shared.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.relu(self.body(self.tokens(ids))))
+
+
+@pytest.mark.parametrize("effective", [False, True])
+def test_a_tie_counts_once_where_it_is_called(effective: bool) -> None:
+    report = measure(Tied(), torch.arange(6)[None], effective=effective)
+    assert {layer.name: layer.parameters for layer in report.layers} == {"tokens": 40, "body": 20, "head": 0}
+    assert report.parameters == report.total_parameters == 60 and not report.notes
+
+
+def test_a_tie_is_live_where_one_of_its_uses_is() -> None:
+    model = Tied()
+    with torch.no_grad():
+        model.body.weight.zero_()  # the head still passes the bias on, but no data
+    masks = live_masks(model, torch.arange(6)[None])
+    assert all(torch.equal(masks[f"{name}.weight"], masks["shared.weight"]) for name in ("tokens", "head"))
+
+
+class Constants(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.first(x)))
+
+
+def test_what_passes_constants_on_stays_and_the_rest_becomes_zero() -> None:
+    torch.manual_seed(0)
+    model, x = Constants(), torch.randn(64, 3)
+    with torch.no_grad():
+        model.first.weight[:2] = 0
+        model.first.bias[:2] = torch.tensor([0.7, -0.7])  # a constant, and one that the rectifier stops
+        model.last.weight[:, 3] = 0
+    quiet = silence_dead(model, (3,))
+    torch.testing.assert_close(quiet(x), model(x), rtol=0, atol=0)
+    assert quiet.first.bias.tolist()[0] == pytest.approx(0.7) and quiet.first.bias[1] == 0
+    assert (quiet.last.weight != 0).any(0).tolist() == [True, False, True, False]
+    assert (quiet.first.weight != 0).any(1).tolist() == [False, False, True, False]
+    assert not live_masks(model, (3,))["first.bias"][:2].any()
+
+
+class Named(nn.Module):
+    """One layer under two names, and packed attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = self.other = nn.Linear(8, 8)
+        self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.other(torch.relu(self.one(x)))
+        return self.out(self.attention(h, h, h)[0])
+
+
+def test_every_name_of_a_parameter_has_a_mask() -> None:
+    torch.manual_seed(0)
+    model = Named()
+    with torch.no_grad():
+        model.attention.in_proj_weight[16] = 0  # a value unit that sees nothing
+    masks = live_masks(model, (3, 8))
+    names = dict(model.named_parameters(remove_duplicate=False))
+    assert {name: mask.shape for name, mask in masks.items() if name in names} == {
+        name: parameter.shape for name, parameter in names.items()
+    }
+    assert not masks["attention.in_proj_weight"][16].any() and masks["attention.in_proj_weight"][17:].all()
+    x = torch.randn(4, 3, 8)
+    torch.testing.assert_close(silence_dead(model, (3, 8))(x), model(x), rtol=0, atol=0)

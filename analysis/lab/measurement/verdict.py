@@ -1,8 +1,8 @@
 """What two numbers with intervals allow to be said: the one place where a verdict is made.
 
-A difference is judged by its 95 % interval, the one that is printed beside it, so that a reader can check each
-verdict from the table. Equivalence is shown by two one-sided tests, here each at 2.5 %: the whole interval lies
-within the margin.
+A difference is judged by its 95 % interval, the one that is printed beside it, so that a reader can check
+each verdict from the table. Equivalence is shown by two one-sided tests, here each at 2.5 %: the whole
+interval lies within the margin.
 
 Reference: Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15, 657-680.
 """

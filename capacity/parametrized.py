@@ -208,7 +208,7 @@ def _fold(model: nn.Module, which: Callable[[nn.Module, str], bool]) -> nn.Modul
     readers: dict[int, set[tuple[int, ...]]] = {}
     for module in model.modules():
         held = {} if isinstance(module, parametrize.ParametrizationList) else module._parameters
-        for tensor in filter(None.__ne__, held.values()):
+        for tensor in (value for value in held.values() if value is not None):
             readers.setdefault(id(tensor), set()).add(())
         for key in _computed(module):
             found = parametrizations_of(module, key)

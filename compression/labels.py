@@ -159,6 +159,9 @@ def _line(logits: Tensor, targets: Tensor) -> str:
         kind, call = "several labels to a sample", "F.binary_cross_entropy_with_logits(model(x), y.float())"
     elif whole and targets.shape != logits.shape:
         kind, call = "class indices kept as floats", "F.cross_entropy(model(x), y.long())"
+    elif targets.shape != logits.shape:
+        kind = "regression give the model one output for each number of a target, and"
+        call = "F.mse_loss(model(x).flatten(), y.flatten().float())"
     elif bool((values >= 0).all()) and torch.allclose(values.sum(1), torch.ones(()).to(values), atol=1e-3):
         kind, call = "probabilities of classes", "F.cross_entropy(model(x), y)"
     else:

@@ -1,6 +1,7 @@
 """Labels of every type and form are right or refused, with a line to write that works."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -128,6 +129,24 @@ def test_the_wrong_loss_is_refused_with_a_line_that_trains(outputs: int, targets
         distill(net(outputs), net(outputs), data)
     line = re.search(r"objective=(lambda .*)\)$", str(refused.value)).group(1)
     history = fit(net(outputs), data, settings=Training(epochs=30), objective=eval(line)).history
+    assert history[-1]["training_loss_nats"] < history[0]["training_loss_nats"]
+
+
+@pytest.mark.parametrize(
+    "targets", [torch.rand(24), torch.rand(24, 1), torch.rand(24, 2), torch.rand(24, 3, 2)]
+)
+def test_floats_of_another_shape_than_the_outputs_are_refused(targets: torch.Tensor) -> None:
+    data = [(X, targets)]
+    for call in (fit, evaluate, partial(distill, net(3))):
+        with pytest.raises(InputError, match="no class indices: for regression give the model one output"):
+            call(net(3), data)
+    with pytest.raises(
+        InputError, match="no class indices: for regression give the model one output"
+    ) as refused:
+        fit(net(3), data)
+    line = re.search(r"objective=(lambda .*)\)$", str(refused.value)).group(1)
+    model = net(targets[0].numel())
+    history = fit(model, data, settings=Training(epochs=30), objective=eval(line)).history
     assert history[-1]["training_loss_nats"] < history[0]["training_loss_nats"]
 
 

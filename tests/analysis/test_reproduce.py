@@ -18,7 +18,7 @@ from analysis.lab.reporting.figures import fit_venue, save_figure
 from analysis.lab.runs.loading import Run, finished, runs_below
 from analysis.reproduce.article import RECORDED, Style, record, write_article
 from analysis.reproduce.article_tables import as_latex
-from analysis.reproduce.exact import EXACT
+from analysis.reproduce.exact import EXACT, integers
 from analysis.reproduce.faults import FAULTS
 from analysis.reproduce.numbers import macro_name
 from analysis.reproduce.surrogates import _students
@@ -41,6 +41,11 @@ def test_the_golden_lines() -> None:
     ]  # fmt: skip
     assert {by_item[item].verdict for item in exact} == {"exact"}
     assert by_item["memory of alexnet"].verdict == "not reproduced"
+
+
+def test_what_was_called_static_has_the_figures_of_dynamic_quantization() -> None:
+    line = next(line for line in integers() if line.report == "B")
+    assert line.verdict == Verdict.WRONG and "those of dynamic quantization" in line.why
 
 
 def test_no_verdict_is_written_down() -> None:

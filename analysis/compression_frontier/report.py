@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from analysis.lab.literature import Record
+    from analysis.lab.measurement.verdict import Judgement
+
 from analysis.compression_frontier.config import LABELS, Config
 
 
@@ -63,21 +66,36 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     ]
     means = summary(frame)
     for record in compression_records(config.model, config.dataset):
-        lines.append(_beside(record.source, record.compression_ratio, record.top1_error, means))
+        lines.append(_beside(record, means, config.smoke))
     return lines
 
 
-def _beside(source: str, ratio: float, error: float, means: "pd.DataFrame") -> str:
+def _judged(row: "pd.Series", record: "Record", quick: bool) -> "Judgement":
+    """Our file beside a record, by size and by error together."""
+    from analysis.lab.measurement.verdict import Estimate, compare, together
+
+    size, error = (
+        Estimate(float(row[f"{name}_mean"]), float(row[f"{name}_half_width"]))
+        for name in ("compression_ratio", "top1_error")
+    )
+    ratio = Estimate(record.compression_ratio, 0.0)
+    return together(
+        compare(size, ratio, margin=0, lower_is_better=False, quick=quick),
+        compare(error, Estimate(record.top1_error, 0.0), margin=0, quick=quick),
+    )
+
+
+def _beside(record: "Record", means: "pd.DataFrame", quick: bool) -> str:
     """A record, and our smallest file that errs no more, or else the one that errs least."""
-    told = f"{source}: {ratio:g}x at {100 * error:.2f} %"
+    error = record.top1_error
+    told = f"{record.source}: {record.compression_ratio:g}x at {100 * error:.2f} %"
     within = means[means["top1_error_mean"] <= error + 1e-12]
     if len(within):
         best = within.nlargest(1, "compression_ratio_mean").iloc[0]
-        verdict = "beaten" if best["compression_ratio_mean"] > ratio else "not reached"
     else:
         best = means.nsmallest(1, "top1_error_mean").iloc[0]
-        verdict = "not reached"
     ours = f"{best['compression_ratio_mean']:.0f}x at {100 * best['top1_error_mean']:.2f} %"
+    verdict = _judged(best, record, quick)
     return f"{told}; ours {ours} ({best['method']}, {100 * best['density']:g} % kept): {verdict}"
 
 

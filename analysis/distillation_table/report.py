@@ -55,6 +55,7 @@ def table(frame: "pd.DataFrame") -> str:
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.literature import published_students
+    from analysis.lab.measurement.verdict import Estimate, difference
 
     total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     labels = "all labels" if config.labels is None else f"{config.labels:,} labels for the students"
@@ -71,11 +72,10 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
             fault = row["variant"] in ("class-mean", "dropout-on", "cold", "report-b", "freezing")
             if (against == "distilled") != fault or gap != gap or half != half:
                 continue
-            verdict = "beyond the interval" if abs(gap) > half else "within the interval"
-            word = "worse" if gap > 0 else "better"
+            verdict = difference(Estimate(gap, half), quick=config.smoke)
             lines.append(
-                f"{row['network']}, {row['variant']}: {100 * abs(gap):.2f} ± {100 * half:.2f} points "
-                f"{word} than {against}, {verdict}"
+                f"{row['network']}, {row['variant']}: {100 * gap:+.2f} ± {100 * half:.2f} points of error "
+                f"beside {against}: {verdict}"
             )
     ours = means.set_index(["network", "variant"])["top1_error_mean"]
     whole = config.labels is None  # published students saw all labels

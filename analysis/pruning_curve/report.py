@@ -1,5 +1,6 @@
 """What the rows of the pruning experiment say: summary, table, sentences, figure."""
 
+import math
 from typing import TYPE_CHECKING
 
 from analysis.lab.criteria import LABELS as CRITERION_LABELS
@@ -66,17 +67,21 @@ def table(frame: "pd.DataFrame") -> str:
 
 
 def equal_accuracy(frame: "pd.DataFrame", tolerance: float) -> "pd.DataFrame":
-    """For each criterion the largest amount whose mean error is within `tolerance` of the reference's."""
+    """For each criterion the largest amount shown to err at most `tolerance` more than the reference."""
+    from analysis.lab.measurement.verdict import Estimate, difference
+
     means = summary(frame)
-    kept = means[means["top1_error_difference_mean"] <= tolerance]
+    gaps = zip(means["top1_error_difference_mean"], means["top1_error_difference_half_width"], strict=True)
+    kept = means[[difference(Estimate(*gap), margin=tolerance).not_worse for gap in gaps]]
     names = [name for name in means["criterion"].unique() if name not in ("dense", "control")]
     largest = kept.groupby("criterion")["amount"].max()
     return largest.reindex(names).rename("amount").rename_axis("criterion").reset_index()
 
 
-def under_teacher(frame: "pd.DataFrame") -> list[str]:
+def under_teacher(frame: "pd.DataFrame", *, quick: bool = False) -> list[str]:
     """What the dense teacher was worth, paired over seeds, at each amount."""
     from analysis.lab.measurement.statistics import paired_difference
+    from analysis.lab.measurement.verdict import Estimate, difference
 
     lines = []
     for name in [
@@ -86,10 +91,10 @@ def under_teacher(frame: "pd.DataFrame") -> list[str]:
         keys, by = ["seed", "amount"], ["criterion", "amount"]
         for row in paired_difference(pair, "top1_error", against=name, keys=keys, by=by).to_dict("records"):
             gap, half = row["top1_error_difference_mean"], row["top1_error_difference_half_width"]
-            beyond = "beyond" if abs(gap) > half else "within"
+            verdict = difference(Estimate(gap, half), quick=quick)
             lines.append(
                 f"{name} at {100 * row['amount']:.4g} % pruned, retrained under the dense teacher: "
-                f"{100 * gap:+.2f} ± {100 * half:.2f} points against plain retraining, {beyond} the interval"
+                f"{100 * gap:+.2f} ± {100 * half:.2f} points against plain retraining: {verdict}"
             )
     return lines
 
@@ -97,6 +102,7 @@ def under_teacher(frame: "pd.DataFrame") -> list[str]:
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.literature import published
+    from analysis.lab.measurement.verdict import Estimate, Verdict, compare
 
     seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
     retrained = {
@@ -109,17 +115,22 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     ]
     for row in equal_accuracy(frame, config.tolerance).to_dict("records"):
         points = f"{100 * config.tolerance:g} points of {reference(frame)}"
-        found = "no amount" if row["amount"] != row["amount"] else f"up to {100 * row['amount']:.4g} % pruned"
+        none = math.isnan(row["amount"])
+        found = "no amount shown to be" if none else f"up to {100 * row['amount']:.4g} % pruned"
+        if config.smoke:
+            found = str(Verdict.QUICK_PASS) + " on what is"
         lines.append(f"{row['criterion']}: {found} within {points}")
-    lines += under_teacher(frame)
+    lines += under_teacher(frame, quick=config.smoke)
     means = summary(frame).set_index(["criterion", "amount"])
     for point in published(config.model, config.dataset).to_dict("records"):
         if (point["criterion"], point["amount"]) in means.index and point["unit"] == config.unit:
-            ours = means.loc[(point["criterion"], point["amount"]), "top1_error_mean"]
-            verdict = "on or under" if ours <= point["top1_error"] else "above"
+            row = means.loc[(point["criterion"], point["amount"])]
+            ours = row["top1_error_mean"]
+            measured = Estimate(float(ours), float(row["top1_error_half_width"]))
+            verdict = compare(measured, Estimate(point["top1_error"], 0.0), margin=0, quick=config.smoke)
             lines.append(
                 f"{point['source']}: {100 * point['top1_error']:.2f} % "
-                f"at {100 * point['amount']:.4g} % pruned; ours {100 * ours:.2f} %, {verdict} it"
+                f"at {100 * point['amount']:.4g} % pruned; ours {100 * ours:.2f} %: {verdict}"
             )
     if bool(frame["mask_only"].any()):
         lines.append("mask only: nothing became smaller or faster, see the bytes of the file and the time")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.latex import escape
 from analysis.lab.runs.loading import Run
 from analysis.reproduce.claim import REPORTS
@@ -20,8 +21,8 @@ def reports_table(lines: "pd.DataFrame") -> str:
         parts.append(
             rf"\midrule\multicolumn{{4}}{{l}}{{\textbf{{{report}.}} {escape(REPORTS[str(report)])}}} \\*"
         )
-        waiting = rows[rows["verdict"] == "needs its preset"]
-        for row in rows[rows["verdict"] != "needs its preset"].to_dict("records"):
+        waiting = rows[rows["verdict"] == Verdict.NOT_RUN]
+        for row in rows[rows["verdict"] != Verdict.NOT_RUN].to_dict("records"):
             why = f" ({row['why']})" if row["why"] else ""
             cells = (row["item"], row["published"], row["recomputed"] + why, row["verdict"])
             parts.append(" & ".join(as_latex(cell) for cell in cells) + r" \\")

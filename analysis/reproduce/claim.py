@@ -1,22 +1,25 @@
 """A published figure or sentence beside what was recomputed, and the five reports' names."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-Verdict = Literal["exact", "within interval", "not reproduced", "wrong", "needs its preset"]
+from analysis.lab.measurement.verdict import Judgement, Verdict
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One published figure beside the one recomputed, and what to think of it."""
+    """One published figure beside the one recomputed, and the judgement that a measurement gave."""
 
     report: str
     item: str
     published: str
     recomputed: str
-    verdict: Verdict
+    judgement: Judgement
     why: str = ""
     command: str = "python -m analysis.reproduce"
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.judgement.verdict
 
 
 REPORTS = {

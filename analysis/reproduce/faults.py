@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB
@@ -24,8 +25,10 @@ def kappa() -> Iterator[Claim]:
         expected = float((share.sum(0) * share.sum(1)).sum())
         return (1 - float(share.diag().sum())) / (1 - expected)
 
+    sound = [(rule(perfect), rule(chance)) == (1, 0) for rule in (printed, cohen_kappa)]
     yield Claim(
-        "A", "Cohen's kappa", "(1 - po) / (1 - pe)", "(po - pe) / (1 - pe)", "wrong",
+        "A", "Cohen's kappa", "(1 - po) / (1 - pe)", "(po - pe) / (1 - pe)",
+        demonstration(printed=sound[0], corrected=sound[1]),
         f"as printed, perfect agreement scores {printed(perfect):g} and chance {printed(chance):g}; they are "
         f"{cohen_kappa(perfect):g} and {cohen_kappa(chance):g}",
     )  # fmt: skip
@@ -40,7 +43,8 @@ def one_scalar() -> Iterator[Claim]:
     one = weights.abs().sum(1).argsort().tolist()
     two = weights.square().sum(1).argsort().tolist()
     yield Claim(
-        "A", "criteria L1 and L2", "two criteria", "one, as they were applied", "wrong",
+        "A", "criteria L1 and L2", "two criteria", "one, as they were applied",
+        demonstration(printed=not same, corrected=one != two),
         f"on one number a neuron both rank alike ({'always' if same else 'not here'}); weight by weight they "
         f"differ: from least, {one} and {two}",
     )  # fmt: skip
@@ -70,7 +74,7 @@ def restored_dropout() -> Iterator[Claim]:
         moved.append(float((layer.weight != before).float().mean()))
     yield Claim(
         "A", "dropout(100) of the first hidden layer", "trains the network", "its layer never learned",
-        "wrong",
+        demonstration(printed=moved[0] > 0, corrected=moved[1] > 0),
         f"with the old weights put back, {moved[0]:.0%} of that layer's weights differ after 20 steps; as "
         f"neuron dropout, {moved[1]:.0%}",
     )  # fmt: skip
@@ -89,7 +93,8 @@ def misprinted_loss() -> Iterator[Claim]:
             optimizer.step()
         ends.append(float(logits.softmax(1)[0, 3].detach()))
     yield Claim(
-        "B", "hard term of the distillation loss", "-Σ y log(1 - ŷ)", "-Σ y log ŷ", "wrong",
+        "B", "hard term of the distillation loss", "-Σ y log(1 - ŷ)", "-Σ y log ŷ",
+        demonstration(printed=ends[0] > 0.1, corrected=ends[1] > 0.1),
         f"minimized as printed, the right class falls from 0.1 to {ends[0]:.4f}; by cross-entropy it rises "
         f"to {ends[1]:.4f}",
     )  # fmt: skip
@@ -104,9 +109,13 @@ def class_mean() -> Iterator[Claim]:
     targets = torch.zeros(16, dtype=torch.long)
     sound = float(DistillationLoss(1.0, 1.0)(student, teacher, targets))
     faulty = float(DistillationLoss(1.0, 1.0, "class-mean")(student, teacher, targets))
+    divergence = F.kl_div(
+        student.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True
+    )
+    fits = [abs(loss - float(divergence)) < 1e-4 for loss in (sound, faulty)]
     yield Claim(
         "B", "soft term of the distillation loss", "mean of 2T²α KL", f"{sound / faulty:.0f} times too weak",
-        "wrong", "its code took the mean over the 100 classes too",
+        demonstration(printed=fits[1], corrected=fits[0]), "its code took the mean over the 100 classes too",
     )  # fmt: skip
 
 
@@ -123,7 +132,8 @@ def soft_cross_entropy() -> Iterator[Claim]:
     entropy = float(-(share * share.log()).sum(1).mean())
     yield Claim(
         "D", "cross-entropy of two softmaxes", "called the soft loss", "KL divergence + teacher's entropy",
-        "exact", f"{soft:.6f} = {divergence:.6f} + {entropy:.6f} nats; the gradients are the same",
+        exact(matches(soft, f"{divergence + entropy:.6f}")),
+        f"{soft:.6f} = {divergence:.6f} + {entropy:.6f} nats; the gradients are the same",
     )  # fmt: skip
 
 
@@ -146,7 +156,8 @@ def theoretical_bytes() -> Iterator[Claim]:
     dropped = sum(int((~mask).sum()) for mask in masks_of(pruned).values())
     assert dropped
     yield Claim(
-        "E", "size after pruning 60 %", "17.08 MB", "42.69 MiB on disk, as before", "wrong",
+        "E", "size after pruning 60 %", "17.08 MB", "42.69 MiB on disk, as before",
+        demonstration(printed=matches(after / before, "0.4"), corrected=after == before),
         f"17.08 is 40 % of 42.69, which was never written: a five-layer network takes {before / MIB:.2f} MiB "
         f"before and {after / MIB:.2f} MiB after a mask of 60 %, and {coded / MIB:.2f} MiB with zeros coded",
     )  # fmt: skip

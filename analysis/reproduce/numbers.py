@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.literature import COMPRESSION, DISTILLATION, report_of
+from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.latex import mean_and_interval
 from analysis.lab.runs.loading import Run
 
@@ -58,7 +59,7 @@ def exact_numbers() -> Iterator[tuple[str, str]]:
 def verdict_counts(lines: "pd.DataFrame") -> Iterator[tuple[str, str]]:
     counts = lines["verdict"].value_counts()
     yield "Lines", str(len(lines))
-    for verdict in ("exact", "within interval", "not reproduced", "wrong", "needs its preset"):
+    for verdict in Verdict:
         yield f"Lines{macro_name(verdict)}", str(int(counts.get(verdict, 0)))
 
 

@@ -64,7 +64,12 @@ def frame_of(lines: "Sequence[Claim]") -> "pd.DataFrame":
     """A row per line."""
     import pandas as pd
 
-    return pd.DataFrame([vars(line) for line in lines])
+    rows = []
+    for line in lines:
+        row = {name: str(value) for name, value in vars(line).items()}
+        row["verdict"] = row.pop("judgement")
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def table(frame: "pd.DataFrame") -> str:
@@ -95,6 +100,7 @@ def headline(frame: "pd.DataFrame") -> str:
 
 def start(config: Config) -> None:
     """Print the lines; write them as CSV and LaTeX, and the article's input where there is an article."""
+    from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.runs.directory import RunDirectory
     from analysis.reproduce.article import Style, record, write_article, write_gallery
     from analysis.reproduce.trained import recorded
@@ -115,7 +121,7 @@ def start(config: Config) -> None:
         write_article(folder, frame, runs, recorded(config.runs), style)
     print(table(frame))
     print(headline(frame))
-    unrun = sorted(set(frame.loc[frame["verdict"] == "needs its preset", "command"]))
+    unrun = sorted(set(frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]))
     if unrun:
         print("presets without a finished run:\n  " + "\n  ".join(unrun))
     print(f"results: {config.output}/reports.csv")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.literature import DISTILLATION, PRUNING, report_of
+from analysis.lab.measurement.verdict import MARGIN, Estimate, compare, not_run
 from analysis.lab.runs.loading import Run, runs_below
-from analysis.reproduce.claim import Claim, Verdict
+from analysis.reproduce.claim import Claim
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ PRUNED, TAUGHT, ROUNDED, COMPARED = (
 )  # fmt: skip
 
 
-SMALL_DIFFERENCE = 0.005  # what a report calls minimal
+SMALL_DIFFERENCE = MARGIN  # what a report calls minimal
 
 
 TRAINED = (
@@ -79,10 +80,10 @@ def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
         run = next((run for run in mine if not run.config.smoke and run.config.limit is None), None)
         found = None if run is None else _found(run.summary(), row)
         if run is None or found is None:
-            cost = _training_flops(row.command, row.preset)
+            spent = _training_flops(row.command, row.preset)
+            cost = f"about {spent:.1e} floating-point operations of training"
             yield Claim(
-                row.report, row.item, _told(row.published), "not run", "needs its preset",
-                f"about {cost:.1e} floating-point operations of training", row.call,
+                row.report, row.item, _told(row.published), "-", not_run(cost), cost, row.call,
             )  # fmt: skip
         else:
             yield _judged(row, *found, run)
@@ -92,18 +93,17 @@ def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
     """The line of a run; other data than the preset's is named."""
     spread, dataset = plus_minus(100 * half), run.config.dataset
     if isinstance(row.published, str):
-        measured, within = f"{100 * mean:+.2f}{spread} points", mean <= SMALL_DIFFERENCE
-        gap, against = mean, "the whole network"
+        measured, reference, against = f"{100 * mean:+.2f}{spread} points", 0.0, "the whole network"
     else:
-        gap, against = mean - row.published, "published"
-        measured, within = f"{100 * mean:.2f}{spread} %", abs(gap) <= half
-    remarks = [f"{100 * abs(gap):.2f} points {'better' if gap < 0 else 'worse'} than {against}"] * (
-        not within
-    )
+        measured, reference, against = f"{100 * mean:.2f}{spread} %", row.published, "published"
+    judgement = compare(Estimate(mean, half), Estimate(reference, 0.0), margin=SMALL_DIFFERENCE)
+    gap = judgement.difference.mean
+    remarks = [f"{100 * gap:+.2f} points beside {against}"]
     if dataset != preset_of(row.command, row.preset).dataset:
         remarks.append(f"on {dataset}")
-    verdict: Verdict = "within interval" if within else "not reproduced"
-    return Claim(row.report, row.item, _told(row.published), measured, verdict, "; ".join(remarks), run.call)
+    return Claim(
+        row.report, row.item, _told(row.published), measured, judgement, "; ".join(remarks), run.call
+    )
 
 
 def _told(published: float | str) -> str:

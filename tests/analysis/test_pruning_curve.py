@@ -114,8 +114,8 @@ def test_published_points_and_equal_accuracy() -> None:
     found = equal_accuracy(frame, 0.005).set_index("criterion")["amount"]
     assert found["l1"] == 0.95 and pd.isna(found["random"])
     text = "\n".join(headline(frame, config))
-    assert "sparse momentum: 1.53 % at 95 % pruned; ours 1.21 %, on or under it" in text
-    assert "variational dropout: 1.90 % at 98.5 % pruned; ours 5.01 %, above it" in text
+    assert "sparse momentum: 1.53 % at 95 % pruned; ours 1.21 %: better" in text
+    assert "variational dropout: 1.90 % at 98.5 % pruned; ours 5.01 %: worse" in text
     assert "l1: up to 95 % pruned within 0.5 points of dense" in text and "random: no amount" in text
     labels = [text.get_text() for text in plot(frame, config).axes[0].get_legend().get_texts()]
     assert any("published: sparse momentum" in label for label in labels)

@@ -177,6 +177,8 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     from safetensors.torch import load_model as load
 
     model = unwrapped(model)
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path} is no file")
     try:
         import_hooks(model)
         apply_masks(model, stored_masks(model, load_file(path)))

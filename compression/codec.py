@@ -168,12 +168,7 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     """
     copied = plain_copy(model)
     tensors = _tensors(copied)
-    try:
-        content = memoryview(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if len(content) < HEADER or bytes(content[:3]) != MAGIC[:3]:
-        raise InputError(f"{path} is not a file that encode wrote")
+    content = _content(Path(path))
     if content[3] != MAGIC[3]:
         raise InputError(f"{path} has format version {content[3]}; this release reads version {MAGIC[3]}")
     crc, architecture = struct.unpack("<II", content[4:HEADER])
@@ -189,6 +184,20 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
         for name, tensor in tensors.items():
             tensor.copy_(found[name])
     return copied
+
+
+def _content(path: Path) -> memoryview:
+    """The bytes of a file that begins as `encode`'s do; what is no plain file, or another's, is not read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file")
+        with open(path, "rb") as file:
+            start = file.read(HEADER)
+            if len(start) < HEADER or start[:3] != MAGIC[:3]:
+                raise InputError(f"{path} is not a file that encode wrote")
+            return memoryview(start + file.read())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def coding_report(model: nn.Module) -> CodingReport:
@@ -228,6 +237,9 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     Its own order is not to be relied on: a mask that is folded puts a weight behind its bias.
     """
     state = model.state_dict()
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            raise InputError(f"{name} lies on the meta device and has no values to store or fill")
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
     order = {layer: place for place, layer in enumerate(layers)}
 

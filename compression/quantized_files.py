@@ -1,6 +1,7 @@
 """Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from capacity.errors import InputError, missing
 from capacity.inputs import example_input
 from compression.checkpoints import write_whole
 from compression.quantization import QuantizeResult, convert, prepare, refusing
+from compression.shrunk_files import digest
 
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
@@ -20,7 +22,7 @@ SCALARS = (  # by name: torchao registers them when it is first imported
 
 
 def save_quantized(result: QuantizeResult, path: str | Path) -> int:
-    """Write a quantized graph's tensors and ranges as one safetensors file; returns its bytes.
+    """Write a quantized graph's tensors, ranges and their SHA-256 as one safetensors file; returns its bytes.
 
     4-bit weights are packed two to a byte. The architecture is not in the file.
     """
@@ -39,26 +41,37 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
         "keep": [layer.name for layer in result.layers if layer.reason == "as asked"],
         "ranges": [list(node.args[1:3]) for node in _scalar_nodes(result.model)],
     }
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata={"quantized": json.dumps(facts)}))
+    text = json.dumps(facts)
+    metadata = {"quantized": text, "sha256": digest(text, tensors)}
+    write_whole(path, lambda beside: save_file(tensors, beside, metadata=metadata))
     return Path(path).stat().st_size
 
 
 def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn.Module:
     """The quantized graph in a file, rebuilt from `model` (fresh from its factory) and filled.
 
-    Raises InputError for a damaged file and for another architecture. Nothing in the file is executed.
+    Raises InputError for a damaged file (every bit counts) and for another architecture. Nothing in the
+    file is executed.
     """
     from safetensors import SafetensorError, safe_open
 
+    if not Path(path).is_file():
+        raise InputError(f"{path} is no file")
     try:
         with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["quantized"])
+            metadata = file.metadata() or {}
+            text = metadata["quantized"]
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if metadata.get("sha256") != digest(text, tensors):
+            raise ValueError("its SHA-256 is not the one that was stored; save it again")
+        facts = json.loads(text)
         scheme, bits, keep = str(facts["scheme"]), int(facts["weight_bits"]), list(map(str, facts["keep"]))
         groups = facts.get("group_size")
         groups = None if groups is None else int(groups)
         ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        if bits not in (4, 8) or not all(0 < scale < math.inf and 0 <= zero <= 255 for scale, zero in ranges):
+            raise ValueError("weight_bits, a scale or a zero point lies outside what integers allow")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
     plain = plain_copy(model).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")
@@ -73,7 +86,9 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
             key: unpack(value, own[key].shape) if own[key].dtype == torch.int8 else value
             for key, value in tensors.items()
         }
-    if not fits or any(tensors[key].shape != own[key].shape for key in own):
+    if not fits or any(
+        (tensors[key].shape, tensors[key].dtype) != (own[key].shape, own[key].dtype) for key in own
+    ):
         raise InputError(f"{path} holds another architecture than the model given")
     for node, (scale, zero) in zip(nodes, ranges, strict=True):
         node.args = (node.args[0], scale, zero, *node.args[3:])

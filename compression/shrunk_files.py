@@ -33,7 +33,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     }
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     text = json.dumps({name: found for name, found in sizes.items() if found})
-    facts = {"sizes": text, "sha256": _digest(text, tensors)}
+    facts = {"sizes": text, "sha256": digest(text, tensors)}
     write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
 
 
@@ -42,12 +42,13 @@ def _is_size(value: Any) -> bool:
     return isinstance(whole, list | tuple) and all(type(n) is int and 0 < n < 2**31 for n in whole)
 
 
-def _digest(sizes: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(sizes.encode())
+def digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a text and of tensors with their names, types and shapes, whatever their order."""
+    found = hashlib.sha256(facts.encode())
     for key, tensor in sorted(tensors.items()):
-        digest.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()
+        found.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return found.hexdigest()
 
 
 def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
@@ -72,7 +73,7 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     text = facts.get("sizes", "{}")
-    if facts.get("sha256") != _digest(text, tensors):
+    if facts.get("sha256") != digest(text, tensors):
         raise InputError(f"{path} is damaged: its checksum is missing or another; save the model again")
     _set_sizes(copied, _sizes(text, path))
     _set_tensors(copied, tensors)

@@ -86,3 +86,10 @@ def test_a_pickle_is_refused_not_run(tmp_path) -> None:
     with pytest.raises(InputError, match="damaged"):
         load_model(net(), tmp_path / "m.safetensors")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(InputError, match="is no file"):
+            load_model(nn.Linear(2, 2), tmp_path / name)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,27 @@ def test_bad_files_are_refused(small, tmp_path: Path) -> None:
             decode(bad_path, model)
     with pytest.raises(InputError, match="another architecture"):
         decode(path, nn.Linear(20, 16))
+
+
+def test_what_is_no_plain_file_is_not_read(small, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless", "."):
+        with pytest.raises(InputError, match="is no file"):
+            decode(tmp_path / name, small[0])
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(InputError, match="not a file that encode wrote"):
+        decode(tmp_path / "sparse", small[0])
+
+
+def test_a_model_without_values_is_refused_by_name(small, tmp_path: Path) -> None:
+    empty = nn.Sequential(nn.Linear(3, 2, device="meta"))
+    for call in (partial(encode, empty, tmp_path / "x.dcz"), partial(decode, small[1], empty)):
+        with pytest.raises(InputError, match=r"0\.weight lies on the meta device"):
+            call()
+    with pytest.raises(InputError, match=r"0\.weight lies on the meta device"):
+        coding_report(empty)
 
 
 def mutations(content: bytes, count: int, rng: random.Random):

@@ -1,5 +1,6 @@
 """quantize(): sizes, zeros, calibration, training with rounding, files, ONNX Runtime, refusals."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from analysis.lab.models import create
@@ -21,6 +23,7 @@ from compression.quantization import compiled, quantize
 from compression.quantized_files import export_onnx, load_quantized, pack, save_quantized, unpack
 from compression.quantizers import blocks_of
 from compression.shrinking import shrink
+from compression.shrunk_files import digest
 from compression.training import Training, evaluate, fit
 
 SIZE = (1, 8, 8)
@@ -282,3 +285,34 @@ def test_bad_input(trained: nn.Module) -> None:
         quantized(nn.Sequential(nn.ReLU()), "dynamic")
     with pytest.raises(InputError, match="quantized already"):
         quantized(quantized(trained, "static").model, "dynamic")
+
+
+@pytest.mark.parametrize("scheme", ["weight-only", "static"])
+def test_a_file_with_one_bit_flipped_is_refused(trained: nn.Module, tmp_path, scheme: str) -> None:
+    path = tmp_path / "net.safetensors"
+    save_quantized(quantized(trained, scheme), path)
+    content = path.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        bad = bytearray(content)
+        bad[place] ^= 1 << (place % 8)
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match="damaged"):
+            load_quantized(net(), path, input_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ranges", [[float("nan"), 0]]),
+        ("ranges", [[-0.1, 0]]),
+        ("ranges", [[0.1, 999]]),
+        ("weight_bits", 4 * 10**9),
+    ],
+)
+def test_a_file_with_impossible_ranges_is_refused(tmp_path, key: str, value: object) -> None:
+    tensors = {"weight": torch.zeros(2)}
+    text = json.dumps({"scheme": "static", "weight_bits": 8, "keep": [], "ranges": []} | {key: value})
+    path = tmp_path / "net.safetensors"
+    save_file(tensors, path, metadata={"quantized": text, "sha256": digest(text, tensors)})
+    with pytest.raises(InputError, match="weight_bits, a scale or a zero point"):
+        load_quantized(net(), path, input_size=SIZE)

@@ -75,12 +75,12 @@ def test_sizes_of_other_kinds_are_refused(file: Path, sizes: str) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from compression.shrunk_files import _digest
+    from compression.shrunk_files import digest
 
     with safe_open(str(file), framework="pt") as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     path = file.with_name("other")
-    save_file(tensors, path, metadata={"sizes": sizes, "sha256": _digest(sizes, tensors)})
+    save_file(tensors, path, metadata={"sizes": sizes, "sha256": digest(sizes, tensors)})
     with pytest.raises(InputError, match="other is damaged"):
         load_shrunk(Net(), path)
     save_file(tensors, path, metadata={"sizes": '{"first": {"out_features": 7}}'})

@@ -1,8 +1,8 @@
 """The rooms of analysis: no circles, no upward imports, groups of settings, old names for one release."""
 
-import ast
 import dataclasses
 import importlib
+import runpy
 import warnings
 from pathlib import Path
 
@@ -12,28 +12,8 @@ from analysis._moved import MOVED
 from analysis.lab.cli import settings_groups
 
 ROOT = Path(__file__).parent.parent.parent
+imports = runpy.run_path(str(ROOT / ".github" / "rooms.py"))["imports"]
 EXPERIMENTS = ["comparison", *sorted(path.parent.name for path in ROOT.glob("analysis/*/trials.py"))]
-
-
-def imports() -> dict[str, set[str]]:
-    """Module -> modules of ours that it names in an import, wherever that stands."""
-    files = [path for room in ("capacity", "compression", "analysis") for path in (ROOT / room).rglob("*.py")]
-    names = {}
-    for path in files:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found: dict[str, set[str]] = {}
-    for name, path in names.items():
-        found[name] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            wanted = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                wanted = [full if full in names else node.module for full in inner]
-            elif isinstance(node, ast.Import):
-                wanted = [alias.name for alias in node.names]
-            found[name] |= {module for module in wanted if module in names and module != name}
-    return found
 
 
 def test_no_import_runs_in_a_circle() -> None:

@@ -4,6 +4,8 @@ Every process runs the same program. The first one writes files and prints; all 
 steps, training and `evaluate(..., gather=True)`, together.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,10 +45,19 @@ def own_device() -> torch.device:
 
 
 def joined() -> Any:
-    """Accelerate's state of this process, in the group of all of them; on the CPU where there is no GPU."""
+    """Accelerate's state of this process, in the group of all of them; on the CPU where there is no GPU.
+
+    `torch.distributed.nn` is imported first: its functions' default arguments hold the group there is at
+    their import for ever, whose threads then outlive `leave` and may abort the interpreter at its end.
+    """
+    import torch.distributed.nn  # noqa: F401
     from accelerate import PartialState
 
-    return PartialState(cpu=own_device().type == "cpu")
+    on_cpu = own_device().type == "cpu"
+    if on_cpu:  # a group of GPUs may wait for the others when it is left; its user calls `leave`
+        atexit.unregister(leave)
+        atexit.register(leave)
+    return PartialState(cpu=on_cpu)
 
 
 @contextmanager
@@ -64,6 +75,7 @@ def leave() -> None:
     import torch.distributed as dist
 
     if world_size() > 1 and dist.is_initialized():
+        gc.collect()  # what was trained in parallel refers to the group, in circles
         dist.destroy_process_group()
 
 

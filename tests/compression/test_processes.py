@@ -46,6 +46,11 @@ def test_no_sample_counts_twice(pair) -> None:
         assert together["scores"][key] == pytest.approx(value, abs=1e-6), key
 
 
+def test_no_thread_of_the_group_outlives_it(pair) -> None:
+    """One that does may abort the interpreter at its end, after everything was computed and written."""
+    assert not [name for name in pair[0]["threads"] if "gloo" in name]
+
+
 def test_parameters_that_nothing_depends_on_are_named() -> None:
     done = run(*TORCHRUN, "together.py", "idle")
     assert done.returncode != 0 and "no output depends on idle" in done.stderr

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from capacity.errors import InputError
+from capacity.inputs import first_line
 from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
 from capacity.rebinding import OWN, rebind
 
@@ -140,13 +141,9 @@ def _uncopied(model: nn.Module, error: Exception) -> InputError:
             except Exception as found:
                 return InputError(
                     f"layer {name!r}: its attribute {key!r} ({type(value).__name__}) cannot be copied: "
-                    f"{_line(found)}; give it a __deepcopy__, or remove it before"
+                    f"{first_line(found, 200)}; give it a __deepcopy__, or remove it before"
                 )
-    return InputError(f"{type(model).__name__} cannot be copied: {_line(error)}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return InputError(f"{type(model).__name__} cannot be copied: {first_line(error, 200)}")
 
 
 def _refuse_shared(model: nn.Module, copied: nn.Module) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from capacity.errors import InputError
 from capacity.evidence import add_evidence, backstop
-from capacity.inputs import map_tensors
+from capacity.inputs import first_line, map_tensors
 from capacity.layers import Layer
 from capacity.marking import Passes
 from capacity.sampling import Sampler
@@ -123,7 +123,7 @@ def _visited(real: nn.Module, layers: Layers, example: Any, *, constants: bool =
     try:
         _decide(real, paired, found, example, filled)
     except Exception as error:  # whatever the model's own code raises on marks or random inputs
-        found.reason = " ".join(str(error).split())[:200] or type(error).__name__
+        found.reason = first_line(error, 200)
         for state in states.values():
             state.live.update(state.masks)
     held.put_back()

@@ -70,9 +70,9 @@ def shown(value: Any) -> str:
     return type(value).__name__
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, in one line of at most so many characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def example_input(

@@ -8,7 +8,7 @@ from torch import nn
 from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input
+from capacity.inputs import example_input, first_line
 from capacity.layers import Layer, Rule, attention, find_layers
 from capacity.tracing import Layers, Trace, reached_by, trace
 
@@ -77,7 +77,7 @@ def traces_of(
     except InputError:
         raise
     except Exception as error:
-        reason = _line(error)
+        reason = first_line(error)
     if not reason and not any(note.untraced for note in traces.values()):
         return traces, notes
     if device_of(model) == "meta":
@@ -101,7 +101,7 @@ def traces_of(
         raise
     except Exception as error:
         raise InputError(
-            f"{type(model).__name__} cannot take an input of size {_shown(input_size)}: {_line(error)}"
+            f"{type(model).__name__} cannot take an input of size {_shown(input_size)}: {first_line(error)}"
         ) from error
     return traces, notes
 
@@ -121,10 +121,6 @@ def _find_detached(
             note.raw = note.raw or raw[name] > 0
             note.entering_elements = max(note.entering_elements, outputs[name])
             note.untraced = 0 if raw[name] or outputs[name] else note.untraced
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _shown(input_size: Any) -> str:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
-from capacity.inputs import example_input, map_tensors, tensors_in
+from capacity.inputs import example_input, first_line, map_tensors, tensors_in
 from compression.counting import subnormal_count
 from compression.operations import counter
 
@@ -56,7 +56,7 @@ def _taking(model: nn.Module, input_size: Any) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = first_line(error)
         size = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
         raise InputError(f"{type(model).__name__} cannot take an input of size {size}: {reason}") from error
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from capacity.errors import InputError
+from capacity.inputs import first_line
 
 aten = torch.ops.aten
 DROPOUTS = (
@@ -46,7 +47,7 @@ def exported(plain: nn.Module, args: tuple[Any, ...]) -> fx.GraphModule:
         program = torch.export.export(plain, twice, dynamic_shapes=tuple({0: batch} for _ in twice))
         graph: fx.GraphModule = program.module()
     except Exception as error:  # whatever the exporter stumbles over
-        reason = " ".join(str(error).split())[:300]
+        reason = first_line(error)
         raise InputError(f"the model cannot be exported for quantization: {reason}") from error
     for node in list(graph.graph.nodes):
         if node.target in PADDED:

@@ -17,7 +17,7 @@ from torch import nn
 
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, map_tensors
+from capacity.inputs import example_input, first_line, map_tensors
 from compression.dataflow import Dataflow, flow_of_graph, flow_of_pass, plain_name
 
 SIDES = (32, 224, 28, 64, 84, 96, 128, 256, 299, 384, 512)  # of pictures that networks are made for
@@ -120,7 +120,7 @@ def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Datafl
     except InputError:
         raise
     except Exception as error:
-        reason = _line(error)
+        reason = first_line(error)
     shown = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
     refusal = f"{type(model).__name__} cannot take an input of size {shown}"
     if _is_meta(model):
@@ -133,7 +133,7 @@ def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Datafl
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{refusal}: {_line(error)}") from error
+        raise InputError(f"{refusal}: {first_line(error)}") from error
     if not flow.outputs:
         raise InputError(f"{type(model).__name__}: {NO_WAY}, so its output layers are not known")
     return flow, real
@@ -159,10 +159,6 @@ def _last_registered(model: nn.Module) -> tuple[str, ...]:
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
     return tuple(found[-1:])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def guesses(model: nn.Module) -> Iterator[tuple[str, Any]]:

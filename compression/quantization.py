@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from capacity.cloning import plain_copy, unwrapped
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input
+from capacity.inputs import example_input, first_line
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
@@ -188,7 +188,7 @@ def refusing(scheme: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = first_line(error)
         raise InputError(
             f"the model cannot be quantized by scheme {scheme!r} ({reason}); try another scheme, or keep "
             f"the layers that it names in float"
@@ -429,7 +429,7 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
         with _quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
             ready(example)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = first_line(error, 200)
         raise InputError(
             f"the quantized graph cannot be compiled here ({reason}); run it as it is, or export it to ONNX"
         ) from error

@@ -1,6 +1,6 @@
 """Do two networks compute the same? Outputs compared on an example and on random inputs of several sizes.
 
-Whatever removes, zeroes or replaces weights asks here before it returns, and refuses on a difference.
+Whatever removes, zeroes or replaces weights asks here before it returns.
 """
 
 import math
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.errors import InputError
 from capacity.inputs import example_input, map_tensors, tensors_in
+from compression.epochs import evaluation_mode
 
 MAGNITUDES = (0.1, 1.0, 10.0)  # standard deviations of random inputs, beside the example itself
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -49,17 +49,11 @@ def outputs(model: nn.Module, inputs: Sequence[Arguments], *, seed: int = 0) -> 
 
     Random operations inside the model draw from `seed` anew for each input.
     """
-    modes = {module: module.training for module in model.modules()}
     found = []
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng():
-            for args, kwargs in inputs:
-                torch.manual_seed(seed)
-                found.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng():
+        for args, kwargs in inputs:
+            torch.manual_seed(seed)
+            found.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
     return found
 
 
@@ -99,20 +93,3 @@ def tolerance(model: nn.Module) -> float:
     """The relative difference that rounding explains, by the coarsest of the model's floating types."""
     kinds = {tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()}
     return max((TOLERANCES.get(kind, 1e-4) for kind in kinds), default=1e-4)
-
-
-def require_same(
-    expected: Sequence[Sequence[Tensor]],
-    found: Sequence[Sequence[Tensor]],
-    *,
-    tolerance: float,
-    what: str,
-) -> float:
-    """The relative difference; raises InputError naming `what` was done if it is more than `tolerance`."""
-    difference = relative_difference(expected, found)
-    if not difference <= tolerance:
-        raise InputError(
-            f"{what} would change what the model computes: outputs move by {difference:.2g} of their largest "
-            f"value, where rounding explains {tolerance:.0e}"
-        )
-    return difference

@@ -5,12 +5,12 @@ from typing import Literal
 
 from analysis.lab.cli import at_least_one
 from analysis.lab.criteria import CRITERIA
-from analysis.lab.settings import DataSettings, ModelSettings, PruneSettings, RunSettings, TrainSettings
+from analysis.lab.settings import PruneSettings, RunnerSettings, RunSettings
 from capacity.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, PruneSettings, TrainSettings, ModelSettings, DataSettings):
+class Config(RunSettings, PruneSettings, RunnerSettings):
     """Train, test, measure the capacity, squeeze, retrain; again, for several criteria and seeds."""
 
     amount: int | float = 0.3

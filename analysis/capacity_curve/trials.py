@@ -1,13 +1,12 @@
 """Trials of a squeezing experiment: a network per seed, squeezed by each criterion, each step scored."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.criteria import criterion_of
 from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import Advance
-from analysis.lab.settings import NOT_IDENTITY
 from compression.criteria import Random
 from compression.dropout import neuron_dropout
 from compression.pruning import prune
@@ -52,11 +51,6 @@ class IterativePruningTrials:
                 layers=self.runner.layers,
             ).model
 
-    def identity(self, settings: Training) -> dict[str, Any]:
-        """What retraining and scoring depend on besides the run's inputs, which its directory compares."""
-        facts = {key: value for key, value in asdict(self.config).items() if key not in NOT_IDENTITY}
-        return facts | {"seeds": None, "iterations": None, "criterion": None, "training": settings}
-
     def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> list[dict[str, Any]]:
         """All steps of all criteria and of the control, from one trained network."""
         config, runner, rows = self.config, self.runner, []
@@ -75,7 +69,7 @@ class IterativePruningTrials:
                 retrain=lambda model: runner.fit(model, again, advance),
                 evaluate=runner.score,
                 directory=seed_dir / name,
-                identity=self.identity(again),
+                identity=again,  # all else is what the run directory compares
                 unit=config.unit,
                 scope=config.scope,
                 layers=runner.layers,

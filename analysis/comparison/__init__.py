@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.config import ALL, PRESETS, Config, check, smoke
 from analysis.comparison.report import headline, pareto, plot, summary, table
-from analysis.lab.experiment import Experiment, Trials
+from analysis.lab.experiment import Experiment
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,9 +46,5 @@ class Comparison(Experiment):
             raise SystemExit(f"{len(failures)} cells failed; run again to try only these:\n{reasons}")
 
 
-def trials(config: Any) -> Trials:
-    raise NotImplementedError("a comparison is a grid of cells")
-
-
-EXPERIMENT = Comparison("comparison", Config, PRESETS, check, smoke, trials, summary, table, headline, plot)
+EXPERIMENT = Comparison("comparison", Config, PRESETS, check, smoke, None, summary, table, headline, plot)
 run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

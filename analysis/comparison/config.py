@@ -5,12 +5,10 @@ from typing import Literal
 
 from analysis.lab.cli import at_least_one
 from analysis.lab.settings import (
-    DataSettings,
     MeasureSettings,
-    ModelSettings,
+    RunnerSettings,
     RunSettings,
     TeacherSettings,
-    TrainSettings,
     WorkerSettings,
 )
 from capacity.errors import InputError, unknown
@@ -29,9 +27,7 @@ ALL: tuple[Technique, ...] = (
 
 
 @dataclass(frozen=True)
-class Config(
-    RunSettings, MeasureSettings, WorkerSettings, TeacherSettings, TrainSettings, ModelSettings, DataSettings
-):
+class Config(RunSettings, MeasureSettings, WorkerSettings, TeacherSettings, RunnerSettings):
     """Train a network, make it smaller in every way, and measure each result the same way."""
 
     techniques: tuple[Technique, ...] = ALL

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.techniques import compute, contenders
-from analysis.lab.runs.grid import Workers, sweep
+from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def compare_cells(
     resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))
     if resumed:
         print(resumed)
-    setting, workers = (here, str(folder.path.resolve())), Workers(config.processes, config.scheduler)
+    setting = (here, str(folder.path.resolve()))
     names = [  # the baselines first: all other cells start from them
         [f"seed-{seed}/{name}" for name in wave for seed in range(config.seeds)]
         for wave in (("baseline",), config.techniques)
@@ -38,7 +38,7 @@ def compare_cells(
     failures: dict[str, str] = {}
     with progress(sum(map(len, names)), "cells") as advance:
         for wave in names:
-            found = sweep(compute, setting, wave, folder=folder.path, workers=workers, advance=advance)
+            found = sweep(compute, setting, wave, folder=folder.path, workers=config, advance=advance)
             rows += found.rows
             failures |= found.failures
     frame = pd.DataFrame(rows)

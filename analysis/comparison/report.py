@@ -70,7 +70,7 @@ def table(frame: "pd.DataFrame") -> str:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says: the setting, the ranking, who cannot be told apart, who is really faster."""
-    from analysis.lab.measurement.statistics import timing_threads
+    from analysis.lab.measurement.statistics import slower, timing_threads
 
     total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     lines = [
@@ -91,22 +91,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     for name, row in means.iterrows():
         if row["mask_only"]:
             lines.append(f"{name}: a mask only, which makes nothing smaller or faster as it stands")
-        elif _slower(row, config.smoke) and name != "baseline":
+        elif slower(row, quick=config.smoke) and name != "baseline":
             lines.append(f"{name}: not faster than the float baseline here ({row['execution']})")
     return lines
-
-
-def _slower(row: "pd.Series", quick: bool) -> bool:
-    """Whether both speed-ups are judged below one."""
-    from analysis.lab.measurement.verdict import Estimate, Verdict, compare
-
-    return all(
-        compare(
-            Estimate(float(row[f"speedup_{batch}_mean"]), float(row[f"speedup_{batch}_half_width"])),
-            Estimate(1.0, 0.0), margin=0, lower_is_better=False, quick=quick,
-        ).verdict == Verdict.WORSE
-        for batch in (1, 32)
-    )  # fmt: skip
 
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one
-from analysis.lab.settings import DataSettings, ModelSettings, RunSettings, TeacherSettings, TrainSettings
+from analysis.lab.settings import RunnerSettings, RunSettings, TeacherSettings
 from capacity.errors import InputError, unknown
 
 Method = Literal["rate", "shared"]
@@ -20,7 +20,7 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TeacherSettings, TrainSettings, ModelSettings, DataSettings):
+class Config(RunSettings, TeacherSettings, RunnerSettings):
     """Train a network, prune it to each density, give its weights few values, and write the file."""
 
     methods: tuple[Method, ...] = METHODS

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one
-from analysis.lab.settings import DataSettings, ModelSettings, RunSettings, TeacherSettings, TrainSettings
+from analysis.lab.settings import RunnerSettings, RunSettings, TeacherSettings
 from capacity.errors import InputError, unknown
 
 Name = Literal[
@@ -17,7 +17,7 @@ FAULTS = ("class-mean", "dropout-on", "cold", "report-b", "freezing")  # compare
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TeacherSettings, TrainSettings, ModelSettings, DataSettings):
+class Config(RunSettings, TeacherSettings, RunnerSettings):
     """Train a teacher, then students alone and in several variants of distillation; compare them."""
 
     student: tuple[str, ...] = ("mlp_student",)

@@ -42,7 +42,7 @@ class Experiment:
     config, presets: the class of the settings, and settings by name
     check: raises InputError for settings that cannot be
     smoke: settings of a quick pass
-    trials: settings -> what runs a trial per seed
+    trials: settings -> what runs a trial per seed; None where `run` does otherwise
     summary, table: rows -> means and intervals; as text
     headline, plot: rows, settings -> sentences; the figure
     figures: further figures by name, rows -> figure
@@ -53,7 +53,7 @@ class Experiment:
     presets: Mapping[str, Any]
     check: Callable[[Any], None]
     smoke: Callable[[Any], Any]
-    trials: Callable[[Any], Trials]
+    trials: Callable[[Any], Trials] | None
     summary: "Callable[[pd.DataFrame], pd.DataFrame]"
     table: "Callable[[pd.DataFrame], str]"
     headline: "Callable[[pd.DataFrame, Any], list[str]]"
@@ -77,6 +77,7 @@ class Experiment:
 
         from analysis.lab.runs.progress import progress
 
+        assert self.trials is not None
         config = self.settings(config)
         trials, folder = self.trials(config), self.directory(config)
         folder.settle(trials.runner.content)

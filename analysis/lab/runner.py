@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from analysis.lab.data.features import cached_features, split_frozen
 from analysis.lab.models import create
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import Advance
+from analysis.lab.settings import RunnerSettings
 from capacity import InputError, generalization, label_entropy, measure
 from compression.batches import Augment, CropAndFlip
 from compression.checkpoints import load_model, save_model
@@ -23,43 +24,12 @@ from compression.targets import prunable, targets
 from compression.training import Fitted, Objective, Training, evaluate, fit
 
 
-class Settings(Protocol):
-    """What a command's Config must hold for its experiments to run here."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def data(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def mixed_precision(self) -> Any: ...
-    @property
-    def augment(self) -> bool: ...
-    @property
-    def shift(self) -> int: ...
-    @property
-    def convention(self) -> Any: ...
-    @property
-    def pretrained(self) -> bool: ...
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def limit(self) -> int | None: ...
-
-
 class Runner:
     """Data, networks, training and scoring of one experiment."""
 
     def __init__(
         self,
-        config: Settings,
+        config: RunnerSettings,
         *,
         layers: Sequence[str] = (),
         cache_features: bool = False,
@@ -102,7 +72,8 @@ class Runner:
     def content(self) -> dict[str, str]:
         """What results depend on besides the settings: the pictures, their classes, the network's code."""
         splits = {name: getattr(self.data, name) for name in ("train", "validation", "test")}
-        return describe(data=splits, classes=list(self.data.classes), network=self._create(0))
+        frozen = {} if self.frozen is None else {"frozen": self.frozen}
+        return describe(data=splits, classes=list(self.data.classes), network=self.example, **frozen)
 
     def prepare(self, folder: RunDirectory, advance: Advance) -> None:
         """Replace pictures by cached features where the network's frozen part is to run only once."""
@@ -181,7 +152,7 @@ class Runner:
         }
 
 
-def augmentation(config: Settings) -> Augment | None:
+def augmentation(config: RunnerSettings) -> Augment | None:
     """Random crops and flips, or random shifts by so many pixels, or none."""
     if config.augment:
         return CropAndFlip()

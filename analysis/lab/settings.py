@@ -57,6 +57,11 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class RunnerSettings(TrainSettings, ModelSettings, DataSettings):
+    """What a `Runner` needs: data, a network, and how to train it."""
+
+
+@dataclass(frozen=True)
 class PruneSettings:
     """Pruning."""
 

@@ -6,18 +6,16 @@ from typing import Literal
 from analysis.lab.cli import at_least_one
 from analysis.lab.criteria import CRITERIA
 from analysis.lab.settings import (
-    DataSettings,
-    ModelSettings,
     PruneSettings,
+    RunnerSettings,
     RunSettings,
     TeacherSettings,
-    TrainSettings,
 )
 from capacity.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TeacherSettings, PruneSettings, TrainSettings, ModelSettings, DataSettings):
+class Config(RunSettings, TeacherSettings, PruneSettings, RunnerSettings):
     """Train a network, prune it to each amount by each criterion, retrain, and measure what is left."""
 
     criterion: tuple[Literal["l1", "l2", "reservoir", "random"], ...] = ("l1", "random")

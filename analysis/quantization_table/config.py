@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one
-from analysis.lab.settings import DataSettings, MeasureSettings, ModelSettings, RunSettings, TrainSettings
+from analysis.lab.settings import MeasureSettings, RunnerSettings, RunSettings
 from capacity.errors import unknown
 
 Name = Literal[
@@ -18,7 +18,7 @@ ALL: tuple[Name, ...] = (
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, MeasureSettings, TrainSettings, ModelSettings, DataSettings):
+class Config(RunSettings, MeasureSettings, RunnerSettings):
     """Train a network, quantize it in each scheme, and measure error, bytes and latency."""
 
     schemes: tuple[Name, ...] = ALL

@@ -65,7 +65,7 @@ def table(frame: "pd.DataFrame") -> str:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
-    from analysis.lab.measurement.statistics import timing_threads
+    from analysis.lab.measurement.statistics import slower, timing_threads
     from analysis.lab.measurement.verdict import Verdict
 
     seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
@@ -84,24 +84,11 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         + "; quantize(..., keep=[...]) leaves layers in float"
     )
     for name, row in means.iterrows():
-        if name != "float" and _slower(row, config.smoke):
+        if name != "float" and slower(row, quick=config.smoke):
             lines.append(f"{name}: smaller, but slower than float here")
     if config.smoke or frame.groupby("scheme")["speedup_1"].count().max() < 2:
         lines.append(f"speed-ups: {Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED}")
     return lines
-
-
-def _slower(row: "pd.Series", quick: bool) -> bool:
-    """Whether both speed-ups are judged below one."""
-    from analysis.lab.measurement.verdict import Estimate, Verdict, compare
-
-    return all(
-        compare(
-            Estimate(float(row[f"speedup_{batch}_mean"]), float(row[f"speedup_{batch}_half_width"])),
-            Estimate(1.0, 0.0), margin=0, lower_is_better=False, quick=quick,
-        ).verdict == Verdict.WORSE
-        for batch in (1, 32)
-    )  # fmt: skip
 
 
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":

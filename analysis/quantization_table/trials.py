@@ -17,6 +17,7 @@ from analysis.lab.runs.progress import Advance
 from capacity import InputError
 from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
+from compression.counting import state_bytes
 from compression.evaluation import evaluate, outputs
 from compression.noise import signal_to_noise_db
 from compression.quantization import QuantizeResult, compiled, quantize
@@ -78,7 +79,7 @@ class QuantizationTrials:
         logits, targets = outputs(base, self.runner.data.test.batches(250))
         np.save(seed_dir / "float-logits.npy", logits.numpy(), allow_pickle=False)
         row = self._scored(logits, targets, logits)
-        row["state_bytes"] = sum(t.numel() * t.element_size() for t in base.state_dict().values())
+        row["state_bytes"] = state_bytes(base)
         row["file_bytes"] = (seed_dir / "trained.safetensors").stat().st_size
         row |= self._onnx(base, base, seed_dir / "float.onnx", logits, seed)
         return row | self._timed(base, base, seed) | self._noise(base)

@@ -20,14 +20,15 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
         return
     from distributed import LocalCluster
 
-    from analysis.lab.runs.grid import Workers, sweep
+    from analysis.lab.runs.grid import sweep
+    from analysis.lab.settings import WorkerSettings
 
     def swept(address: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
             found = sweep(
                 trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
-                workers=Workers(scheduler=address), advance=silent,
+                workers=WorkerSettings(scheduler=address), advance=silent,
             )  # fmt: skip
             assert len(found.rows) == len(names), found.failures
 

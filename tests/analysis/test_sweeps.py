@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 import sweeping
 
-from analysis.lab.runs.grid import Workers, sweep
+from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import silent
+from analysis.lab.settings import WorkerSettings
 from capacity import InputError
 
 NAMES = [f"cell-{number}" for number in range(6)]
 
 
 def swept(folder: Path, work=sweeping.square, names=NAMES, **workers):
-    return sweep(work, str(folder), names, folder=folder, workers=Workers(**workers), advance=silent)
+    return sweep(work, str(folder), names, folder=folder, workers=WorkerSettings(**workers), advance=silent)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.lab.data.pictures import as_bytes, open_picture
 from capacity.errors import InputError, unknown
-from capacity.inputs import whole_number
+from capacity.inputs import first_line, whole_number
 from compression.batches import Augment, TensorBatches
 
 SPLIT_SEED = 0  # the held-out rows are the same in every run
@@ -171,11 +171,11 @@ def _torchvision(name: str, data: str, image_size: int) -> tuple[Split, Split, t
                 return maker(root=data, download=True, **which)
             except Exception as error:
                 raise InputError(
-                    f"{name} is not in the folder {data!r} or damaged ({_line(missing)}), "
-                    f"and could not be downloaded ({_line(error)})"
+                    f"{name} is not in the folder {data!r} or damaged ({first_line(missing, 200)}), "
+                    f"and could not be downloaded ({first_line(error, 200)})"
                 ) from error
         except Exception as error:  # whatever torchvision's readers stumble over
-            raise InputError(f"{name} in the folder {data!r} is damaged: {_line(error)}") from error
+            raise InputError(f"{name} in the folder {data!r} is damaged: {first_line(error, 200)}") from error
 
     if name == "flowers102":
         parts = [read(split=split) for split in ("train", "val", "test")]
@@ -212,7 +212,7 @@ def _imagefolder(path: Path, image_size: int) -> tuple[Split, Split, tuple[str, 
         try:
             parts.append(ImageFolder(str(folder), loader=open_picture))
         except FileNotFoundError as error:
-            raise InputError(f"no pictures in {folder}: {_line(error)}") from error
+            raise InputError(f"no pictures in {folder}: {first_line(error, 200)}") from error
     train, test = parts
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
@@ -251,7 +251,7 @@ def _picture(source: Any, row: int) -> tuple[Tensor, int]:
         where = f"picture {row}"
         if samples:
             where = str(samples[row][0] if isinstance(samples[row], tuple) else samples[row])
-        raise InputError(f"{where} cannot be read as a picture: {_line(error)}") from error
+        raise InputError(f"{where} cannot be read as a picture: {first_line(error, 200)}") from error
 
 
 def _decode(source: Any, image_size: int | None) -> Split:
@@ -270,7 +270,3 @@ def _decode(source: Any, image_size: int | None) -> Split:
         pictures[row] = tensor
     assert pictures is not None
     return Split(pictures, labels)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

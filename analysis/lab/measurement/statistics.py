@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from analysis.lab.measurement.verdict import Estimate, Verdict, compare
 from capacity.generalization import mean_half_width
 
 if TYPE_CHECKING:
@@ -41,3 +42,14 @@ def paired_difference(
 def timing_threads(frame: "pd.DataFrame") -> str:
     """With how many threads the times of a run were taken; runs of earlier versions do not say."""
     return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "an unknown number of"
+
+
+def slower(row: "pd.Series", *, quick: bool) -> bool:
+    """Whether the speed-ups of a summary's row, at batches of 1 and of 32, are both judged below one."""
+    return all(
+        compare(
+            Estimate(float(row[f"speedup_{batch}_mean"]), float(row[f"speedup_{batch}_half_width"])),
+            Estimate(1.0, 0.0), margin=0, lower_is_better=False, quick=quick,
+        ).verdict == Verdict.WORSE
+        for batch in (1, 32)
+    )  # fmt: skip

@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.runs.progress import Advance
+from analysis.lab.settings import WorkerSettings
 from capacity.errors import InputError, missing
 from compression.checkpoints import load_json, save_json
 
 Row = Mapping[str, Any]
 Work = Callable[[Any, str], Row]
 ATTEMPTS = 3  # how often a cell may lose its worker
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Where cells run: so many processes of this machine, or a Dask scheduler, as in tcp://host:8786."""
-
-    processes: int = 1
-    scheduler: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ def sweep(
     names: Sequence[str],
     *,
     folder: Path,
-    workers: Workers,
+    workers: WorkerSettings,
     advance: Advance,
 ) -> Sweep:
     """Compute every cell that FOLDER/NAME.json does not hold yet.
@@ -82,7 +75,7 @@ LOST = "its worker died"
 Result = tuple[str, "Row | None", str]
 
 
-def _computed(work: Work, setting: Any, names: Sequence[str], workers: Workers) -> Iterator[Result]:
+def _computed(work: Work, setting: Any, names: Sequence[str], workers: WorkerSettings) -> Iterator[Result]:
     """Results as they come: the name, the row, or why there is none."""
     if workers.scheduler:
         yield from _on_cluster(work, setting, names, workers.scheduler)

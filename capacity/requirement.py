@@ -249,7 +249,11 @@ def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A network beside its data: how many times the expected need it can hold, and the head that would do."""
+    """A network beside its data: how many times the expected need it holds, and a size to start from.
+
+    Both rest on label changes along the feature sum. Neither promises an accuracy: structure that the sum
+    does not show makes a smaller network do, and labels that the sum mixes may need a larger one.
+    """
 
     capacity_bits: int
     expected_bits: int
@@ -265,21 +269,23 @@ class Recommendation:
 
     def __str__(self) -> str:
         times = self.times_the_need
-        size = f"{times:,.0f} times" if times >= 10 else f"{times:.2g} times"
-        text = (
-            f"this network has {size} the capacity your data needs ({self.capacity_bits:,} of "
-            f"{self.expected_bits:,} bits, convention {self.convention!r}, scope {self.scope}); "
+        size = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+        units = "1 unit" if self.hidden_units == 1 else f"{self.hidden_units:,} units"
+        return (
+            f"this network has {size} times the capacity that the feature-sum heuristic expects of your data "
+            f"({self.capacity_bits:,} of {self.expected_bits:,} bits, convention {self.convention!r}, scope "
+            f"{self.scope}); a size to start from: one hidden layer of {units}, which reaches that "
+            f"expectation. It rests on label changes along the feature sum alone and promises no accuracy: "
+            f"train it beside larger ones"
         )
-        if times >= 1:
-            return text + f"one hidden layer of {self.hidden_units:,} units would do"
-        return text + f"it is too small by {1 / times:.2g} times: take at least {self.hidden_units:,} units"
 
 
 def recommend(report: CapacityReport, need: Requirement) -> Recommendation:
-    """Relate a measured network to what its data needs.
+    """Relate a measured network to what the feature-sum heuristic expects its data to need.
 
-    `hidden_units` is the least number of units in one hidden layer, between the features and one output
-    per class, whose capacity (same convention) reaches the expected need.
+    `hidden_units` is a size to start from, not one that is known to do: the least number of units in one
+    hidden layer, between the features and one output per class, whose capacity (same convention) reaches
+    the expected need.
 
     Raises InputError for data that needs no bits.
     """

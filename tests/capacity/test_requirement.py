@@ -119,7 +119,7 @@ def test_labels_of_every_type(kind: torch.dtype) -> None:
 
 @given(st.integers(1, 20), st.integers(2, 400))
 @settings(deadline=None, max_examples=30)
-def test_the_recommended_head_is_the_smallest_that_would_do(features: int, rows: int) -> None:
+def test_the_size_to_start_from_is_the_smallest_that_fits(features: int, rows: int) -> None:
     generator = np.random.default_rng(rows)
     labels = np.arange(rows) % 2
     need = requirement(generator.normal(size=(rows, features)), labels)
@@ -134,10 +134,12 @@ def test_the_recommended_head_is_the_smallest_that_would_do(features: int, rows:
 def test_the_recommendation_in_words() -> None:
     big = measure(nn.Sequential(nn.Linear(2, 50), nn.ReLU(), nn.Linear(50, 1)), (2,))
     text = str(recommend(big, requirement(CORNERS, [0, 1, 1, 0])))
-    assert "50 times the capacity your data needs (200 of 4 bits" in text.replace("this network has ", "")
-    assert "one hidden layer of 1 units would do" in text
+    assert "50 times the capacity that the feature-sum heuristic expects" in text
+    assert "(200 of 4 bits" in text and "a size to start from: one hidden layer of 1 unit," in text
+    assert "rests on label changes along the feature sum alone and promises no accuracy" in text
     tiny = measure(nn.Linear(2, 1), (2,))
-    assert "too small by 1.3 times" in str(recommend(tiny, requirement(CORNERS, [0, 1, 1, 0])))
+    text = str(recommend(tiny, requirement(CORNERS, [0, 1, 1, 0])))
+    assert "0.75 times the capacity" in text and "would do" not in text
     flat = requirement([[1], [2]], [1.0, 1.0], tolerance=1.0)
     with pytest.raises(InputError, match="needs no bits"):
         recommend(tiny, flat)

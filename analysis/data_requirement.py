@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.lab.cli import execute
+from analysis.lab.settings import ColumnsSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(ColumnsSettings):
     """Count label changes along the sorted feature sums, for growing parts of the data."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102; or your own: imagefolder:PATH,
+    table:FILE.csv, text:FILE.csv."""
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     model: str = "mlp"
@@ -40,7 +42,7 @@ def data_of(config: Config) -> "DataSet":
     """The data set."""
     from analysis.lab.data.datasets import load
 
-    return load(config.dataset, data=config.data, image_size=config.image_size)
+    return load(config.dataset, data=config.data, image_size=config.image_size, columns=config)
 
 
 def requirements(config: Config, data: "DataSet") -> "dict[str, Requirement]":
@@ -110,13 +112,13 @@ def start(config: Config) -> None:
     lines = [f"{name}: {need}\n" for name, need in needs.items()]
     need = next(iter(needs.values()))
     if config.model != "none":
-        model = create(config.model, input_size=data.input_size, classes=len(data.classes))
+        model = create(config.model, input_size=data.shape, classes=len(data.classes))
         lines.append(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
     folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])
     folder.save_frame(frame)
     folder.save_text(need.to_latex(), "table.tex")
     figure = save_figure(plot(frame), folder.path, "data_requirement")
-    print("\n".join(lines))
+    print("\n".join([*data.notes, *lines]))
     print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
 
 

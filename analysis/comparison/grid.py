@@ -25,6 +25,8 @@ def compare_cells(
     here = replace(config, processes=1, scheduler="", output="", smoke=False, fresh=False)
     shared = contenders(here)  # refuses what cannot be before anything is written
     folder = opened(config)
+    for note in shared.runner.data.notes:
+        print(note)
     folder.settle(shared.content)
     resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))
     if resumed:

@@ -108,7 +108,7 @@ class DistillationTrials:
         with torch.random.fork_rng():
             torch.manual_seed(seed + 1_000)
             data = self.runner.data
-            student = create(name, input_size=data.input_size, classes=len(data.classes))
+            student = create(name, input_size=data.shape, classes=len(data.classes))
         return with_dropout(student, self.config.student_dropout).to(self.runner.device)
 
     def _teacher(self, fresh: nn.Module, settings: Training, advance: Advance) -> nn.Module:

@@ -80,6 +80,8 @@ class Experiment:
         assert self.trials is not None
         config = self.settings(config)
         trials, folder = self.trials(config), self.directory(config)
+        for note in trials.runner.data.notes:
+            print(note)
         folder.settle(trials.runner.content)
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:

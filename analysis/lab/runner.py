@@ -37,12 +37,19 @@ class Runner:
     ) -> None:
         self.config = config
         check_numbers(config)
-        data = load(config.dataset, data=config.data, image_size=config.image_size, validation=validation)
+        data = load(
+            config.dataset, data=config.data, image_size=config.image_size, validation=validation,
+            columns=config,
+        )  # fmt: skip
         if config.limit is not None:
             data = data.map(lambda split: split.take(slice(0, config.limit)))
         self.data: DataSet = data
+        if augmentation(config) is not None and len(data.shape) != 3:
+            raise InputError(
+                f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}"
+            )
         self.label_bits = label_entropy(data.test.labels)
-        self.picture_size = data.input_size
+        self.picture_size = data.shape
         self.device = own_device()
         network = self._create(0)  # the frozen part is the same in every trial
         measure(network, data.input_size)  # refuses a network that cannot take this data

@@ -14,13 +14,32 @@ class DataSettings:
     """Data."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102 or imagefolder:PATH."""
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102; or your own: imagefolder:PATH,
+    table:FILE.csv, text:FILE.csv."""
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     image_size: int = 224
     """Side in pixels to which pictures of differing sizes are brought."""
     limit: int | None = None
     """Use only this many training and test samples."""
+
+
+@dataclass(frozen=True)
+class ColumnsSettings:
+    """One's own CSV file, and how data without a test split are split."""
+
+    label: str = ""
+    """Of table and text: the column to predict; by default the last."""
+    categories: tuple[str, ...] = ()
+    """Of table: columns of numbers that are categories, such as codes."""
+    text: str = ""
+    """Of text: the column to read; by default the one with the longest words."""
+    tokenizer: str = ""
+    """Of text: a tokenizer.json or the folder of one, for ids; by default words are hashed."""
+    split_column: str = ""
+    """Column that says train, validation or test; by default rows are split by --split-seed, stratified."""
+    split_seed: int = 0
+    """Seed of the rows held out for validation, and for the test where data have no test split."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class RunnerSettings(TrainSettings, ModelSettings, DataSettings):
+class RunnerSettings(TrainSettings, ModelSettings, ColumnsSettings, DataSettings):
     """What a `Runner` needs: data, a network, and how to train it."""
 
 

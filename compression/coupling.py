@@ -97,8 +97,18 @@ def forward_all(model: nn.Module, example: Any) -> Any:
 
 @contextmanager
 def training_branches(model: nn.Module) -> Iterator[None]:
-    """Within it, modules that hold others run as in training; layers themselves as in evaluation."""
+    """Within it, modules that hold others run as in training; layers themselves as in evaluation.
+
+    What such a pass writes into buffers is undone: a batch norm that holds its activation would
+    move its running statistics.
+    """
     modes = {module: module.training for module in model.modules()}
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modes
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     for module in modes:
         module.training = any(True for _ in module.children())
     try:
@@ -106,6 +116,9 @@ def training_branches(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+        for module, name, buffer, values in buffers:
+            module._buffers[name] = buffer
+            buffer.data.copy_(values)
 
 
 @contextmanager

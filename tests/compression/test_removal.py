@@ -232,3 +232,39 @@ def test_frozen_layers_and_number_types_are_kept() -> None:
     assert [p.requires_grad for p in small.parameters()] == [False, False, True, True, True, True]
     assert {p.dtype for p in small.parameters()} == {torch.bfloat16}
     assert all(one.in_features == two.out_features for two, one in pairwise(small[::2]))
+
+
+class ActiveNorm(nn.BatchNorm2d):
+    """A batch norm that holds its activation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class Squeeze(nn.Module):
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), norm(8)
+        self.reduce, self.expand, self.head = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        gate = self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True))))
+        return self.head((x * gate.sigmoid()).mean((2, 3)))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, ActiveNorm])
+def test_squeezed_channels_go_and_no_running_statistics_move(norm: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    model = Squeeze(norm)
+    masked = prune(model, L1(), amount=2, unit="neuron", layers=["reduce"]).model
+    result = shrink(masked, (3, 8, 8))
+    assert {layer.name: layer.after for layer in result.layers} == {"conv": 8, "reduce": 2, "expand": 8}
+    x = torch.randn(5, 3, 8, 8)
+    assert torch.allclose(result.model.eval()(x), masked.eval()(x), atol=1e-6)
+    assert result.model.norm.running_mean.eq(0).all() and result.model.norm.num_batches_tracked == 0
+    assert shrink(model, (3, 8, 8), amount=0.25).parameters_after < result.parameters_before

@@ -25,7 +25,7 @@ class Config(ColumnsSettings):
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     model: str = "mlp"
-    """A network to compare with: mlp, lenet300, ..., torchvision:NAME; or none."""
+    """A network to compare with: mlp, lenet300, ..., torchvision:NAME, timm:NAME, hf:CONFIG.json; or none."""
     repeats: int = 5
     """Random parts drawn for each size."""
     seed: int = 0

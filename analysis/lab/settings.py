@@ -48,7 +48,8 @@ class ModelSettings:
 
     model: str = "mlp"
     """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18 and the others that README names,
-    torchvision:NAME or package.module:factory; where there are students, their teacher."""
+    torchvision:NAME, timm:NAME, hf:CONFIG.json or package.module:factory; where there are students, their
+    teacher."""
     pretrained: bool = False
     """Start from ImageNet weights where the network has them."""
     convention: Literal["previous", "running", "uncapped"] = "previous"

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 import analysis.lab.models.cifar as cifar
 import analysis.lab.models.students as students
+import analysis.lab.models.zoos as zoos
 from capacity.errors import InputError, unknown
 
 Size = Sequence[int]
+OTHERS = ("torchvision:NAME", "timm:NAME", "hf:CONFIG.json", "package.module:factory")
 
 
 def create(
@@ -23,8 +25,8 @@ def create(
 
     Parameters
     ----------
-    name: one of MODELS, `torchvision:NAME`, or `package.module:factory` for a callable of one's own,
-        called with input_size and classes
+    name: one of MODELS, `torchvision:NAME`, `timm:NAME`, `hf:CONFIG.json`, or `package.module:factory` for a
+        callable of one's own, called with input_size and classes
     pretrained: ImageNet weights from torchvision where the network has them
 
     Raises InputError for an unknown name, with the nearest match, and for input the network cannot take.
@@ -33,10 +35,14 @@ def create(
         model = MODELS[name](tuple(input_size), classes, pretrained)
     elif name.startswith("torchvision:"):
         model = _torchvision(name.partition(":")[2], classes, pretrained)
+    elif name.startswith("timm:"):
+        model = zoos.timm_network(name.partition(":")[2], input_size, classes, pretrained)
+    elif name.startswith("hf:"):
+        model = zoos.transformers_network(name.partition(":")[2], input_size, classes, pretrained)
     elif ":" in name:
         model = _own(name, input_size, classes)
     else:
-        raise unknown("model", name, [*MODELS, "torchvision:NAME", "package.module:factory"])
+        raise unknown("model", name, [*MODELS, *OTHERS])
     return model
 
 

@@ -132,7 +132,7 @@ def _different(stored: Mapping[str, Any], command: str, asked: Mapping[str, Any]
 
 def trial_folder(command: str, config: Any) -> RunDirectory:
     """The run folder of a command that trains a network on a data set: runs/COMMAND-DATASET-MODEL-HASH."""
-    data, model = config.dataset.partition(":")[0], config.model.replace(":", ".")
+    data, model = config.dataset.partition(":")[0], Path(config.model.replace(":", ".")).name
     return open_run(command, config, name=f"{data}-{model}")
 
 

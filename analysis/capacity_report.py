@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from analysis.lab.cli import execute
+from analysis.lab.reporting.story import Story, counted
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +49,26 @@ class Config:
     """Measure the default network; the command is quick anyway."""
 
 
+def _steps(c: Config) -> list[str]:
+    size = " x ".join(map(str, c.input_size))
+    lines = [
+        f"The layers of {c.model!r} that a sample of {size} passes were measured in order, convention "
+        f"{c.convention!r}, scope {c.scope}; no data and no training were needed."
+    ]
+    counts = "Only parameters that are not zero and on a live path from input to output count."
+    return [*lines, counts] if c.effective else lines
+
+
+STORY = Story(
+    "How many bits can each layer of this network store, and which layers are limited by what enters them?",
+    _steps,
+    [
+        "A capacity is what the named convention counts, and no measurement of what training finds.",
+        "It depends on the size of the sample: larger pictures bring more bits to the layers behind.",
+    ],
+)
+
+
 def report_of(config: Config) -> "CapacityReport":
     """Build the network, without memory for its weights where they are not needed, and measure it."""
     import torch
@@ -85,6 +106,21 @@ def frame_of(report: "CapacityReport") -> "pd.DataFrame":
     frame = report.to_frame()
     frame["sources"] = [" ".join(sources) for sources in frame["sources"]]
     return frame
+
+
+def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
+    """The total, how many layers what enters them limits, and which layer holds most."""
+    total, parameters = (sum(int(value) for value in frame[name]) for name in ("capacity_bits", "parameters"))
+    capped = (frame["capacity_bits"] == frame["input_bits"]) & (frame["capacity_bits"] < frame["parameters"])
+    largest = frame.iloc[frame["capacity_bits"].astype(float).argmax()]
+    return [
+        f"{config.model} stores at most {total:,} bits in {parameters:,} parameters, convention "
+        f"{config.convention!r}, scope {config.scope}",
+        f"{int(capped.sum())} of {counted(len(frame), 'layer')} can store less than their parameters, "
+        f"because fewer bits enter them",
+        f"layer {largest['name']} holds most: {int(largest['capacity_bits']):,} bits, "
+        f"{int(largest['capacity_bits']) / max(total, 1):.0%} of all",
+    ]
 
 
 def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.lab.cli import execute
+from analysis.lab.reporting.story import Story, counted
 from analysis.lab.settings import ColumnsSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,25 @@ class Config(ColumnsSettings):
     """Run folder; by default runs/data_requirement-DATASET-HASH."""
     smoke: bool = False
     """One repeat only."""
+
+
+def _steps(c: Config) -> list[str]:
+    return [
+        f"The training rows of {c.dataset!r} were sorted by the sum of their features, and the changes of "
+        f"label along that order counted.",
+        f"The same was done with parts of the rows, each drawn {counted(c.repeats, 'time')}, and with the "
+        f"labels shuffled, which can only be memorized.",
+    ]
+
+
+STORY = Story(
+    "How many bits does this data need of a network, and does that need level off as rows are added?",
+    _steps,
+    [
+        "The sum of the features is one view of the data: structure that it does not see counts as need.",
+        "Where labels as they are need as much as shuffled ones, the bound says nothing about learning.",
+    ],
+)
 
 
 def data_of(config: Config) -> "DataSet":
@@ -73,6 +93,18 @@ def frame_of(needs: "dict[str, Requirement]") -> "pd.DataFrame":
 
     parts = [need.to_frame().assign(labels=name) for name, need in needs.items()]
     return pd.concat(parts, ignore_index=True)
+
+
+def headline(frame: "pd.DataFrame") -> list[str]:
+    """What all rows need, as they are and shuffled."""
+    lines = []
+    for name, part in frame.groupby("labels", sort=False):
+        last = part.iloc[part["rows"].argmax()]
+        lines.append(
+            f"{name}: {last['thresholds']:,.0f} changes of label along the feature sum in {last['rows']:,} "
+            f"rows, an expected need of {last['expected_bits']:,} bits"
+        )
+    return lines
 
 
 def plot(frame: "pd.DataFrame") -> "Figure":

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.cli import execute
+from analysis.lab.reporting.story import Story, counted, listed
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,28 @@ class Config:
     """A quick pass: two small networks, few labelings."""
     fresh: bool = False
     """Start over, whatever the run folder holds."""
+
+
+def _steps(c: Config) -> list[str]:
+    return [
+        f"Networks of widths {listed(c.networks)} were given random labels for random points, N of them for "
+        f"each bit of their capacity from {min(c.ratios):g} to {max(c.ratios):g}.",
+        f"Of perceptrons {counted(c.trials, 'labeling')} each were decided exactly by linear programming; "
+        f"deeper networks were trained on {c.network_trials:,}, and up to {counted(c.restarts, 'time')} "
+        f"again from other weights where a labeling was missed.",
+    ]
+
+
+STORY = Story(
+    "Does a network memorize as many random labels as its computed capacity says, and no more than "
+    "twice that?",
+    _steps,
+    [
+        "A labeling that training misses may still be within the network's reach: the marks of deeper "
+        "networks are lower bounds.",
+        "Networks of a few units are no proof for large ones.",
+    ],
+)
 
 
 def widths_of(name: str) -> list[int]:
@@ -167,6 +190,25 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     return figure
 
 
+def headline(frame: "pd.DataFrame") -> list[str]:
+    """How often Cover's value is met, and up to where each network memorized every labeling it was given."""
+    exact = frame[frame["decided"].notna()]
+    inside = (exact["low"] <= exact["cover"]) & (exact["cover"] <= exact["high"])
+    lines = [
+        f"Cover's value lies in the 95 % interval at {int(inside.sum())} of {counted(len(exact), 'point')} "
+        f"of perceptrons"
+    ]
+    for name, rows in frame.groupby("name", sort=False):
+        bits, missed = int(rows["capacity_bits"].iloc[0]), rows[rows["possible_share"] < 1]["points"]
+        whole = rows[rows["points"] < missed.min()] if len(missed) else rows
+        most = int(whole["points"].max()) if len(whole) else 0
+        told = (
+            f"every labeling was memorized up to N = {most}" if most else "no N had all labelings memorized"
+        )
+        lines.append(f"{name}, capacity C = {bits} bits: {told} ({most / bits:.2f} C)")
+    return lines
+
+
 def start(config: Config) -> None:
     """Print and write everything."""
     from analysis.lab.reporting.figures import save_figure
@@ -174,9 +216,6 @@ def start(config: Config) -> None:
 
     found = experiments(config)
     frame = frame_of(found)
-    exact = frame[frame["decided"].notna()]
-    inside = (exact["low"] <= exact["cover"]) & (exact["cover"] <= exact["high"])
-    hits = f"{int(inside.sum())} of {len(exact)}"
     config = replace(_smoke(config) if config.smoke else config, fresh=False)
     folder = open_run("memorization_curve", config, name="networks")
     folder.save_frame(frame)
@@ -184,7 +223,7 @@ def start(config: Config) -> None:
     figure = save_figure(plot(frame), folder.path, "memorization_curve")
     for done in found:
         print(f"{done}\n")
-    print(f"Cover's value lies in the 95 % interval at {hits} points of perceptrons")
+    print(headline(frame)[0])
     print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
 
 

@@ -33,7 +33,7 @@ def notebook(run: str | Path) -> str:
         f"{versions}, on {facts['device']} with {facts['threads']} threads."
     )
     sections = [
-        Section("The run", [made], code=opening_code(run) + "run.settings"),
+        Section("The run", [made], code=opening_code(run, run) + "run.settings"),
         Section("What it says", found.headline() or ["Each row below is one measurement."]),
         Section("Results, a row for each measurement", [], code="run.frame"),
         Section("Means and 95 % intervals", ["Computed anew from the results."], code="run.summary()"),

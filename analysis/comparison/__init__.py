@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.config import ALL, PRESETS, Config, check, smoke
 from analysis.comparison.report import headline, pareto, plot, summary, table
+from analysis.comparison.story import STORY
 from analysis.lab.experiment import Experiment
 from capacity.errors import InputError
 
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "ALL", "EXPERIMENT", "PRESETS", "Config", "compare", "headline", "main", "pareto", "plot", "run", "start",
-    "summary", "table",
+    "ALL", "EXPERIMENT", "PRESETS", "STORY", "Config", "compare", "headline", "main", "pareto", "plot", "run",
+    "start", "summary", "table",
 ]  # fmt: skip
 
 

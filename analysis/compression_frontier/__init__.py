@@ -4,10 +4,12 @@ from typing import Any
 
 from analysis.compression_frontier.config import PRESETS, Config, check, smoke
 from analysis.compression_frontier.report import headline, plot, summary, table
+from analysis.compression_frontier.story import STORY
 from analysis.lab.experiment import Experiment, Trials
 
 __all__ = [
-    "EXPERIMENT", "PRESETS", "Config", "headline", "main", "plot", "run", "start", "summary", "table",
+    "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
+    "table",
 ]  # fmt: skip
 
 

@@ -4,10 +4,12 @@ from typing import Any
 
 from analysis.distillation_table.config import PRESETS, Config, check, smoke
 from analysis.distillation_table.report import headline, plot, summary, table
+from analysis.distillation_table.story import STORY
 from analysis.lab.experiment import Experiment, Trials
 
 __all__ = [
-    "EXPERIMENT", "PRESETS", "Config", "headline", "main", "plot", "run", "start", "summary", "table",
+    "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
+    "table",
 ]  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from typing import Any
 from analysis.lab.experiment import Experiment, Trials
 from analysis.pruning_curve.config import PRESETS, Config, check, smoke
 from analysis.pruning_curve.report import equal_accuracy, headline, plot, summary, table
+from analysis.pruning_curve.story import STORY
 
 __all__ = [
-    "EXPERIMENT", "PRESETS", "Config", "equal_accuracy", "headline", "main", "plot", "run", "start",
+    "EXPERIMENT", "PRESETS", "STORY", "Config", "equal_accuracy", "headline", "main", "plot", "run", "start",
     "summary", "table",
 ]  # fmt: skip
 

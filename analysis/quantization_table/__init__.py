@@ -5,9 +5,10 @@ from typing import Any
 from analysis.lab.experiment import Experiment, Trials
 from analysis.quantization_table.config import PRESETS, Config, check, smoke
 from analysis.quantization_table.report import headline, plot, plot_noise, summary, table
+from analysis.quantization_table.story import STORY
 
 __all__ = [
-    "EXPERIMENT", "PRESETS", "Config", "headline", "main", "plot", "plot_noise", "run", "start",
+    "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "plot_noise", "run", "start",
     "summary", "table",
 ]  # fmt: skip
 

@@ -3,10 +3,14 @@
 import dataclasses
 import importlib
 import inspect
+import os
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.reporting.story import Story
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -51,40 +55,66 @@ class Run:
         return (inspect.getdoc(self._module()) or self.command).splitlines()[0]
 
     @property
+    def story(self) -> Story | None:
+        """What the command asks, does and does not show; None where it does not say."""
+        found: Story | None = getattr(self._module(), "STORY", None)
+        return found
+
+    @property
     def call(self) -> str:
-        """The command line that gives these settings."""
-        words = [f"python -m analysis.{self.command}"]
-        chosen = self.settings
-        if "preset" in chosen:
+        """The command line that gives these settings, quoted for a shell; without unknown options."""
+        known = {field.name for field in dataclasses.fields(self.config)}
+        chosen = {key: value for key, value in self.settings.items() if key in known}
+        words = ["python", "-m", f"analysis.{self.command}"]
+        if str(chosen.get("preset")) in getattr(self._module(), "PRESETS", {}):
             default = dataclasses.asdict(self._module().PRESETS[chosen["preset"]])
-            words.append(f"--preset {chosen['preset']}")
+            words += ["--preset", chosen["preset"]]
             chosen = {key: value for key, value in chosen.items() if plain(default[key]) != value}
         for key, value in chosen.items():
-            words.append(_option(key, value))
-        return " ".join(words)
+            words += _option(key, value)
+        return shlex.join(words)
 
     def summary(self) -> "pd.DataFrame":
         """Means and intervals as the command computes them from the results; else the results."""
-        make = getattr(self._module(), "summary", None)
-        found: pd.DataFrame = self.frame if make is None else make(self.frame)
+        found: pd.DataFrame = self.frame if not self.has("summary") else self._from_rows("summary")
         return found
 
     def plot(self) -> "Figure":
         """The command's figure, drawn from the results."""
-        figure: Figure = self._with_config("plot")
+        figure: Figure = self._from_rows("plot")
         return figure
 
     def headline(self) -> list[str]:
         """What the run says, in sentences."""
-        if not hasattr(self._module(), "headline"):
-            return []
-        found: list[str] = self._with_config("headline")
+        found: list[str] = self._from_rows("headline") if self.has("headline") else []
         return found
 
-    def _with_config(self, name: str) -> Any:
+    def done(self) -> list[str]:
+        """What was done, in sentences; empty where the command does not say."""
+        story = self.story
+        return [] if story is None else self._guarded("story", lambda: story.done(self.config))
+
+    def has(self, name: str) -> bool:
+        """Whether the command has such a function, as `plot`."""
+        return hasattr(self._module(), name)
+
+    def _from_rows(self, name: str) -> Any:
         function = getattr(self._module(), name)
         wants = "config" in inspect.signature(function).parameters
-        return function(self.frame, self.config) if wants else function(self.frame)
+        return self._guarded(name, lambda: function(self.frame, *([self.config] if wants else [])))
+
+    def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
+        """What a command's own function gives; rows or settings it cannot use are refused in one line."""
+        try:
+            return call()
+        except InputError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(
+                f"{self.path} is not as {self.command} of this version writes it: its {name} fails with "
+                f"{what}"
+            ) from error
 
     def _module(self) -> Any:
         return importlib.import_module(f"analysis.{self.command}")
@@ -93,24 +123,37 @@ class Run:
 def finished(path: str | Path) -> Run:
     """Read a run folder.
 
-    Raises InputError for a folder without a run, for one that has not come to its end, and for a run of an
-    unknown command or of another version's settings.
+    Raises InputError for a folder without a run, for one that has not come to its end, for files that lie
+    elsewhere (links), and for a run of an unknown command or of another version's settings.
     """
-    import pandas as pd
-
     path = Path(path)
     if not (path / "config.json").exists():
         raise InputError(f"{path} is no run folder: it holds no config.json")
+    for name in ("config.json", "environment.json", "results.csv"):
+        if (path / name).resolve().parent != path.resolve():
+            raise InputError(f"{path / name} leads out of the run folder; copy the file itself there")
     facts = load_json(path / "config.json")
     command = str(facts.get("command"))
     if command not in COMMANDS:
         raise InputError(f"{path} holds a run of {command!r}; known are {', '.join(COMMANDS)}")
     if not (path / "results.csv").exists():
         raise InputError(f"{path} has not come to its end: it holds no results.csv; run its command again")
+    for name in ("settings", "all_settings"):
+        if not isinstance(facts.get(name), dict):
+            raise InputError(f"{path / 'config.json'} is damaged: it holds no {name}")
     config = importlib.import_module(f"analysis.{command}").Config
     known = {field.name for field in dataclasses.fields(config)}
     kept = {k: _frozen(v) for k, v in facts["all_settings"].items() if k in known}
-    return Run(path, command, config(**kept), pd.read_csv(path / "results.csv"))
+    return Run(path, command, config(**kept), _rows(path / "results.csv"))
+
+
+def _rows(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors, and bytes that are no UTF-8
+        raise InputError(f"{path} is no table: {' '.join(str(error).split())[:200]}") from error
 
 
 def runs_below(folder: str | Path) -> list[Run]:
@@ -124,11 +167,20 @@ def runs_below(folder: str | Path) -> list[Run]:
     return found
 
 
-def opening_code(path: str | Path) -> str:
-    """Code with which a notebook reads the run; figures are then shown in it."""
+def opening_code(path: str | Path, beside: str | Path) -> str:
+    """Code with which a notebook in the folder `beside` reads the run, whose path is relative to it.
+
+    Nothing is imported from the folder that the notebook lies in.
+    """
+    try:
+        way = Path(os.path.relpath(path, beside)).as_posix()
+    except ValueError:  # another drive
+        way = Path(path).resolve().as_posix()
     return (
-        "%matplotlib inline\nfrom analysis.lab.runs.loading import finished\n\n"
-        f"run = finished({str(Path(path).resolve())!r})\n"
+        "%matplotlib inline\nimport sys\n\n"
+        'sys.path[:] = [place for place in sys.path if place not in ("", ".")]  # import nothing from here\n'
+        "from analysis.lab.runs.loading import finished\n\n"
+        f"run = finished({way!r})\n"
     )
 
 
@@ -141,8 +193,10 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _option(key: str, value: Any) -> str:
+def _option(key: str, value: Any) -> list[str]:
     flag = key.replace("_", "-")
     if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag} " + (" ".join(map(str, value)) if isinstance(value, list) else str(value))
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, list):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}={value}"] if str(value).startswith("-") else [f"--{flag}", str(value)]

@@ -10,7 +10,7 @@ from capacity.errors import InputError
 
 def start(config: Config) -> None:
     """Answer, print the Markdown, and write all three forms into the run folder."""
-    from analysis.lab.reporting.documents import to_latex, to_markdown, to_notebook
+    from analysis.lab.reporting.documents import executed, to_latex, to_markdown, to_notebook
     from analysis.lab.runs.directory import RunDirectory
     from analysis.lab.runs.loading import finished, opening_code
     from analysis.lab.runs.progress import progress
@@ -36,5 +36,5 @@ def start(config: Config) -> None:
     with_code = [replace(s, code=codes.get(s.title[:2], "")) for s in sections]
     print(text)
     print(f"written: {folder.path}/questionnaire.md and .tex")
-    folder.save_text(to_notebook(title, with_code), "questionnaire.ipynb")
+    folder.save_text(executed(to_notebook(title, with_code), folder.path), "questionnaire.ipynb")
     print(f"written: {folder.path}/questionnaire.ipynb")

@@ -1,6 +1,7 @@
 """Notebooks that execute, ten questions answered from a run, documents in three forms; bad input."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,17 +9,18 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from nbclient import NotebookClient
 from running import call_of, run_command
 from torch import nn
 
 from analysis.lab.data.datasets import load
 from analysis.lab.measurement.robustness import ensemble, fgsm, kappa_of, normalized, robustness_curve, scaled
-from analysis.lab.reporting.documents import Section, to_latex, to_markdown, to_notebook
-from analysis.lab.runs.loading import finished, runs_below
+from analysis.lab.reporting.documents import Section, executed, shown, to_latex, to_markdown, to_notebook
+from analysis.lab.runs.loading import finished, opening_code, runs_below
 from analysis.notebook import main as notebook_main
 from analysis.questionnaire import main as questionnaire_main
+from capacity.errors import InputError
 
+RECORDED = Path(__file__).parents[2] / "paper" / "runs" / "students-mnist"
 SMALL = ["--seeds", "2", "--epochs", "4", "--retrain-epochs", "1", "--iterations", "2", "--limit", "600"]
 
 
@@ -30,23 +32,64 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def executed(path: Path) -> list[str]:
-    """Run a notebook with the kernel of this environment; all that its code put out, as text."""
-    book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+def outputs_of(path: Path) -> list[str]:
+    """All that the cells of code have put out, as text; they were run in order."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     return [json.dumps(cell.outputs) for cell in cells]
 
 
-def test_a_notebook_of_a_run_computes_it_again(run: Path) -> None:
+@pytest.fixture(scope="module")
+def notebook(run: Path) -> Path:
     notebook_main([str(run)])
-    outputs = executed(run / "notebook.ipynb")
-    assert len(outputs) == 4 and "image/png" in outputs[-1]
-    mean = finished(run).summary()["top1_error_mean"].iloc[0]
-    assert f"{mean:.6f}" in outputs[2]
-    first = (run / "notebook.ipynb").read_bytes()
-    notebook_main([str(run)])
-    assert (run / "notebook.ipynb").read_bytes() == first
+    return run / "notebook.ipynb"
+
+
+def test_a_notebook_of_a_run_has_computed_it_again(run: Path, notebook: Path) -> None:
+    outputs = outputs_of(notebook)
+    assert len(outputs) == 4 and "image/png" in outputs[2]
+    assert f"{finished(run).frame['top1_error'].iloc[0]:.6f}"[:8] in outputs[3]
+
+
+def test_a_notebook_tells_the_story_and_names_no_folder_of_this_machine(run: Path, notebook: Path) -> None:
+    book = nbformat.read(notebook, as_version=4)
+    text = "\n".join(cell.source for cell in book.cells)
+    found = finished(run)
+    assert found.story is not None and found.call in text
+    for line in (found.story.question, *found.done(), *found.headline(), *found.story.caveats(found.config)):
+        assert shown(line) in text, line
+    assert str(run.parent) not in notebook.read_text() and "finished('.')" in text
+
+
+def test_a_notebook_elsewhere_reads_the_run_by_a_relative_path(
+    run: Path, notebook: Path, tmp_path: Path
+) -> None:
+    notebook_main([str(run), "--output", str(tmp_path / "mine.ipynb")])
+    way = Path(os.path.relpath(run, tmp_path)).as_posix()
+    found = (tmp_path / "mine.ipynb").read_text()
+    assert found.replace(f"finished('{way}')", "finished('.')") == notebook.read_text()  # byte for byte
+
+
+def test_nothing_is_imported_from_the_folder_of_a_notebook(tmp_path: Path) -> None:
+    for name in ("pandas", "ipykernel_launcher", "analysis", "IPython", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the run folder')")
+    code = opening_code(RECORDED, tmp_path) + "len(run.frame)"
+    book = nbformat.reads(executed(to_notebook("T", [Section("S", [], code=code)]), tmp_path), as_version=4)
+    (output,) = book.cells[-1].outputs
+    assert output.data["text/plain"] == str(len(finished(RECORDED).frame))
+
+
+def test_a_cell_that_fails_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^a cell of the notebook fails: ZeroDivisionError: .*zero$"):
+        executed(to_notebook("T", [Section("S", [], code="1 / 0")]), tmp_path)
+
+
+def test_names_from_a_stranger_are_text_in_a_notebook() -> None:
+    hostile = Section("<b>x</b>", ["<script>alert(1)</script>"], literal="echo ```\n</script>")
+    book = nbformat.reads(to_notebook("<img src=x>", [hostile]), as_version=4)
+    assert "<" not in book.cells[0].source
+    assert book.cells[1].source.endswith("````sh\necho ```\n</script>\n````")
+    assert "<" not in book.cells[1].source.partition("````")[0]
 
 
 def test_ten_questions_from_the_command_line(run: Path) -> None:
@@ -59,7 +102,7 @@ def test_ten_questions_from_the_command_line(run: Path) -> None:
                  "the same, byte for byte"):  # fmt: skip
         assert said in text.replace("\n", " "), said
     assert "\\toprule" in (run / "questionnaire.tex").read_text()
-    assert "image/png" in executed(run / "questionnaire.ipynb")[0]
+    assert "image/png" in outputs_of(run / "questionnaire.ipynb")[0]
 
 
 def test_a_finished_run_tells_its_command(run: Path) -> None:

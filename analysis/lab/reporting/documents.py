@@ -1,11 +1,15 @@
 """A document of sections - sentences, tables, pictures, code - as Markdown, LaTeX or a notebook."""
 
+import html
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.latex import escape
-from capacity.errors import missing
+from capacity.errors import InputError, missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,13 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, its sentences, and where there is one a table, a picture (by file name), and code."""
+    """A heading, its sentences, and where there is one a table, a picture (by file name), and code.
+
+    `code` is run by notebooks; `literal` is shown there as it is, such as a command line.
+    """
 
     title: str
     sentences: Sequence[str]
     table: "pd.DataFrame | None" = None
     picture: str = ""
     code: str = ""
+    literal: str = ""
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
@@ -52,18 +60,20 @@ def to_latex(sections: Sequence[Section]) -> str:
 
 
 def to_notebook(title: str, sections: Sequence[Section]) -> str:
-    """The document as a notebook (nbformat 4); its code computes tables and figures again when it is run."""
+    """The document as a notebook (nbformat 4) that has not run yet: see `executed`."""
     try:
         import nbformat
         from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
     except ImportError as error:
         raise missing("notebook", "a notebook") from error
 
-    cells = [new_markdown_cell(f"# {title}")]
+    cells = [new_markdown_cell(f"# {shown(title)}")]
     for section in sections:
-        lines = [f"## {section.title}", *section.sentences]
+        lines = [f"## {shown(section.title)}", *map(shown, section.sentences)]
+        if section.literal:
+            lines.append(fenced(section.literal))
         if section.table is not None and not section.code:
-            lines.append(_markdown_table(section.table))
+            lines.append(shown(_markdown_table(section.table)))
         cells.append(new_markdown_cell("\n\n".join(lines)))
         if section.code:
             cells.append(new_code_cell(section.code.strip()))
@@ -73,6 +83,57 @@ def to_notebook(title: str, sections: Sequence[Section]) -> str:
     book = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.validate(book)
     return str(nbformat.writes(book)) + "\n"
+
+
+def executed(notebook: str, folder: Path, *, timeout: int = 600) -> str:
+    """The notebook with the outputs of its code, run in this folder; nothing is imported from there.
+
+    Raises InputError with the error of a cell that fails, or that takes more than `timeout` seconds.
+    """
+    try:
+        import ipykernel  # noqa: F401
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError
+    except ImportError as error:
+        raise missing("notebook", "an executed notebook") from error
+
+    book = nbformat.reads(notebook, as_version=4)
+    client = NotebookClient(
+        book, timeout=timeout, kernel_name="python3", record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--InteractiveShellApp.ignore_cwd=True", "--log-level=ERROR"],
+    )  # fmt: skip
+    home = str(Path(__file__).resolve().parents[3])  # where this package is, installed or not
+    places = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    try:
+        client.execute(env={**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"})
+    except CellExecutionError as error:
+        raise InputError(f"a cell of the notebook fails: {error.ename}: {error.evalue}") from error
+    except CellTimeoutError as error:
+        raise InputError(f"a cell of the notebook takes more than {timeout} s") from error
+    return str(nbformat.writes(book)) + "\n"
+
+
+def shown(text: str) -> str:
+    """A text that Markdown shows as it is, but for its own marks: no HTML in it takes effect.
+
+    >>> shown("a < b & <script>")
+    'a &lt; b &amp; &lt;script&gt;'
+    """
+    return html.escape(text, quote=False)
+
+
+def fenced(text: str) -> str:
+    """A block of code in Markdown, which nothing in it can end.
+
+    >>> print(fenced("echo `date`"))
+    ```sh
+    echo `date`
+    ```
+    """
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}"
 
 
 def _markdown_table(frame: "pd.DataFrame") -> str:

@@ -13,11 +13,13 @@ swallow it are seen to by `capacity.structure`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from capacity.constants import constant_inputs, filled
 from capacity.inputs import map_tensors, tensors_in
 from capacity.layers import normalization
 from capacity.states import ROUTING, State, Undecided, emitted, entering, floats_in
@@ -34,6 +36,7 @@ class Passes:
         self, model: torch.nn.Module, layers: Layers, states: Mapping[str, State], inputs: Any
     ) -> None:
         self.model, self.layers, self.states, self.inputs = model, layers, states, inputs
+        self.constants = constant_inputs(model, layers, states, inputs)
         self.generator = torch.Generator().manual_seed(0)
         self.round = 0
         self.structure = Structure(model)
@@ -42,7 +45,7 @@ class Passes:
     def forward(self) -> None:
         """Pass 1."""
         with torch.no_grad():
-            self._pass(self._forward, _nan)
+            self._pass(self._forward, filled)
         self.swallowed = bool(self.structure.ends)
 
     def backward(self) -> None:
@@ -59,7 +62,7 @@ class Passes:
     def count(self) -> None:
         """Pass 3."""
         with torch.no_grad():
-            self._pass(self._count, _nan)
+            self._pass(self._count, filled)
 
     def _pass(self, visit: Callable[..., Any], enter: Callable[[Tensor], Tensor]) -> Any:
         """One pass: `visit(state, number of the call, forward, args, kwargs)` in place of each layer.
@@ -87,7 +90,7 @@ class Passes:
 
     def _forward(self, state: State, call: int, forward: Any, args: Any, kwargs: Any) -> Any:
         """Pass 1: an output element is NaN where a non-zero weight leads to it from a NaN."""
-        output, marked = self._marked(state, forward, args, kwargs)
+        output, marked = self._marked(state, call, forward, args, kwargs)
         state.inputs.append(marked)
         state.outputs.append(torch.isnan(emitted(output)))
         state.wanted.append(torch.zeros_like(state.outputs[-1]))
@@ -95,7 +98,7 @@ class Passes:
 
     def _count(self, state: State, call: int, forward: Any, args: Any, kwargs: Any) -> Any:
         """Pass 3: only units reached both ways emit NaN; what enters and leaves is counted."""
-        output, marked = self._marked(state, forward, args, kwargs)
+        output, marked = self._marked(state, call, forward, args, kwargs)
         both = state.outputs[call] & state.wanted[call]
         kept = state.units(both) if state.plain else both.any().expand_as(both)
         if call < len(state.seen_entering):
@@ -116,8 +119,12 @@ class Passes:
 
         return map_tensors(output, emit)
 
-    def _marked(self, state: State, forward: Any, args: Any, kwargs: Any) -> tuple[Any, Tensor]:
-        """The layer's output with NaN wherever it depends on a NaN, and which input elements are NaN."""
+    def _marked(self, state: State, call: int, forward: Any, args: Any, kwargs: Any) -> tuple[Any, Tensor]:
+        """The layer's output with NaN wherever it depends on data, and which input elements are data."""
+        own = self.constants.get((state.layer.name, call), ())
+        for tensor, constant in zip(entering(state, args, kwargs), own, strict=False):
+            if tensor.shape == constant.shape and bool(constant.any()):
+                args, kwargs = map_tensors((args, kwargs), partial(_filled, tensor, constant))
         inputs = entering(state, args, kwargs)
         marked = [torch.isnan(tensor) for tensor in inputs]
         clean_args, clean_kwargs = map_tensors((args, kwargs), _indicator)
@@ -205,8 +212,9 @@ def carry_back(state: State, call: int, forward: Any, gradients: tuple[Tensor | 
     return state.carried[call]
 
 
-def _nan(tensor: Tensor) -> Tensor:
-    return torch.full_like(tensor, torch.nan) if tensor.is_floating_point() else tensor
+def _filled(tensor: Tensor, elements: Tensor, other: Tensor) -> Tensor:
+    """NaN in the given elements of one tensor; others as they are."""
+    return other.masked_fill(elements, torch.nan) if other is tensor else other
 
 
 def _nan_where(condition: Tensor, like: Tensor) -> Tensor:

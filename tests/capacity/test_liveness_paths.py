@@ -157,3 +157,34 @@ def test_every_name_of_a_parameter_has_a_mask() -> None:
     assert not masks["attention.in_proj_weight"][16].any() and masks["attention.in_proj_weight"][17:].all()
     x = torch.randn(4, 3, 8)
     torch.testing.assert_close(silence_dead(model, (3, 8))(x), model(x), rtol=0, atol=0)
+
+
+class Coordinates(nn.Module):
+    """Data beside a column of the model's own, a learned token in front, and a bias made from a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bias, self.last = nn.Linear(3, 4), nn.Linear(2, 4), nn.Linear(4, 2)
+        self.token = nn.Parameter(torch.ones(1, 1, 3))
+        self.register_buffer("column", torch.ones(1, 5, 1))
+        self.register_buffer("table", torch.tensor([1.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x, self.column.expand(len(x), -1, -1)], 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        return self.last(torch.relu(self.first(x) + self.bias(self.table))).mean(1)
+
+
+def test_numbers_of_the_models_own_are_data_to_the_layers_that_see_them() -> None:
+    model = Coordinates()
+    with torch.no_grad():
+        model.table[1] = 2
+    plain, effective = measure(model, (5, 2)), measure(model, (5, 2), effective=True)
+    assert effective.capacity_bits == plain.capacity_bits
+    assert [row.parameters for row in effective.layers] == [row.parameters for row in plain.layers]
+    with torch.no_grad():
+        model.table[1] = 0
+        model.first.weight[0] = 0
+    live = live_masks(model, (5, 2))
+    assert live["bias.weight"].tolist() == [[True, False]] * 4  # what sees only zeros stores nothing
+    assert live["first.weight"].all(1).tolist() == [False, True, True, True]

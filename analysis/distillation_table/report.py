@@ -15,7 +15,9 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     by = ["network", "variant"]
     frame = frame.rename(columns={"total_parameters": "parameters"})
-    means = summarize(frame, by, ["top1_error", "kappa", "parameters", "capacity_bits", "points_per_bit"])
+    means = summarize(
+        frame, by, ["top1_error", "top5_error", "kappa", "parameters", "capacity_bits", "points_per_bit"]
+    )
     for against in ("alone", "distilled"):
         if against in set(frame["variant"]):
             found = paired_difference(

@@ -27,8 +27,8 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
         latency_ratio=frame["latency_ms"] / frame["dense_latency_ms"],
     )
     columns = [
-        "top1_error", "density", "live_parameters", "capacity_bits", "points_per_bit", "file_bytes",
-        "file_ratio", "theoretical_ratio", "latency_ratio",
+        "top1_error", "top5_error", "density", "live_parameters", "capacity_bits", "points_per_bit",
+        "file_bytes", "file_ratio", "theoretical_ratio", "latency_ratio",
     ]  # fmt: skip
     by = ["criterion", "amount"]
     against = paired_difference(frame, "top1_error", against=reference(frame), keys=["seed"], by=by)

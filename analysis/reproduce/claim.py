@@ -1,13 +1,20 @@
 """A published figure or sentence beside what was recomputed, and the five reports' names."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import Judgement, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One published figure beside the one recomputed, and the judgement that a measurement gave."""
+    """One published figure beside the one recomputed, and the judgement that a measurement gave.
+
+    source: where it is published, in the report's text or its public code; figures: how many it holds
+    """
 
     report: str
     item: str
@@ -16,10 +23,17 @@ class Claim:
     judgement: Judgement
     why: str = ""
     command: str = "python -m analysis.reproduce"
+    source: str = ""
+    figures: int = 1
 
     @property
     def verdict(self) -> Verdict:
         return self.judgement.verdict
+
+
+def published(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Lines that judge something published; what holds no figure is a remark."""
+    return frame[frame["figures"].astype(int) > 0]
 
 
 REPORTS = {

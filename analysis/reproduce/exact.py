@@ -1,9 +1,13 @@
 """Lines that integers decide, to the last digit."""
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import Estimate, compare, demonstration, exact, matches
 from analysis.reproduce.claim import Claim
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SQUEEZES = (102_772_992, 100_263_992, 97_754_992, 95_245_992, 92_736_992, 90_227_992)
 
@@ -29,56 +33,73 @@ def capacities() -> Iterator[Claim]:
         "A", "capacity of the VGG16 head", "almost 822 million bits", f"{head:,} bits",
         demonstration(printed=matches(head / 1e6, "822"), corrected=matches(8 * head / 1e6, "822")),
         f"8 times as much is {8 * head:,}: published if bytes and bits were confused",
+        source="Section 2",
     )  # fmt: skip
     found = tuple(dense_capacity(25_088, [4096 - 100 * k, 4096, 256, 10]) for k in range(6))
     last = f"{found[0]:,} to {found[-1]:,}"
     same = exact(found == SQUEEZES)
-    yield Claim("A", "capacity along six squeezes of 100", f"{SQUEEZES[0]:,} to {SQUEEZES[-1]:,}", last, same)
+    yield Claim(
+        "A", "capacity along six squeezes of 100", f"{SQUEEZES[0]:,} to {SQUEEZES[-1]:,}", last, same,
+        source="README.md, step 5", figures=6,
+    )  # fmt: skip
     pairs = [(dense_capacity(inputs, list(units)), bits) for inputs, units, bits in SMALL]
     yield Claim(
         "A", "capacity of four small networks", ", ".join(str(bits) for *_, bits in SMALL) + " bits",
         ", ".join(str(ours) for ours, _ in pairs) + " bits",
-        exact(*(ours == bits for ours, bits in pairs)),
+        exact(*(ours == bits for ours, bits in pairs)), source="CapacityEstimator.ipynb", figures=4,
     )  # fmt: skip
     for name, published in (("vgg16", "528"), ("alexnet", "240")):
-        parameters = measure(_meta(f"torchvision:{name}", 1000), (3, 224, 224)).total_parameters
+        parameters = measure(on_meta(f"torchvision:{name}", 1000), (3, 224, 224)).total_parameters
         size = 4 * parameters
         fits = [matches(size / unit, published) for unit in (MIB, 1e6)]
         yield Claim(
             "A", f"memory of {name}", f"{published} MB",
             f"{parameters:,} parameters: {size / MIB:.2f} MiB, {size / 1e6:.2f} MB",
             exact(any(fits)), "" if any(fits) else "neither in units of a million bytes nor of 2^20",
+            source="Section 1",
         )  # fmt: skip
 
 
 def parameter_counts() -> Iterator[Claim]:
     """Parameters and bytes of the networks of reports B, C and E."""
-    for report, item, name, size, classes, published, mib in (
-        ("B", "VGG16 with batch norm", "vgg16bn", CIFAR, 100, 34_015_396, "129.8"),
-        ("C", "GoogLeNet", "googlenet", CIFAR, 100, 6_402_564, ""),
-        ("E", "ResNet-18 with 10 classes", "torchvision:resnet18", (3, 224, 224), 10, 11_181_642, "42.69"),
-        ("E", "five-layer student", "cnn5", (3, 224, 224), 10, 1_359_754, "5.19"),
+    wide, kd = (3, 224, 224), "Table 1; Knowledge_Distillation.ipynb, cell"
+    for report, item, name, size, classes, published, mib, source, figures in (
+        ("B", "VGG16 with batch norm", "vgg16bn", CIFAR, 100, 34_015_396, "129.8", "Table 2, Section 6.2", 2),
+        ("C", "GoogLeNet", "googlenet", CIFAR, 100, 6_402_564, "", "its table", 1),
+        (
+            "E",
+            "ResNet-18 with 10 classes",
+            "torchvision:resnet18",
+            wide,
+            10,
+            11_181_642,
+            "42.69",
+            f"{kd} 13",
+            1,
+        ),
+        ("E", "five-layer student", "cnn5", wide, 10, 1_359_754, "5.19", f"{kd} 14", 1),
     ):
-        model = _meta(name, classes, size)
+        model = on_meta(name, classes, size)
         parameters = sum(p.numel() for p in model.parameters())
         stored = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / MIB
         same = exact(parameters == published, not mib or matches(stored, mib))
         told = f"{published:,} parameters" + (f", {mib} MB" if mib else "")
         yield Claim(
             report, f"size of {item}", told, f"{parameters:,} parameters, {stored:.2f} MiB",
-            same, "MB stands for 2^20 bytes" if mib else "",
+            same, "MB stands for 2^20 bytes" if mib else "", source=source, figures=figures,
         )  # fmt: skip
-    ours = [sum(p.numel() for p in _meta(f"student_v{n}", 100).parameters()) for n in range(1, 8)]
+    ours = [sum(p.numel() for p in on_meta(f"student_v{n}", 100).parameters()) for n in range(1, 8)]
     yield Claim(
         "B", "parameters of students v1 to v7", ", ".join(f"{count:,}" for count in STUDENTS),
         ", ".join(f"{count:,}" for count in ours), exact(tuple(ours) == STUDENTS),
+        source="Tables 2 and 3", figures=7,
     )  # fmt: skip
     yield pruned_parameters()
 
 
 def pruned_parameters() -> Claim:
     """Report B's two counts, from the layers that its notebook shows as pruned."""
-    model = _meta("vgg16bn", 100)
+    model = on_meta("vgg16bn", 100)
     whole = sum(p.numel() for p in model.parameters())
     held = {"conv": [0] * 42, "norm": [0] * 42}
     for name, parameter in model.named_parameters():
@@ -93,6 +114,7 @@ def pruned_parameters() -> Claim:
         "B", "parameters left by 10 % pruning", "33,989,482 (random), 33,723,294 (L1)",
         f"{random:,} (random), {ordered:,} (L1)", exact(random == 33_989_482, ordered == 33_723_294),
         "two sets of layers, so the criteria were not compared on one",
+        source="Table 6; QuantizationAndPruning.ipynb, cells 14 to 19", figures=2,
     )  # fmt: skip
 
 
@@ -110,7 +132,7 @@ def removed_channels() -> Iterator[Claim]:
         "C", "GoogLeNet without 20 % of its channels", "4.09 M parameters, 16 MB",
         f"{after:,} parameters, {4 * after / MIB:.2f} MiB",
         exact(after == 4_089_523, matches(after / 1e6, "4.09")),
-        f"20 % of the channels are {left:.0%} of them",
+        f"20 % of the channels are {left:.0%} of them", source="its table", figures=2,
     )  # fmt: skip
     before, held = (peak_memory_bytes(model, CIFAR) / MIB for model in (whole, small.model))
     yield Claim(
@@ -118,6 +140,7 @@ def removed_channels() -> Iterator[Claim]:
         f"{before:.2f} to {held:.2f} MiB, {1 - held / before:.0%} less",
         exact(matches(before, "58.66"), matches(held, "46.98")),
         "what was counted is not told; here one picture's activations, without weights, and about the share",
+        source="its table", figures=2,
     )  # fmt: skip
     operations = [flops(model, CIFAR) for model in (whole, small.model)]
     yield Claim(
@@ -125,7 +148,7 @@ def removed_channels() -> Iterator[Claim]:
         f"{1 - operations[1] / operations[0]:.0%} fewer floating-point operations",
         exact(matches(operations[1] / operations[0], "1.06")),
         "it becomes faster where it is timed beside the whole network in one process: see the command",
-        "python -m analysis.speed",
+        "python -m analysis.speed", source="its table", figures=2,
     )  # fmt: skip
 
 
@@ -151,6 +174,7 @@ def integers() -> Iterator[Claim]:
         f"in float, {dynamic.bytes_after / MIB:.2f} MiB",
         demonstration(printed=fits[0], corrected=fits[1]),
         "the figures are exactly those of dynamic quantization" if fits[1] else "",
+        source="Table 4; QuantizationAndPruning.ipynb, cells 4 and 5", figures=2,
     )  # fmt: skip
     resnet = create("resnet18", input_size=CIFAR, classes=10).eval()
     lazy = quantize(resnet, scheme="dynamic", input_size=CIFAR)
@@ -159,11 +183,12 @@ def integers() -> Iterator[Claim]:
         "E", "dynamic quantization of ResNet-18", "size almost unchanged",
         f"{count} of {len(lazy.layers)} layers, {1 - lazy.bytes_after / lazy.bytes_before:.2%} of the bytes",
         compare(Estimate(lazy.bytes_after / lazy.bytes_before, 0.0), Estimate(1.0, 0.0), margin=0.01),
-        "only the last layer is dense; unchanged within 1 %",
+        "only the last layer is dense; unchanged within 1 %", source="Section 4.5",
     )  # fmt: skip
 
 
-def _meta(name: str, classes: int, size: tuple[int, ...] = CIFAR):  # type: ignore[no-untyped-def]
+def on_meta(name: str, classes: int, size: tuple[int, ...] = CIFAR) -> "nn.Module":
+    """A network of the registry without values, so that the largest costs nothing."""
     import torch
 
     from analysis.lab.models import create

@@ -8,6 +8,7 @@ from analysis.lab.literature import COMPRESSION, DISTILLATION, report_of
 from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.latex import mean_and_interval
 from analysis.lab.runs.loading import Run
+from analysis.reproduce.claim import published
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +58,10 @@ def exact_numbers() -> Iterator[tuple[str, str]]:
 
 
 def verdict_counts(lines: "pd.DataFrame") -> Iterator[tuple[str, str]]:
+    lines = published(lines)
     counts = lines["verdict"].value_counts()
     yield "Lines", str(len(lines))
+    yield "LinesFigures", str(int(lines["figures"].astype(int).sum()))
     for verdict in Verdict:
         yield f"Lines{macro_name(verdict)}", str(int(counts.get(verdict, 0)))
 

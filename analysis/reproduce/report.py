@@ -24,15 +24,18 @@ def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
     from analysis.reproduce.claim import REPORTS
     from analysis.reproduce.exact import EXACT
     from analysis.reproduce.faults import FAULTS
+    from analysis.reproduce.losses import LOSSES
+    from analysis.reproduce.notebooks import NOTEBOOKS
+    from analysis.reproduce.printed import PRINTED
     from analysis.reproduce.surrogates import SURROGATES, run_surrogate, surrogate_claims
-    from analysis.reproduce.trained import recorded, trained_lines
+    from analysis.reproduce.trained import recorded, trained_lines, untrained_lines
 
     if config.full:
         _run_presets(config)
     folder = Path(config.output) / ("smoke" if config.smoke else "digits")
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
-    computed = (*EXACT, *FAULTS)
+    computed = (*EXACT, *PRINTED, *FAULTS, *LOSSES, *NOTEBOOKS)
     with progress(len(computed) + len(SURROGATES), "reproducing") as advance:
         for function in computed:
             advance(doing=(function.__doc__ or "").splitlines()[0])
@@ -43,7 +46,7 @@ def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
             runs[command] = run_surrogate(command, changes, folder, smoke=config.smoke)
             advance(1)
     lines += surrogate_claims(runs)
-    lines += trained_lines(recorded(config.runs))
+    lines += [*untrained_lines(), *trained_lines(recorded(config.runs))]
     return sorted(lines, key=lambda line: list(REPORTS).index(line.report)), runs
 
 
@@ -92,10 +95,18 @@ def table(frame: "pd.DataFrame") -> str:
 
 
 def headline(frame: "pd.DataFrame") -> str:
-    """How many lines got which verdict."""
-    counts = frame["verdict"].value_counts()
-    told = ", ".join(f"{counts[name]} {name}" for name in counts.index)
-    return f"{len(frame)} published figures and methods: {told}"
+    """How many lines got which verdict; remarks, with nothing published, are not counted."""
+    from analysis.reproduce.claim import published
+
+    lines = published(frame)
+    counts = lines["verdict"].value_counts()
+    text = ", ".join(f"{counts[name]} {name}" for name in counts.index)
+    figures = int(lines["figures"].astype(int).sum())
+    remarks = len(frame) - len(lines)
+    return (
+        f"{len(lines)} lines for {figures} published figures, formulas and sentences, and {remarks} "
+        f"remarks: {text}"
+    )
 
 
 def start(config: Config) -> None:
@@ -121,7 +132,7 @@ def start(config: Config) -> None:
         write_article(folder, frame, runs, recorded(config.runs), style)
     print(table(frame))
     print(headline(frame))
-    unrun = sorted(set(frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]))
+    unrun = sorted({*frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]} - {""})
     if unrun:
         print("presets without a finished run:\n  " + "\n  ".join(unrun))
     print(f"results: {config.output}/reports.csv")

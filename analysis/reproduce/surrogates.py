@@ -66,11 +66,12 @@ def _masks(runs: Mapping[str, Run]) -> Iterator[Claim]:
         "a mask only; stand-in on the digits", runs["comparison"].call,
     )  # fmt: skip
     yield Claim(
-        "E", "latency after 60 % pruning", "2.05 of 2.27 ms",
+        "E", "latency after 60 % pruning", "-",
         f"{masked['flops_mean'] / dense['flops_mean']:.0%} of the operations, "
         f"{1 / masked['speedup_32_mean']:.2f} of the time",
         _timed(masked, 2.27 / 2.05, run),
-        "dense kernels multiply the zeros too; stand-in on the digits", runs["comparison"].call,
+        "beside 2.05 of 2.27 ms; dense kernels multiply the zeros too; stand-in on the digits",
+        runs["comparison"].call, figures=0,
     )  # fmt: skip
     static: Any = means.loc["static-int8"]
     gap, half = 100 * static["top1_error_difference_mean"], 100 * static["top1_error_difference_half_width"]
@@ -92,11 +93,11 @@ def _observers(runs: Mapping[str, Run]) -> Iterator[Claim]:
     ).set_index("scheme")
     lost, kept = (100 * float(gaps[name]) for name in ("uncalibrated", "static"))
     yield Claim(
-        "E", "accuracy of static int8", "88.44 %, from 94.24 %",
+        "E", "static int8 with and without calibration", "-",
         f"uncalibrated {lost:+.2f} points of error, calibrated {kept:+.2f}",
         _difference(paired.loc["uncalibrated"], "top1_error_difference", run),
-        "its observers had never seen an activation; stand-in on the digits",
-        runs["quantization_table"].call,
+        "the report's observers had never seen an activation; stand-in on the digits",
+        runs["quantization_table"].call, figures=0,
     )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def _students(runs: Mapping[str, Run]) -> Iterator[Claim]:
                 "B", f"disappointing students: {label}", "-", f"{gap:+.2f}{plus_minus(half)} points of error",
                 _difference(row, "error_minus_distilled", runs["distillation_table"]),
                 "beside the same students soundly distilled; stand-in on the digits",
-                runs["distillation_table"].call,
+                runs["distillation_table"].call, figures=0,
             )  # fmt: skip
 
 

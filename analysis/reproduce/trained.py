@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.lab.literature import DISTILLATION, PRUNING, report_of
+from analysis.lab.literature import DISTILLATION, PRUNING, Point, Student, report_of
 from analysis.lab.measurement.verdict import MARGIN, Estimate, compare, not_run
 from analysis.lab.runs.loading import Run, runs_below
 from analysis.reproduce.claim import Claim
@@ -31,6 +31,7 @@ class Trained:
     preset: str
     where: Mapping[str, Any]
     column: str = "top1_error"
+    source: str = ""
 
     @property
     def call(self) -> str:
@@ -45,6 +46,12 @@ PRUNED, TAUGHT, ROUNDED, COMPARED = (
 SMALL_DIFFERENCE = MARGIN  # what a report calls minimal
 
 
+def _errors(point: Point | Student) -> list[tuple[str, float, str]]:
+    """The published errors of a network: how the line begins, the error, its column."""
+    top5 = [] if point.top5_error is None else [("top-5 ", point.top5_error, "top5_error")]
+    return [("", point.top1_error, "top1_error"), *top5]
+
+
 TRAINED = (
     *(
         Trained("A", f"error after {k} squeezes of 100", 1 - accuracy, "capacity_curve", "paper",
@@ -53,15 +60,18 @@ TRAINED = (
     ),
     Trained("B", "error of VGG16", 0.2887, ROUNDED, "report-b", {"scheme": "float"}),
     Trained("B", "top-5 error of VGG16", 0.1054, ROUNDED, "report-b", {"scheme": "float"}, "top5_error"),
+    Trained("B", "error of VGG16 after quantization", 0.2889, ROUNDED, "report-b", {"scheme": "dynamic"}),
+    Trained("B", "top-5 error of VGG16 after quantization", 0.1055, ROUNDED, "report-b",
+            {"scheme": "dynamic"}, "top5_error"),
     *(
-        Trained(report_of(point.source), point.item, point.top1_error, PRUNED, point.preset,
-                {"criterion": point.criterion, "amount": point.amount})
-        for point in PRUNING if point.preset
+        Trained(report_of(point.source), kind + point.item, error, PRUNED, point.preset,
+                {"criterion": point.criterion, "amount": point.amount}, column, point.source)
+        for point in PRUNING if point.preset for kind, error, column in _errors(point)
     ),
     *(
-        Trained(report_of(point.source), point.item, point.top1_error, TAUGHT, point.preset,
-                {"network": point.student, "variant": point.variant})
-        for point in DISTILLATION if point.preset
+        Trained(report_of(point.source), kind + point.item, error, TAUGHT, point.preset,
+                {"network": point.student, "variant": point.variant}, column, point.source)
+        for point in DISTILLATION if point.preset for kind, error, column in _errors(point)
     ),
     *(
         Trained("D", f"six-layer network, {label}", "minimal reduction", COMPARED, "report-d",
@@ -69,7 +79,6 @@ TRAINED = (
         for technique, label in (("masked", "five times sparser"),
                                  ("masked-int8", "five times sparser, then quantized"))
     ),
-    Trained("E", "error of static int8", 0.1156, ROUNDED, "report-e", {"scheme": "static"}),
 )  # fmt: skip
 
 
@@ -83,10 +92,25 @@ def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
             spent = _training_flops(row.command, row.preset)
             cost = f"about {spent:.1e} floating-point operations of training"
             yield Claim(
-                row.report, row.item, _told(row.published), "-", not_run(cost), cost, row.call,
+                row.report, row.item, _told(row.published), "-", not_run(cost), cost, row.call, row.source,
             )  # fmt: skip
         else:
             yield _judged(row, *found, run)
+
+
+def untrained_lines() -> Iterator[Claim]:
+    """Figures that no preset trains: another processor, or weights that cannot be had, decide them."""
+    rows = (
+        ("A", "accuracy with dropout(100)", "from the high 80s to the low 90s", "ImageNet weights, twice",
+         "python -m analysis.capacity_curve --preset paper --neuron-dropout 0", "Section 3.1", 2),
+        ("B", "time of an epoch", "half a minute on a T4", "a T4", "", "Section 4", 1),
+        ("E", "time of ten epochs", "30 to 40 minutes", "a processor that is not told", "", "Section 4.2", 1),
+    )  # fmt: skip
+    for report, item, published, cost, command, source, figures in rows:
+        yield Claim(
+            report, item, published, "-", not_run(cost), f"needs {cost}", command, source=source,
+            figures=figures,
+        )  # fmt: skip
 
 
 def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
@@ -102,7 +126,14 @@ def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
     if dataset != preset_of(row.command, row.preset).dataset:
         remarks.append(f"on {dataset}")
     return Claim(
-        row.report, row.item, _told(row.published), measured, judgement, "; ".join(remarks), run.call
+        row.report,
+        row.item,
+        _told(row.published),
+        measured,
+        judgement,
+        "; ".join(remarks),
+        run.call,
+        row.source,
     )
 
 
@@ -123,6 +154,8 @@ def _found(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
     if rows.empty:
         return None
     first = rows.iloc[0]
+    if f"{row.column}_mean" not in first:
+        return None
     return float(first[f"{row.column}_mean"]), float(first[f"{row.column}_half_width"])
 
 

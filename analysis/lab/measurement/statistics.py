@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.DataFrame":
-    """For each group the mean and the half-width of its 95 % interval: NAME_mean, NAME_half_width."""
+    """For each group the mean and the half-width of its 95 % interval: NAME_mean, NAME_half_width.
+
+    Columns that a run of an earlier version does not hold are left out.
+    """
     grouped = frame.groupby(by, sort=False)
     parts = {}
-    for column in columns:
+    for column in (name for name in columns if name in frame.columns):
         parts[f"{column}_mean"] = grouped[column].mean()
         parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
     import pandas as pd

@@ -1,0 +1,123 @@
+"""The reports' losses of distillation, as printed and as run, each shown by a small computation."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn import functional as F
+
+from analysis.lab.measurement.verdict import demonstration, exact, matches
+from analysis.reproduce.claim import Claim
+
+
+def misprinted_loss() -> Iterator[Claim]:
+    """Reports B and E printed the hard term as -Σ y·log(1 - ŷ)."""
+    ends = []
+    for printed in (True, False):
+        logits = torch.zeros(1, 10, requires_grad=True)
+        optimizer = torch.optim.SGD([logits], lr=1.0)
+        for _ in range(200):
+            optimizer.zero_grad()
+            share = logits.softmax(1)[0, 3]
+            (-torch.log1p(-share) if printed else -torch.log(share)).backward()
+            optimizer.step()
+        ends.append(float(logits.softmax(1)[0, 3].detach()))
+    for report, source in (("B", "Figure 5"), ("E", "Figure 4")):
+        yield Claim(
+            report, "hard term of the distillation loss", "-Σ y log(1 - ŷ)", "-Σ y log ŷ",
+            demonstration(printed=ends[0] > 0.1, corrected=ends[1] > 0.1),
+            f"minimized as printed, the right class falls from 0.1 to {ends[0]:.4f}; by cross-entropy it "
+            f"rises to {ends[1]:.4f}",
+            source=source,
+        )  # fmt: skip
+
+
+def class_mean() -> Iterator[Claim]:
+    """Report B's soft term was a mean over classes too."""
+    from compression.distillation import DistillationLoss
+
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(16, 100, generator=generator) for _ in range(2))
+    targets = torch.zeros(16, dtype=torch.long)
+    sound = float(DistillationLoss(1.0, 1.0)(student, teacher, targets))
+    faulty = float(DistillationLoss(1.0, 1.0, "class-mean")(student, teacher, targets))
+    divergence = F.kl_div(
+        student.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True
+    )
+    fits = [abs(loss - float(divergence)) < 1e-4 for loss in (sound, faulty)]
+    yield Claim(
+        "B", "soft term of the distillation loss", "mean of 2T²α KL", f"{sound / faulty:.0f} times too weak",
+        demonstration(printed=fits[1], corrected=fits[0]), "its code took the mean over the 100 classes too",
+        source="Figure 5; KnowledgeDistillation.ipynb, cell 11",
+    )  # fmt: skip
+
+
+def soft_cross_entropy() -> Iterator[Claim]:
+    """Report D's soft loss and the divergence it is not."""
+    from compression.distillation import DistillationLoss
+
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(16, 10, generator=generator).double() for _ in range(2))
+    targets = torch.zeros(16, dtype=torch.long)
+    soft = float(DistillationLoss(1.0, 1.0, "soft-cross-entropy")(student, teacher, targets))
+    divergence = float(DistillationLoss(1.0, 1.0)(student, teacher, targets))
+    share = teacher.softmax(1)
+    entropy = float(-(share * share.log()).sum(1).mean())
+    yield Claim(
+        "D", "cross-entropy of two softmaxes", "called the soft loss", "KL divergence + teacher's entropy",
+        exact(matches(soft, f"{divergence + entropy:.6f}")),
+        f"{soft:.6f} = {divergence:.6f} + {entropy:.6f} nats; the gradients are the same",
+        source="its soft loss",
+    )  # fmt: skip
+
+
+def cold_teacher() -> Iterator[Claim]:
+    """Reports B and E set the temperature to 0.01 in code and weigh the soft term by its square."""
+    alpha, generator = 0.9, torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(64, 10, generator=generator).double() for _ in range(2))
+    targets = torch.randint(10, (64,), generator=generator)
+    parts = {}
+    for temperature in (0.01, 1.0):
+        logits = student.clone().requires_grad_()
+        soft = F.kl_div(
+            (logits / temperature).log_softmax(1), (teacher / temperature).softmax(1), reduction="none"
+        ).mean()
+        (drawn,) = torch.autograd.grad(alpha * temperature**2 * soft, logits)
+        hard = (1 - alpha) * F.cross_entropy(logits, targets)
+        (taught,) = torch.autograd.grad(hard, logits)
+        parts[temperature] = float(drawn.norm() / taught.norm())
+    weight = alpha * 0.01**2
+    for report, published, source in (
+        ("B", "T = 1", "Section 6.1.1; KnowledgeDistillation.ipynb, cell 11"),
+        (
+            "E",
+            "T = 0.01 lets the teacher influence mildly",
+            "Section 4.6; Knowledge_Distillation.ipynb, cell 4",
+        ),
+    ):
+        yield Claim(
+            report, "temperature of the distillation", published, f"T = 0.01: a weight of {weight:.0e}",
+            demonstration(printed=parts[0.01] > 0.1, corrected=parts[1.0] > 0.1),
+            f"by its code the teacher's part of the gradient is {parts[0.01]:.3f} of the labels' part; at "
+            f"T = 1 it would be {parts[1.0]:.2f}",
+            source=source,
+        )  # fmt: skip
+
+
+def hard_prediction() -> Iterator[Claim]:
+    """Report D's hard loss takes the student's prediction as 1 and the rest as 0."""
+    logits = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
+    prediction = F.one_hot(logits.argmax(1), 3).float()
+    wrong = float(-(F.one_hot(torch.tensor([1]), 3) * prediction.log()).nansum())
+    F.cross_entropy(logits, torch.tensor([1])).backward()
+    slope = 0.0 if logits.grad is None else float(logits.grad.abs().sum())
+    yield Claim(
+        "D", "hard loss", "cross-entropy of the hard prediction", "cross-entropy of the probabilities",
+        demonstration(printed=prediction.requires_grad, corrected=slope > 0),
+        f"an argmax has no gradient, and where it errs the loss is {wrong}",
+        source="its hard loss",
+    )  # fmt: skip
+
+
+LOSSES: tuple[Callable[[], Iterator[Claim]], ...] = (
+    misprinted_loss, class_mean, soft_cross_entropy, cold_teacher, hard_prediction,
+)  # fmt: skip

@@ -1,0 +1,201 @@
+"""Lines that report E's public notebooks decide: what its figures counted, and on which pictures.
+
+The numbers below are printed in github.com/singh96aman/Compression-of-Deep-Neural-Networks.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from analysis.lab.measurement.verdict import (
+    Estimate,
+    compare,
+    demonstration,
+    difference,
+    exact,
+    matches,
+)
+from analysis.lab.models import create
+from analysis.reproduce.claim import Claim
+from analysis.reproduce.exact import MIB, on_meta
+from capacity.generalization import mean_half_width
+from compression.costs import flops, time_calls, wall_ms
+
+STATIC_TRAIN = (
+    87.17451428571428, 88.44158571428572, 86.16085714285714, 77.79818571428572, 84.38695714285714,
+    84.13354285714286, 84.13354285714286, 72.7299, 85.40061428571428, 87.93475714285714,
+)  # fmt: skip
+STATIC_TEST = 89.01115
+DYNAMIC_TRAIN = (
+    92.76214, 92.21464, 92.76214, 91.4325, 93.54429, 92.5275, 92.91857, 94.48286, 93.85714, 93.70071,
+    92.68393, 94.24821, 93.30964, 94.17, 93.15321,
+)  # fmt: skip
+PRUNED = (95.04, 94.92, 95.65, 94.63, 94.42, 92.8, 90.26, 80.95, 35.98, 13.34)  # by tenths, on validation
+DISTILLED_TEST, ALONE = 0.6667, 0.66075  # accuracies
+VALIDATION = 8_000  # pictures
+LATENCIES_MS = (2.27, 2.29754, 2.46263)  # of the dense network, in the report and two notebooks
+
+
+def static_accuracy() -> Iterator[Claim]:
+    """Report E's accuracies of static int8 are counts times 810 and 850."""
+    seen, tested = 42_000 / 657 * 50, 10_000 / 157 * 100  # points that its cells divide by
+    counts = [value * seen / 810 for value in STATIC_TRAIN]
+    right = STATIC_TEST * tested / 850
+    whole = all(abs(count - round(count)) < 1e-6 for count in (*counts, right))
+    shares = [round(counts[1]) / 3_200, round(right) / 6_400]
+    yield Claim(
+        "E", "accuracy of static int8", "88.44 % (train and test 88 to 89 %)",
+        f"{shares[0]:.1%} in training, {shares[1]:.1%} in the test",
+        demonstration(printed=not whole, corrected=whole and max(shares) < 0.15),
+        f"its cells multiply by 810 and 850: {counts[1]:.0f} of 3,200 and {right:.0f} of 6,400 are right, "
+        "which is chance; each of its ten training figures is a whole count so, and its loop never steps",
+        source="Table 1; static_quantization.ipynb, cells 12 and 15", figures=2,
+    )  # fmt: skip
+
+
+def integer_bytes() -> Iterator[Claim]:
+    """Report E's file of static int8, and its shares of the dense network."""
+    model = on_meta("torchvision:resnet18", 10)
+    norms = sum(p.numel() for name, p in model.named_parameters() if "bn" in name or "downsample.1" in name)
+    weights = sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    channels = norms // 2 + 10
+    size = (weights + channels * (4 + 8 + 8)) / MIB  # a bias, a scale and a zero point for each channel
+    yield Claim(
+        "E", "file of static int8", "10.79 MB", f"{size:.2f} MiB",
+        exact(abs(size - 10.79) < 0.06), "a byte a weight, 20 bytes a channel; within the header of a file",
+        source="Table 1; static_quantization.ipynb, cell 11",
+    )  # fmt: skip
+    shares = {"60 %": 1 - 17.08 / 42.69, "74.72 %": 1 - 10.79 / 42.69, "87.84 %": 1 - 5.19 / 42.69}
+    fits = [matches(100 * share, text.removesuffix(" %")) for text, share in shares.items()]
+    own = ", ".join(f"{share:.2%}" for share in shares.values())
+    yield Claim(
+        "E", "compression measures", ", ".join(shares), own,
+        exact(*fits), "of its own sizes; the first is no file", source="Table 1", figures=5,
+    )  # fmt: skip
+    stored = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / MIB
+    yield Claim(
+        "E", "size of ResNet-18 in its text", "42.621 MB", f"{stored:.3f} MiB",
+        exact(matches(stored, "42.621")), "its Table 1 says 42.69", source="Section 4.3", figures=2,
+    )  # fmt: skip
+
+
+def flat_to_sixty() -> Iterator[Claim]:
+    """Report E saw no significant drop until 60 % were pruned."""
+    drop = (PRUNED[0] - PRUNED[6]) / 100
+    half = 1.96 * math.sqrt(
+        sum(share * (1 - share) for share in (PRUNED[0] / 100, PRUNED[6] / 100)) / VALIDATION
+    )
+    yield Claim(
+        "E", "accuracy is flat to 60 % pruned", "no significant drop",
+        f"{100 * drop:+.2f} ± {100 * half:.2f} points of error",
+        difference(Estimate(drop, half)),
+        f"its 90.26 % stands beside {PRUNED[0]} % on the same 8,000 validation pictures, not beside 94.24 % "
+        "of the test",
+        source="Section 4.4; Results_unstructured_pruning.docx", figures=10,
+    )  # fmt: skip
+
+
+def order_of_techniques() -> Iterator[Claim]:
+    """Report E ranks pruning before static quantization before distillation."""
+    published = {"pruning": 90.26, "static": 88.44, "distillation": 67.7}
+    counted = published | {"static": 100 * 667 / 6_400}
+    orders = [sorted(scores, key=lambda name: -scores[name]) for scores in (published, counted)]
+    yield Claim(
+        "E", "pruning best, then static quantization, then distillation", "by accuracy",
+        " > ".join(orders[1]),
+        demonstration(printed=orders[0] == orders[1], corrected=orders[1][-1] == "static"),
+        "once its static accuracy is counted", source="Section 5",
+    )  # fmt: skip
+
+
+def outperforming_student() -> Iterator[Claim]:
+    """Report E compares the student's validation accuracy, and its cached teacher answers other pictures."""
+    tested, alone = DISTILLED_TEST, ALONE
+    half = 1.96 * math.sqrt(tested * (1 - tested) / 10_000)
+    yield Claim(
+        "E", "the distilled student outperforms", "67.7 against 66.075 %",
+        f"{100 * tested:.2f} % on the test pictures",
+        compare(Estimate(1 - tested, half), Estimate(1 - alone, half)),
+        "67.7 % is its last validation accuracy; one training each",
+        source="Section 4.6; Knowledge_Distillation.ipynb, cells 9 and 17",
+    )  # fmt: skip
+    pictures = torch.arange(512)
+    met = []
+    for shuffled in (True, False):
+        torch.manual_seed(0)
+        loader: DataLoader[tuple[Tensor, ...]] = DataLoader(
+            TensorDataset(pictures), batch_size=64, shuffle=shuffled
+        )
+        answers = list(loader)
+        met.append(
+            sum(int((batch[0] == answers[row][0]).sum()) for row, batch in enumerate(loader)) / len(pictures)
+        )
+    yield Claim(
+        "E", "the teacher's soft targets", "of each picture", "of other pictures",
+        demonstration(printed=met[0] == 1, corrected=met[1] == 1),
+        f"they are kept in the order of a shuffled loader and read in that of the next: {met[0]:.1%} of 512 "
+        f"pictures meet their own; unshuffled {met[1]:.0%}",
+        source="Knowledge_Distillation.ipynb, cells 2, 8 and 9",
+    )  # fmt: skip
+
+
+def dynamic_accuracy() -> Iterator[Claim]:
+    """Report E's accuracy of dynamic int8 is one on training pictures."""
+    errors = [1 - value / 100 for value in DYNAMIC_TRAIN]
+    found = Estimate(sum(errors) / len(errors), mean_half_width(errors))
+    yield Claim(
+        "E", "accuracy of dynamic int8", "approximately 94 % on 1,280 points",
+        f"{100 * (1 - found.mean):.2f} ± {100 * found.half_width:.2f} % over its 15 epochs",
+        compare(found, Estimate(0.06, 0.0)), "pictures it was trained on, with dropout on",
+        source="Section 4.5; dynamic_quantization.ipynb",
+    )  # fmt: skip
+
+
+def latency_of_report_e() -> Iterator[Claim]:
+    """Report E's latencies: passes over a loader, which differ as much for one and the same network."""
+    count, mean = len(LATENCIES_MS), sum(LATENCIES_MS) / len(LATENCIES_MS)
+    spread = mean_half_width(LATENCIES_MS) * math.sqrt(count + 1)  # of one further measurement
+    yield Claim(
+        "E", "latency of the pruned network", "2.05 of 2.27 ms",
+        f"the dense one alone: {', '.join(f'{value:.2f}' for value in LATENCIES_MS)} ms",
+        compare(Estimate(2.05, 0.0), Estimate(mean, spread), margin=0.1),
+        "three passes of one network over the test loader, divided by 10,000; the interval is that of one "
+        "more pass",
+        source="Table 1; training_CIFAR10.ipynb, cell 8; static_quantization.ipynb, cell 8", figures=2,
+    )  # fmt: skip
+
+
+def latency_of_the_student() -> Iterator[Claim]:
+    """Report E's five-layer student reads slower than its ResNet-18; here both are timed in turns."""
+    size = (3, 224, 224)
+    models = [create(name, input_size=size, classes=10).eval() for name in ("cnn5", "torchvision:resnet18")]
+    pictures = torch.zeros(1, *size)
+    operations = [flops(model, size) for model in models]
+    small, large = time_calls(
+        [partial(wall_ms, partial(model, pictures)) for model in models],
+        devices=["cpu", "cpu"],
+        batch_size=1,
+        repeats=15,
+    )
+    ratio = small.median_ms / large.median_ms
+    spread = [
+        (timed.interquartile_ms[1] - timed.interquartile_ms[0]) / timed.median_ms for timed in (small, large)
+    ]
+    yield Claim(
+        "E", "latency of the student", "2.49 of 2.27 ms",
+        f"{operations[0] / operations[1]:.0%} of the operations, {ratio:.2f} of the time",
+        compare(Estimate(ratio, ratio * math.hypot(*spread)), Estimate(2.49 / 2.27, 0.0), margin=0.1),
+        "alone, a picture at a time on the processor; the report divided a pass over its loader, which "
+        "decodes and resizes, by 10,000",
+        source="Table 1; Knowledge_Distillation.ipynb, cell 17",
+    )  # fmt: skip
+
+
+NOTEBOOKS: tuple[Callable[[], Iterator[Claim]], ...] = (
+    static_accuracy, integer_bytes, flat_to_sixty, order_of_techniques, outperforming_student,
+    dynamic_accuracy, latency_of_report_e, latency_of_the_student,
+)  # fmt: skip

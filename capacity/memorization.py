@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero
+TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
 ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
 
@@ -219,7 +221,7 @@ def memorization(
         that is one nn.Linear is decided by linear programming too
     inputs: features of one point, drawn from a standard normal distribution
     points: numbers of points N to try
-    trials: labelings for each N, trained side by side
+    trials: labelings for each N, those of all N trained side by side
     restarts: further starts, from other initial weights, for labelings not memorized before
 
     Raises InputError for numbers below 1 and networks with more than one output.
@@ -238,35 +240,56 @@ def memorization(
             raise InputError("memorization needs a network with one output for each sample")
         linear = network if isinstance(network, nn.Linear) else None
         generator = np.random.default_rng(seed)
-        curve = [_try(build, linear, (trials, count, inputs), restarts, generator) for count in points]
-    return Memorization(_name(network), report.capacity_bits, report.total_parameters, tuple(curve))
+        drawn = [
+            (generator.normal(size=(trials, count, inputs)), generator.choice([-1.0, 1.0], (trials, count)))
+            for count in points
+        ]
+        trained = _trained(build, drawn, restarts)
+    curve = tuple(_point(linear, *labeled, *found) for labeled, found in zip(drawn, trained, strict=True))
+    return Memorization(_name(network), report.capacity_bits, report.total_parameters, curve)
 
 
-def _try(
-    build: Callable[[], nn.Module],
-    linear: nn.Linear | None,
-    shape: tuple[int, int, int],
-    restarts: int,
-    generator: np.random.Generator,
-) -> MemorizationPoint:
-    """One number of points: `shape` is (labelings, points, features)."""
-    x, signs = generator.normal(size=shape), generator.choice([-1.0, 1.0], size=shape[:2])
-    data, labels = torch.from_numpy(x).float(), torch.from_numpy(signs).float()
-    decided, decided_trials, cover = None, 0, None
-    if linear is not None:
-        full = x if linear.bias is None else np.concatenate([x, np.ones((*shape[:2], 1))], axis=2)
-        decided, decided_trials = _decide(full, signs)
-        cover = cover_fraction(shape[1], full.shape[2])
-    first = _train(build, data, labels)
-    memorized = first.clone()
-    for _ in range(restarts):
-        if not bool(memorized.all()):
-            memorized[~memorized] = _train(build, data[~memorized], labels[~memorized])
+def _trained(
+    build: Callable[[], nn.Module], drawn: Sequence[tuple[np.ndarray, np.ndarray]], restarts: int
+) -> list[tuple[int, int, int]]:
+    """Labelings memorized by one start, by any, and of those planted, for each number of points drawn.
+
+    All of them are trained side by side: fewer points than most are filled up with points of no label.
+    """
+    widest = max(x.shape[1] for x, _ in drawn)
+    data = torch.cat([_filled(x, widest) for x, _ in drawn])
+    labels = torch.cat([_filled(signs, widest) for _, signs in drawn])
     with torch.no_grad():
         outputs = torch.stack([build()(rows).flatten() for rows in data])
-    planted = _train(build, data, torch.where(outputs >= 0, 1.0, -1.0))
-    one, some, made = (int(found.sum()) for found in (first, memorized, planted))
-    return MemorizationPoint(shape[1], shape[0], one, some, decided, decided_trials, made, cover)
+    planted = torch.where(outputs >= 0, 1.0, -1.0) * labels.abs()
+    first, made = _train(build, data.repeat(2, 1, 1), torch.cat([labels, planted])).chunk(2)
+    some = first.clone()
+    for _ in range(restarts):
+        if not bool(some.all()):
+            some[~some] = _train(build, data[~some], labels[~some])
+    trials = len(drawn[0][0])
+    counts = torch.stack([first, some, made]).view(3, -1, trials).sum(2).T
+    return [(int(one), int(more), int(known)) for one, more, known in counts.tolist()]
+
+
+def _filled(values: np.ndarray, width: int) -> Tensor:
+    """(labelings, points, ...) as floats, zeros added up to so many points."""
+    filled = np.zeros((len(values), width, *values.shape[2:]), np.float32)
+    filled[:, : values.shape[1]] = values
+    return torch.from_numpy(filled)
+
+
+def _point(
+    linear: nn.Linear | None, x: np.ndarray, signs: np.ndarray, one: int, some: int, made: int
+) -> MemorizationPoint:
+    """One number of points: x is (labelings, points, features), signs (labelings, points)."""
+    trials, points, _ = x.shape
+    decided, decided_trials, cover = None, 0, None
+    if linear is not None:
+        full = x if linear.bias is None else np.concatenate([x, np.ones((trials, points, 1))], axis=2)
+        decided, decided_trials = _decide(full, signs)
+        cover = cover_fraction(points, full.shape[2])
+    return MemorizationPoint(points, trials, one, some, decided, decided_trials, made, cover)
 
 
 def _decide(x: np.ndarray, signs: np.ndarray) -> tuple[int, int]:
@@ -279,8 +302,15 @@ def _decide(x: np.ndarray, signs: np.ndarray) -> tuple[int, int]:
     return 2 * found, 2**count
 
 
-def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor, steps: int = 2000) -> Tensor:
-    """Which labelings were memorized at some step; one network for each, trained in one batch."""
+def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor) -> Tensor:
+    """Which labelings were memorized at some step; (labelings,). Points of sign 0 do not count."""
+    together = max(1, TOGETHER // x[0].numel())
+    parts = zip(x.split(together), signs.split(together), strict=True)
+    return torch.cat([_train_part(build, *part) for part in parts])
+
+
+def _train_part(build: Callable[[], nn.Module], x: Tensor, signs: Tensor) -> Tensor:
+    """One network for each labeling, all in one batch; those that have memorized theirs leave it."""
     from torch.func import functional_call, stack_module_state, vmap
 
     networks = [build().train() for _ in range(len(x))]
@@ -291,19 +321,37 @@ def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor, steps: int 
     def one(weights: dict[str, Tensor], extra: dict[str, Tensor], rows: Tensor) -> Any:
         return functional_call(shape, (weights, extra), (rows,)).flatten()
 
-    optimizer = torch.optim.Adam(list(leaves.values()), lr=0.05)
-    memorized = torch.zeros(len(x), dtype=torch.bool)
-    for step in range(steps):
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(list(leaves.values()), lr=RATE, fused=True)
+    memorized, left = torch.zeros(len(x), dtype=torch.bool), torch.arange(len(x))
+    for step in range(STEPS):
         margins = vmap(one)(leaves, buffers, x) * signs
-        memorized |= (margins > 0).all(dim=1).detach()
-        if bool(memorized.all()):
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = 0.05 * (1 - step / steps)
+        memorized[left] |= ((margins > 0) | (signs == 0)).all(dim=1).detach()
+        if step % 50 == 0 or bool(memorized[left].all()):
+            stay = ~memorized[left]
+            if not bool(stay.any()):
+                break
+            left, x, signs = left[stay], x[stay], signs[stay]
+            buffers = {key: value[stay] for key, value in buffers.items()}
+            leaves, optimizer = _of_those(leaves, optimizer, stay)
+            margins = vmap(one)(leaves, buffers, x) * signs
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         optimizer.zero_grad()
-        torch.nn.functional.softplus(-margins * log(2) * 2).mean(dim=1).sum().backward()
+        losses = torch.nn.functional.softplus(-margins * log(2) * 2) * signs.abs()
+        (losses.sum(dim=1) / signs.abs().sum(dim=1)).sum().backward()
         optimizer.step()
     return memorized
+
+
+def _of_those(
+    leaves: dict[str, Tensor], optimizer: torch.optim.Optimizer, stay: Tensor
+) -> tuple[dict[str, Tensor], torch.optim.Optimizer]:
+    """The parameters and the optimizer's averages of the networks that stay."""
+    chosen = {key: value.detach()[stay].requires_grad_() for key, value in leaves.items()}
+    smaller = torch.optim.Adam(list(chosen.values()), lr=RATE, fused=True)
+    for key, value in leaves.items():
+        state = optimizer.state.get(value, {})
+        smaller.state[chosen[key]] = {name: t[stay] if t.dim() else t for name, t in state.items()}
+    return chosen, smaller
 
 
 def _name(network: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Commands as a user runs them, and how they must end."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forking import run_forked
 
 
 def call_of(module: str, *arguments: str) -> list[str]:
@@ -15,6 +17,8 @@ def call_of(module: str, *arguments: str) -> list[str]:
 
 
 def run_command(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    if options.keys() <= {"cwd", "env"} and "forkserver" in multiprocessing.get_all_start_methods():
+        return run_forked(f"analysis.{module}", list(arguments), **options)
     return subprocess.run(call_of(module, *arguments), capture_output=True, text=True, **options)
 
 

@@ -1,17 +1,15 @@
 """capacity_report, data_requirement and memorization_curve through their real entry points."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from running import run_command
 
 
-def command(name: str, *arguments: str, code: int = 0, **options) -> str:
-    call = [sys.executable, "-m", f"analysis.{name}", *arguments]
-    done = subprocess.run(call, capture_output=True, text=True, **options)
+def command(name: str, *arguments: str, code: int = 0) -> str:
+    done = run_command(name, *arguments)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 

@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import torch
-from running import call_of, run_command
+from running import run_command
 from torch import nn
 
 from analysis.lab.data.datasets import load
@@ -93,7 +92,7 @@ def test_names_from_a_stranger_are_text_in_a_notebook() -> None:
 
 
 def test_ten_questions_from_the_command_line(run: Path) -> None:
-    done = subprocess.run(call_of("questionnaire", str(run), "--smoke"), capture_output=True, text=True)
+    done = run_command("questionnaire", str(run), "--smoke")
     assert done.returncode == 0 and done.stderr == "", done.stderr
     text = (run / "questionnaire.md").read_text()
     assert text in done.stdout and text.count("\n## ") == 10

@@ -1,19 +1,16 @@
 """The speed table through its real entry point; what is missing is skipped by name."""
 
-import subprocess
-import sys
+from running import run_command
 
 
 def test_smoke_without_data(tmp_path) -> None:
-    call = [sys.executable, "-m", "analysis.speed", "--smoke", "--data", str(tmp_path)]
-    done = subprocess.run(call, capture_output=True, text=True)
+    done = run_command("speed", "--smoke", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "skipped: MNIST" in done.stdout and "ratio" in done.stdout
 
 
 def test_only_some_rows(tmp_path) -> None:
-    call = [sys.executable, "-m", "analysis.speed", "--smoke", "--only", "needs", "decoders"]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path)
+    done = run_command("speed", "--smoke", "--only", "needs", "decoders", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "requirement of 600 x 784" in done.stdout and "decoder of" in done.stdout
     assert "global mask" not in done.stdout and "int8" not in done.stdout

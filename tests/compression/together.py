@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from capacity import InputError
 from compression.batches import TensorBatches
 from compression.evaluation import evaluate
 from compression.processes import leave, rank, world_size
@@ -32,13 +33,20 @@ def threads() -> list[str]:
     return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
 
 
-def main(kind: str) -> None:
-    if kind == "idle":
+def refused() -> str:
+    try:
         fit(net(idle=True), data(64, 64), settings=Training(epochs=1))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def main() -> None:
     one_step = data(101, 128)  # an epoch is a step, of a batch that two processes cannot halve
     found = fit(net(), one_step, settings=Training(epochs=20, warmup_epochs=2), validation=data(40, 7))
     ragged = fit(net(), data(65, 16), settings=Training(epochs=2))  # a last batch of one sample
     scores = evaluate(found.model, data(103, 10), gather=True)
+    idle = refused()
     weights = torch.cat([p.detach().flatten() for p in ragged.model.parameters()])
     if rank() == 0:
         facts = {
@@ -47,6 +55,7 @@ def main(kind: str) -> None:
             "errors": [entry["validation_top1_error"] for entry in found.history],
             "scores": scores.to_dict(),
             "weights": weights.tolist(),
+            "refused": idle,
         }
         leave()
         facts["threads"] = threads()
@@ -54,4 +63,4 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

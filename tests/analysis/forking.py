@@ -1,0 +1,52 @@
+"""Commands in processes of their own, forked from one that has imported the heavy libraries once."""
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+LIBRARIES = ["numpy", "scipy.stats", "pandas", "torch", "torchvision", "accelerate", "sklearn.datasets"]
+LIBRARIES += ["matplotlib.pyplot", "seaborn", "rich.table", "tyro", "joblib", "safetensors.torch"]
+
+
+def run_forked(
+    module: str,
+    arguments: list[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess:
+    """What `subprocess.run([python, "-m", module, ...], capture_output=True, text=True)` gives, sooner.
+
+    The process is new: arguments, folder, environment, streams and exit status are its own, and our packages
+    are imported in it; libraries were imported before it began.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    with tempfile.TemporaryDirectory() as folder:
+        streams = [str(Path(folder) / name) for name in ("stdout", "stderr")]
+        place, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
+        work = (module, arguments, place, variables, streams)
+        process = context.Process(target=_command, args=work)
+        process.start()
+        process.join()
+        out, error = (Path(stream).read_text() for stream in streams)
+    return subprocess.CompletedProcess([module, *arguments], process.exitcode, out, error)
+
+
+def _command(module, arguments, place, variables, streams) -> None:
+    for number, stream in enumerate(streams, start=1):
+        opened = os.open(stream, os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(place)
+    os.environ.clear()
+    os.environ.update(variables)
+    wanted = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = [place, *wanted, *(path for path in sys.path if path not in wanted)]
+    sys.argv = ["-m", *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -18,7 +18,8 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from compression.criteria import Criterion, Sampler
-from compression.deadlines import time_limit
+from compression.deadlines import NoEnd, time_limit
+from compression.graph_errors import beside
 from compression.outputs import output_layers
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
@@ -131,11 +132,13 @@ def following(what: str) -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             yield
+    except NoEnd as error:
+        raise NoEnd(f"{error}{beside(error.__context__)}") from None
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"torch-pruning's graph cannot find {what} ({type(error).__name__}: "
+            f"torch-pruning's graph cannot find {what}{beside(error)} ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:120]}); prune(), factorize() and quantize() need no graph"
         ) from error
 

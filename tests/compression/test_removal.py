@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchvision.models import googlenet
+from torchvision.models import googlenet, shufflenet_v2_x0_5
 
 from capacity import InputError
 from compression.criteria import L1
@@ -222,6 +222,12 @@ class Recurrent(nn.Module):
 def test_refusals_name_the_layer(model: nn.Module, size: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"nothing can be removed.*('first'|'0'): "):
         shrink(model, size, amount=0.25)
+
+
+def test_a_graph_that_cannot_be_built_is_refused_near_the_layers_where_it_failed() -> None:
+    model = shufflenet_v2_x0_5(weights=None).eval()
+    with pytest.raises(InputError, match=r"lose units together, near 'stage4\.1\.branch2\.5'"):
+        shrink(model, (3, 32, 32), amount=0.25)
 
 
 def test_frozen_layers_and_number_types_are_kept() -> None:

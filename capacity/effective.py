@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.errors import InputError
 from capacity.evidence import add_evidence, backstop
-from capacity.inputs import first_line, map_tensors
+from capacity.inputs import first_line, map_tensors, require_weights
 from capacity.layers import Layer
 from capacity.marking import Passes
 from capacity.sampling import Sampler
@@ -112,8 +111,7 @@ def _visited(real: nn.Module, layers: Layers, example: Any, *, constants: bool =
     """What all steps find; with `constants`, those that biases make count as data where they are not zero."""
     modules = dict(real.named_modules())
     paired: Layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
-    if next(real.parameters()).device.type == "meta":
-        raise InputError("effective=True reads the weights, but the model is on the meta device")
+    require_weights(real)
     filled: dict[str, list[Tensor]] | None = None
     if constants:
         filled = _filled_inputs(real, paired, example)

@@ -31,10 +31,15 @@ def require_weights(model: nn.Module) -> None:
     """Raise InputError for a model with tensors on the meta device, which have shapes but no numbers."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device.type == "meta":
-            raise InputError(
-                f"{name!r} lies on the meta device, so {type(model).__name__} has shapes but no weights: "
-                f"load them first (model.to_empty(device='cpu'), then load_state_dict)"
-            )
+            raise without_weights(name)
+
+
+def without_weights(name: str) -> InputError:
+    """What to say of a tensor on the meta device."""
+    return InputError(
+        f"{name!r} lies on the meta device, so it has a shape but no numbers: load them first "
+        f"(model.to_empty(device='cpu'), then load_state_dict), or make the model on the CPU"
+    )
 
 
 def forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

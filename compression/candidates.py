@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from capacity.errors import InputError
+from capacity.inputs import without_weights
 from compression.amounts import number_of
 from compression.criteria import Criterion, Sampler, elementwise, widened
 from compression.masks import Masks
@@ -91,7 +92,7 @@ def checked_value(target: Target) -> Tensor:
     """A target's matrix; raises InputError where no criterion could rank it."""
     weight = target.value()
     if weight.is_meta:
-        raise InputError(f"layer {target.name!r} lies on the meta device: it has no values to rank")
+        raise without_weights(target.name)
     if not bool(torch.isfinite(weight.sum())) and not bool(torch.isfinite(weight).all()):
         found = "NaN" if bool(torch.isnan(weight).any()) else "infinity"
         raise InputError(f"layer {target.name!r}: weight holds {found}, so no criterion can rank it")

@@ -15,6 +15,7 @@ from torch import nn
 
 from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError
+from capacity.inputs import require_weights
 from capacity.parametrized import import_hooks, pruning_hooks
 from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
 from compression.masks import apply_masks, stored_masks
@@ -152,6 +153,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_model as save
 
     bare = initialized(unwrapped(model))
+    require_weights(bare)
     try:
         facts = {"sha256": fingerprint(import_hooks(clone(bare)) if _hooked(bare) else bare)}
         write_whole(path, lambda beside: save(bare, str(beside), metadata=facts))

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import plain_copy
 from capacity.errors import InputError
+from capacity.inputs import without_weights
 from capacity.report import render
 from compression.checkpoints import write_whole
 from compression.coding import Encoder, Meter, code_matrix
@@ -239,7 +240,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     for name, tensor in state.items():
         if tensor.is_meta:
-            raise InputError(f"{name} lies on the meta device and has no values to store or fill")
+            raise without_weights(name)
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
     order = {layer: place for place, layer in enumerate(layers)}
 

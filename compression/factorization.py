@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
+from capacity.inputs import without_weights
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, parameter_count
 from compression.factors import (
@@ -192,7 +193,7 @@ class _Spectrum:
             return
         weight = module.get_parameter("weight")
         if weight.is_meta:
-            raise InputError(f"layer {name!r}: its weight lies on the meta device and has no values")
+            raise without_weights(f"{name}.weight")
         if not bool(torch.isfinite(weight).all()):
             raise InputError(f"layer {name!r}: weight holds NaN or infinity, and has no singular values")
         self.weight = weight.detach().double().cpu()

@@ -155,6 +155,11 @@ def _line(logits: Tensor, targets: Tensor) -> str:
         loss = "binary_cross_entropy_with_logits" if binary else "mse_loss"
         kind = "two classes" if binary else "regression"
         call = f"F.{loss}(model(x).flatten(), y.flatten().float())"
+    elif binary and targets.shape == logits.shape and bool((values.sum(1) == 1).all()):
+        return (
+            "one-hot rows are class indices as targets.argmax(1); for several labels to a sample write "
+            "fit(..., objective=lambda model, x, y: F.binary_cross_entropy_with_logits(model(x), y.float()))"
+        )
     elif binary and targets.shape == logits.shape:
         kind, call = "several labels to a sample", "F.binary_cross_entropy_with_logits(model(x), y.float())"
     elif whole and targets.shape != logits.shape:

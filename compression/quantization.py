@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from capacity.cloning import plain_copy, unwrapped
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input, first_line
+from capacity.inputs import example_input, first_line, require_weights
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
@@ -153,9 +153,7 @@ def quantize(
     model = unwrapped(model)
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
-    for name, tensor in model.named_parameters():
-        if tensor.is_meta:
-            raise InputError(f"{name} lies on the meta device and has no values to quantize")
+    require_weights(model)
     plain = plain_copy(model).cpu().eval()
     _check_numbers(plain, scheme)
     subnormals = flush_subnormals(plain)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError
+from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
 from capacity.report import render
 from compression.coding import entropy_bits
@@ -101,6 +102,7 @@ def round_by_rate(
         raise InputError(f"penalty must not be negative, found {penalty}")
     if not relative_step > 0:
         raise InputError(f"relative_step must be positive, found {relative_step}")
+    require_weights(model)
     plain = plain_copy(model)
     before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
     grids = _install(plain, penalty, relative_step, refresh)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.errors import InputError, unknown
+from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
 from capacity.report import render
 from compression.coding import entropy_bits
@@ -105,6 +106,7 @@ def share(
     """
     if init not in INITS:
         raise unknown("init", init, INITS)
+    require_weights(model)
     plain = plain_copy(model)
     floats = {name: p for name, p in plain.named_parameters() if p.is_floating_point()}
     wanted = _wanted_bits(floats, bits)

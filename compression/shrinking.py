@@ -13,7 +13,7 @@ from torch import nn
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input
+from capacity.inputs import example_input, require_weights
 from capacity.report import render
 from compression.coupling import (
     following,
@@ -133,6 +133,7 @@ def shrink(
     which nothing can be removed without another change.
     """
     _check(amount)
+    require_weights(model)
     start = time.monotonic()
     copied = unpack_attention(plain_copy(model).eval())
     locked = locked_layers(copied, input_size, keep)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from capacity.attention import unpack_attention
 from capacity.cloning import clone
 from capacity.errors import InputError
+from capacity.inputs import require_weights
 from compression.checkpoints import write_whole
 
 ATTRIBUTES = (
@@ -27,6 +28,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
     from safetensors.torch import save_file
 
+    require_weights(model)
     sizes = {
         name: {key: value for key in ATTRIBUTES if _is_size(value := vars(module).get(key))}
         for name, module in model.named_modules()

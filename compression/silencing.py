@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_masks, plain_copy
-from capacity.inputs import example_input
+from capacity.inputs import example_input, require_weights
 from capacity.live import used_masks
 from compression.coupling import following, graph_of, units_of
 from compression.masks import Masks, apply_masks, kept_units, masks_of
@@ -22,6 +22,7 @@ def silence_norms(model: nn.Module, input_size: Any) -> nn.Module:
     layers (a norm behind a shortcut), a channel is silenced only if all of them mask it. Retrain after it,
     then `shrink` removes the channels.
     """
+    require_weights(model)
     copied = clone(model)
     masks = masks_of(copied)
     runs = fold_masks(clone(model)).eval()

@@ -196,3 +196,11 @@ def test_integer_logits_are_no_logits() -> None:
 def test_half_precision_logits_do_not_overflow_the_loss() -> None:
     logits = torch.full((4, 3), 6e4, dtype=torch.float16)
     assert float(cross_entropy(logits, torch.tensor([0, 1, 2, 0]))) == pytest.approx(np.log(3), rel=1e-3)
+
+
+def test_one_hot_floats_are_told_how_they_become_class_indices() -> None:
+    model, labels = nn.Linear(4, 3), torch.tensor([0, 2, 1])
+    x = torch.randn(3, 4)
+    with pytest.raises(InputError, match=r"one-hot rows are class indices as targets\.argmax\(1\)"):
+        evaluate(model, [(x, F.one_hot(labels).float())])
+    assert evaluate(model, [(x, F.one_hot(labels).float().argmax(1))]).total == 3

@@ -46,9 +46,9 @@ class Config(RunSettings, TeacherSettings, RunnerSettings):
     """The same of training with few values."""
     validation: float = 0.1
     """Share of the training pictures held out; choices are made on them, and nothing learns from them."""
-    preset: Literal["default", "lenet5", "lenet5-long", "lenet300"] = "default"
+    preset: Literal["default", "lenet5", "lenet5-long", "lenet5-certificate", "lenet300"] = "default"
     """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long: twice as long training
-    on all training pictures but 1,000."""
+    on all training pictures but 1,000; lenet5-certificate: files so small that they guarantee an error."""
 
 
 PRESETS = {
@@ -66,6 +66,11 @@ PRESETS = {
         preset="lenet5-long", dataset="mnist", model="lenet5", densities=(0.0082,),
         methods=("rate",), epochs=10, prune_epochs=80, code_epochs=48, alpha=0.0, shift=1,
         mixed_precision="bf16", validation=1 / 60,
+    ),
+    "lenet5-certificate": Config(
+        preset="lenet5-certificate", dataset="mnist", model="lenet5", densities=(0.003, 0.002, 0.0013),
+        methods=("rate",), epochs=10, prune_epochs=40, code_epochs=24, alpha=0.0, shift=1,
+        mixed_precision="bf16",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,152 @@
+"""The error on new data that each file of a compression_frontier run guarantees, beside the one it makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tyro
+
+from analysis.lab.cli import execute
+from capacity.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from analysis.lab.runs.loading import Run
+
+COMMAND = "compression_frontier"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Write RUN/certificate.csv, .tex and .pdf: bound the error of every file by its bytes."""
+
+    run: tyro.conf.Positional[str] = ""
+    """A run folder of compression_frontier."""
+    confidence: float = 0.95
+    """Probability over the draw of the training samples that the bounds hold."""
+    choices: int = 1
+    """Alternatives among which the training samples decided before this run; the run's files come on top."""
+    smoke: bool = False
+    """Nothing is left out; the command is quick anyway."""
+
+
+def certified(run: "Run", config: Config) -> "pd.DataFrame":
+    """A row per file: bytes, errors on what training saw and on the test, and the bounds, as fractions.
+
+    Any of the run's files may be picked by its bound: each pays for that choice.
+    """
+    from capacity.certificates import certificate
+
+    frame = run.frame
+    choices = len(frame) * config.choices
+    rows = []
+    for row in frame.to_dict("records"):
+        total = int(row["all_points"] - row["total"])
+        errors = total - int(row["correct_of_all"] - row["correct"])
+        found = certificate(
+            errors, total, int(row["file_bytes"]), choices=choices, confidence=config.confidence
+        )
+        rows.append({
+            "seed": row["seed"], "method": row["method"], "density": row["density"],
+            "file_bytes": found.file_bytes, "code_bits": found.code_bits, "training_samples": total,
+            "training_error": found.training_error, "top1_error_bound": found.error_bound,
+            "kl_error_bound": found.kl_error_bound, "top1_error": row["top1_error"],
+        })  # fmt: skip
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
+def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Means and 95 % intervals over seeds."""
+    from analysis.lab.measurement.statistics import summarize
+
+    columns = ["file_bytes", "training_error", "top1_error_bound", "kl_error_bound", "top1_error"]
+    return summarize(frame, ["method", "density"], columns)
+
+
+def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
+    """What is guaranteed, beside what was published, and whether any file breaks its bound."""
+    from analysis.lab.literature import CERTIFICATES
+
+    best = frame.loc[frame["top1_error_bound"].idxmin()]
+    broken = int((frame["top1_error"] > frame["top1_error_bound"]).sum())
+    data = run.config
+    lines = [
+        f"With confidence {config.confidence:g} a file of {best['file_bytes']:,.0f} bytes "
+        f"({best['method']}, {100 * best['density']:g} % kept, seed {best['seed']:.0f}) errs on at most "
+        f"{best['top1_error_bound']:.1%} of new data; on the test it errs on {best['top1_error']:.2%}",
+        f"{data.model} on {data.dataset}: {int(best['training_samples']):,} training samples, all that the "
+        f"run has trained on or chosen by; each bound pays for its file and for the choice among "
+        f"{len(frame) * config.choices:,}",
+        f"{broken} of {len(frame)} files err more on the test than their bound",
+        "Assumed: independent samples of one distribution; code, architecture and settings fixed before they "
+        "were seen. What was tuned on them earlier costs --choices",
+    ]
+    if data.dataset in CERTIFICATES and not data.smoke:
+        published = CERTIFICATES[data.dataset]
+        lines.append(
+            f"Published with data-independent priors: {published:.1%} (Lotfi et al. 2022), "
+            f"{100 * (best['top1_error_bound'] - published):+.1f} points beside it"
+        )
+    return lines
+
+
+def plot(frame: "pd.DataFrame", run: "Run") -> "Figure":
+    """Guaranteed and measured error against bytes of the file, a mark per file."""
+    from analysis.lab.literature import CERTIFICATES
+    from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure
+
+    figure, axes = new_figure(COLUMN_INCHES, 2.8)
+    labels = {
+        "top1_error_bound": "guaranteed on new data", "top1_error": "on the test",
+        "training_error": "on what training saw",
+    }  # fmt: skip
+    colour = colours(list(labels))
+    for name, mark in zip(labels, "osv", strict=True):
+        axes.plot(
+            frame["file_bytes"], 100 * frame[name].clip(lower=1e-5), mark, color=colour[name], markersize=4,
+            label=labels[name],
+        )  # fmt: skip
+    if run.config.dataset in CERTIFICATES:
+        axes.axhline(
+            100 * CERTIFICATES[run.config.dataset], color="black", linewidth=0.8, linestyle="--",
+            label="guaranteed by Lotfi et al. 2022",
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="file [bytes]", ylabel="top-1 error [%]")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=6)
+    return figure
+
+
+def start(config: Config) -> None:
+    """Bound, print, and write beside the run's results."""
+    from pathlib import Path
+
+    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.runs.directory import RunDirectory
+    from analysis.lab.runs.loading import finished
+
+    if not config.run:
+        raise InputError(f"name a run folder of {COMMAND}: python -m analysis.certificate runs/NAME")
+    run = finished(config.run)
+    if run.command != COMMAND:
+        raise InputError(f"{config.run} is a run of {run.command}; files are in runs of {COMMAND}")
+    frame = certified(run, config)
+    folder = RunDirectory(Path(config.run))
+    folder.save_frame(frame, "certificate.csv")
+    folder.save_text(summary(frame).to_latex(index=False, escape=True), "certificate.tex")
+    save_figure(plot(frame, run), folder.path, "certificate")
+    for line in headline(frame, run, config):
+        print(line)
+    print(summary(frame).to_string(index=False))
+    print(f"written: {folder.path}/certificate.csv, .tex and .pdf")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    execute(Config, {"default": Config()}, start, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -71,7 +71,7 @@ def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
     """What is guaranteed, beside what was published, and whether any file breaks its bound."""
     from analysis.lab.literature import CERTIFICATES
 
-    best = frame.loc[frame["top1_error_bound"].idxmin()]
+    best = frame.iloc[int(frame["top1_error_bound"].argmin())]
     broken = int((frame["top1_error"] > frame["top1_error_bound"]).sum())
     data = run.config
     lines = [

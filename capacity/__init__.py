@@ -16,11 +16,13 @@ Data, and whether a network generalizes
     generalization      correct predictions in bits, over the capacity
     label_entropy       bits in a label
     wilson_interval     interval of an accuracy
+    certificate         the error on new data that a small file guarantees
 
 InputError is what bad input raises, and what it says is what would work.
 """
 
 import capacity._startup  # noqa: F401  first: on Python 3.14 torch already needs what it puts right
+from capacity.certificates import Certificate, certificate
 from capacity.errors import InputError
 from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
 from capacity.layers import RULES
@@ -36,12 +38,14 @@ __all__ = [
     "CONVENTIONS",
     "RULES",
     "CapacityReport",
+    "Certificate",
     "Generalization",
     "InputError",
     "LayerCapacity",
     "Memorization",
     "Recommendation",
     "Requirement",
+    "certificate",
     "cover_fraction",
     "dense_capacity",
     "generalization",

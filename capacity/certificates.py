@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from capacity.errors import InputError
 from capacity.inputs import whole_number
 
-
 SURE = 36.0  # log-odds of a rate next to one in double precision
 
 
@@ -48,10 +47,10 @@ class Certificate:
     def __str__(self) -> str:
         return (
             f"at most {self.error_bound:.2%} top-1 error on new data, with confidence {self.confidence:g}: "
-            f"{self.file_bytes:,} bytes ({self.code_bits:,.0f} bits with the length and one of {self.choices:,} "
-            f"choices), {self.training_error:.2%} of {self.total:,} training samples wrong. It holds if samples "
-            "are drawn independently from one distribution, and code and architecture were fixed before the "
-            "training samples were seen"
+            f"{self.file_bytes:,} bytes ({self.code_bits:,.0f} bits with the length and one of "
+            f"{self.choices:,} choices), {self.training_error:.2%} of {self.total:,} training samples wrong. "
+            "It holds if samples are drawn independently from one distribution, and code and architecture "
+            "were fixed before the training samples were seen"
         )
 
 

@@ -33,6 +33,7 @@ Train and measure
 Files
     encode, decode              the smallest file, and back
     coding_report               bits of that file, tensor by tensor
+    certify                     the error on new data that it guarantees
     save_model, load_model      weights and masks as safetensors
     save_shrunk, load_shrunk    a network that lost channels
     save_quantized, load_quantized, export_onnx     a network of integers
@@ -48,6 +49,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from compression.batches import CropAndFlip, TensorBatches
     from compression.budgets import Budget, prune_to
+    from compression.certifying import certify
     from compression.checkpoints import load_model, save_model
     from compression.codec import coding_report, decode, encode
     from compression.costs import flops, latency, peak_memory_bytes
@@ -84,6 +86,7 @@ __all__ = [
     "Reservoir",
     "TensorBatches",
     "Training",
+    "certify",
     "coding_report",
     "decode",
     "distill",
@@ -116,6 +119,7 @@ __all__ = [
 _NAMES = {
     "batches": "CropAndFlip TensorBatches",
     "budgets": "Budget prune_to",
+    "certifying": "certify",
     "checkpoints": "load_model save_model",
     "codec": "coding_report decode encode",
     "costs": "flops latency peak_memory_bytes",

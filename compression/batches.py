@@ -67,7 +67,7 @@ class TensorBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = self._generator()
         for rows in self._rows(generator):
-            batch = self._take(rows)
+            batch = self.taken(rows)
             if self.augment is not None:
                 batch = self.augment(batch, generator)
             yield batch, self.targets[rows]
@@ -90,7 +90,8 @@ class TensorBatches:
         """Choose the order and augmentation of the next pass."""
         self.epoch = epoch
 
-    def _take(self, rows: slice | Tensor) -> Tensor:
+    def taken(self, rows: slice | Tensor) -> Tensor:
+        """The inputs of these rows, normalized, before any augmentation."""
         if isinstance(self.inputs, np.ndarray):
             index = rows if isinstance(rows, slice) else rows.numpy()
             return torch.from_numpy(np.array(self.inputs[index], dtype=np.float32))

@@ -126,7 +126,7 @@ def fit(
     outputs that the loss does not fit, and for a loss or weights that are not finite.
     """
     settings = settings or Training()
-    _check(settings, validation)
+    check_training(settings, validation)
     require_weights(model)
     require_anew(data, settings.epochs - settings.start_epoch)
     if settings.gradual is not None and length_of(data) is None:
@@ -164,7 +164,8 @@ def fit(
     return fitted
 
 
-def _check(settings: Training, validation: Batches | None) -> None:
+def check_training(settings: Training, validation: Batches | None) -> None:
+    """Raise InputError for settings that cannot be."""
     whole_number("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
         raise InputError(

@@ -1,0 +1,192 @@
+"""Networks of one architecture as one: a dense layer of all of them is one batched product.
+
+A stack holds S networks of dense layers one after another: their parameters are rows of one matrix (S, P),
+each weight laid out as (inputs, outputs), and forward and backward passes are products (S, B, ...) of all
+networks at once. The backward pass is written out, which saves what automatic differentiation costs small
+networks. What one network computes does not depend on the others beside it, to the last bit; a stack of one
+is computed as two, since the products of one matrix are rounded otherwise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from capacity.parametrized import Mask
+
+ALIGNED = 64  # numbers to a multiple of which each network's row is filled up
+aten = torch.ops.aten
+# From the output, in place; any other elementwise module is differentiated by torch.
+SLOPES: dict[type, Callable[[Tensor, Tensor], Tensor]] = {
+    nn.ReLU: lambda slope, output: aten.threshold_backward(slope, output, 0),
+    nn.Tanh: aten.tanh_backward,
+    nn.Sigmoid: aten.sigmoid_backward,
+}
+ELEMENTWISE = (
+    *SLOPES, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus,
+    nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Tanhshrink,
+)  # fmt: skip
+
+
+def chain_of(model: nn.Module) -> list[tuple[str, nn.Module]] | str:
+    """A network's dense and elementwise layers in the order they run, by name; or why it has no stack."""
+    found: list[tuple[str, nn.Module]] = []
+    reason = _collect(model, "", found)
+    if reason:
+        return reason
+    parameters = [p for _, layer in found for p in layer.parameters()]
+    if not parameters:
+        return "it has no dense layer"
+    if len(set(map(id, parameters))) != len(parameters):
+        return "layers share parameters"
+    if not all(p.requires_grad for p in parameters):
+        return "some of its parameters are frozen"
+    if len({(p.dtype, p.device) for p in parameters}) > 1:
+        return "its parameters have several number types or devices"
+    return found
+
+
+def _collect(module: nn.Module, name: str, found: list[tuple[str, nn.Module]]) -> str:
+    """Add a module's layers; says what cannot be stacked."""
+    called = f"{name!r}, a {type(module).__name__}," if name else f"a {type(module).__name__}"
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        return f"{called} has hooks"
+    kind = type(module)
+    masked = kind is not nn.Linear and isinstance(module, nn.Linear) and parametrize.is_parametrized(module)
+    if masked:
+        lists: Any = module.parametrizations
+        if not all(isinstance(part, Mask) for each in lists.values() for part in each):
+            return f"{called} has parametrizations besides masks"
+    if kind is nn.Sequential:
+        for key, part in module.named_children():
+            reason = _collect(part, f"{name}.{key}" if name else key, found)
+            if reason:
+                return reason
+        return ""
+    if kind is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
+        return "" if not any(isinstance(layer, nn.Linear) for _, layer in found) else f"{called} comes late"
+    if kind is nn.Identity or (isinstance(module, nn.Dropout) and not module.p):
+        return ""
+    if kind is nn.Linear or masked or kind in ELEMENTWISE:
+        found.append((name, module))
+        return ""
+    return f"{called} is neither dense nor elementwise"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Where one dense layer of all networks lies: weights (S, inputs, outputs), biases (S, 1, outputs)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_slope: Tensor
+    bias_slope: Tensor | None
+
+
+class Stack:
+    """S networks as one, with room for the gradients.
+
+    Parameters
+    ----------
+    models: of one architecture that `chain_of` takes, without masks; their values are copied
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        chain = chain_of(models[0])
+        assert isinstance(chain, list)
+        self.chain = chain
+        self.networks = len(models)
+        rows = list(models) if len(models) > 1 else [models[0], models[0]]
+        first = next(models[0].parameters())
+        sizes = [p.numel() for _, layer in chain for p in layer.parameters()]
+        width = -(-sum(sizes) // ALIGNED) * ALIGNED
+        self.values = torch.zeros(len(rows), width, dtype=first.dtype, device=first.device)
+        self.slopes = torch.zeros_like(self.values)
+        self.steps = self._laid_out()
+        for row, model in enumerate(rows):
+            self.load(row, dict(model.named_parameters()))
+
+    def _laid_out(self) -> list[Dense | nn.Module]:
+        steps: list[Dense | nn.Module] = []
+        start = 0
+        for _, layer in self.chain:
+            if not isinstance(layer, nn.Linear):
+                steps.append(layer)
+                continue
+            size = (layer.in_features, layer.out_features)
+            parts: list[Tensor | None] = []
+            for shape in (size, (1, size[1])) if layer.bias is not None else (size,):
+                stop = start + shape[0] * shape[1]
+                parts += [held[:, start:stop].view(-1, *shape) for held in (self.values, self.slopes)]
+                start = stop
+            weight, weight_slope, bias, bias_slope = parts if len(parts) == 4 else (*parts, None, None)
+            assert weight is not None and weight_slope is not None
+            steps.append(Dense(weight, bias, weight_slope, bias_slope))
+        return steps
+
+    @torch.no_grad()
+    def load(self, row: int, tensors: dict[str, Tensor], into: Tensor | None = None) -> None:
+        """Copy tensors of parameters' names and shapes into a network's row, of the values or `into`."""
+        flat = (self.values if into is None else into)[row]
+        start = 0
+        for name, layer in self.chain:
+            for key in ("weight", "bias"):  # which a mask that was taken off may have changed the order of
+                parameter = getattr(layer, key, None)
+                if parameter is None:
+                    continue
+                value = tensors.get(f"{name}.{key}" if name else key)
+                if value is not None:
+                    turned = value.t()
+                    flat[start : start + value.numel()].view(turned.shape).copy_(turned)
+                start += parameter.numel()
+
+    @torch.no_grad()
+    def unload(self, row: int, model: nn.Module) -> None:
+        """Copy a network's row into a model's parameters, in place."""
+        for (name, _), step in zip(self.chain, self.steps, strict=True):
+            if isinstance(step, Dense):
+                layer: Any = model.get_submodule(name)
+                layer.weight.copy_(step.weight[row].T)
+                if step.bias is not None:
+                    layer.bias.copy_(step.bias[row, 0])
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(S, B, outputs) of (S, B, inputs), and what each step was given, for `backward`."""
+        given = []
+        for step in self.steps:
+            given.append(inputs)
+            if isinstance(step, Dense):
+                weight, bias = step.weight, step.bias
+                inputs = torch.bmm(inputs, weight) if bias is None else torch.baddbmm(bias, inputs, weight)
+            else:
+                inputs = step(inputs)
+        return inputs, given
+
+    @torch.no_grad()
+    def backward(self, given: Sequence[Tensor], output: Tensor, slope: Tensor) -> None:
+        """Fill the gradients of all parameters from that of the output, (S, B, outputs)."""
+        outputs = [*given[1:], output]
+        for place in reversed(range(len(self.steps))):
+            step = self.steps[place]
+            if not isinstance(step, Dense):
+                slope = _through(step, given[place], outputs[place], slope)
+                continue
+            torch.bmm(given[place].transpose(1, 2), slope, out=step.weight_slope)
+            if step.bias_slope is not None:
+                torch.sum(slope, 1, keepdim=True, out=step.bias_slope)
+            if place:
+                slope = torch.bmm(slope, step.weight.transpose(1, 2))
+
+
+def _through(step: nn.Module, given: Tensor, output: Tensor, slope: Tensor) -> Tensor:
+    """The gradient before an elementwise step, from that behind it."""
+    if type(step) in SLOPES:
+        return SLOPES[type(step)](slope, output)
+    with torch.enable_grad():
+        leaf = given.detach().requires_grad_()
+        (found,) = torch.autograd.grad(step(leaf), leaf, slope)
+    return found

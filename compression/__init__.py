@@ -24,6 +24,7 @@ Criteria, schedules and stopping
 
 Train and measure
     fit, Training               train, and its settings
+    fit_together                train many small networks at once
     TensorBatches, CropAndFlip  batches from tensors in memory, and random variants of them
     DistillationLoss            what a student learns from its teacher
     evaluate, Evaluation        accuracy, loss and confusion
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from compression.costs import flops, latency, peak_memory_bytes
     from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
     from compression.distillation import DistillationLoss, distill
+    from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
     from compression.pruning import prune
@@ -95,6 +97,7 @@ __all__ = [
     "export_onnx",
     "factorize",
     "fit",
+    "fit_together",
     "flops",
     "latency",
     "load_model",
@@ -125,6 +128,7 @@ _NAMES = {
     "costs": "flops latency peak_memory_bytes",
     "criteria": "L1 L2 EnergyPerBit Random Reservoir",
     "distillation": "DistillationLoss distill",
+    "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
     "pruning": "prune",

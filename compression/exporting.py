@@ -52,6 +52,7 @@ def exported(plain: nn.Module, args: tuple[Any, ...]) -> fx.GraphModule:
     for node in list(graph.graph.nodes):
         if node.target in PADDED:
             _pad_in_numbers(graph, node)
+        _tell_calls_apart(plain, node)
     graph.recompile()
     return graph
 
@@ -61,6 +62,20 @@ def own_modes(graph: fx.GraphModule) -> None:
     for name in ("train", "eval"):
         vars(graph).pop(name, None)
     graph.train(False)
+
+
+def _tell_calls_apart(plain: nn.Module, node: fx.Node) -> None:
+    """A name of its own for each further call of a module without weights, as a ReLU used twice.
+
+    torchao takes operations of one module for one pattern.
+    """
+    stack = dict(node.meta.get("nn_module_stack", {}))
+    key = next(reversed(stack), "")
+    _, again, call = key.partition("@")
+    if again:
+        path, kind = stack[key]
+        if not any(True for _ in plain.get_submodule(path).parameters()):
+            node.meta["nn_module_stack"] = stack | {key: (f"{path}@{call}", kind)}
 
 
 def _pad_in_numbers(graph: fx.GraphModule, node: fx.Node) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from capacity.cloning import plain_copy, unwrapped
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input, first_line, require_weights
+from capacity.inputs import example_input, first_line, forward, require_weights
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
@@ -160,6 +160,8 @@ def quantize(
     args, kwargs = example_input(plain, input_size, device="cpu")
     if kwargs:
         raise InputError("quantization exports the model and takes positional inputs only: a shape or a list")
+    with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
+        forward(plain, args, kwargs)
     graph = prepare(plain, args, scheme, weight_bits, keep, group_size)
     if scheme in ("static", "aware"):
         assert calibration is not None

@@ -245,7 +245,7 @@ def test_numbers_that_cannot_be_quantized(scheme: str) -> None:
             quantized(layer, (6,), scheme, **options)
     with pytest.raises(InputError, match="meta device"):
         quantized(nn.Linear(6, 3, device="meta"), (6,), scheme, **options)
-    with pytest.raises(InputError, match="cannot be exported for quantization"):
+    with pytest.raises(InputError, match=r"cannot take a batch of float32 \(1, 7\)"):
         quantized(nn.Linear(6, 3), (7,), scheme, **options)
 
 
@@ -253,3 +253,36 @@ def test_an_average_over_all_batches_is_no_graphs() -> None:
     model = nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3, momentum=None))
     with pytest.raises(InputError, match="batch norm '1' averages all batches alike"):
         quantized(model, (6,), "aware", retrain=lambda graph: graph)
+
+
+class Residual(nn.Module):
+    """A block whose one rectifier runs twice, in place, as torchvision's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.first, self.second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.relu(x + self.second(self.relu(self.first(x))))
+        return self.last(x.mean((2, 3)))
+
+
+def test_a_module_used_twice_is_two_operations() -> None:
+    torch.manual_seed(0)
+    model, x = Residual().eval(), torch.randn(16, 3, 8, 8)
+    result = quantize(model, scheme="static", input_size=(3, 8, 8), calibration=[(x, torch.zeros(16))])
+    assert not any(layer.reason for layer in result.layers)
+    with torch.no_grad():
+        exact = model(x)
+        assert float((result.model(x) - exact).norm() / exact.norm()) < 0.05
+
+
+@pytest.mark.parametrize("scheme", ["static", "weight-only", "dynamic"])
+def test_a_wrong_input_size_is_one_line_and_no_log(scheme: str, capfd) -> None:
+    calibration = [(torch.randn(8, 4), torch.zeros(8))] if scheme == "static" else None
+    with pytest.raises(InputError, match=r"Sequential cannot take a batch of float32 \(1, 5\)"):
+        quantize(nn.Sequential(nn.Linear(4, 2)), scheme=scheme, input_size=(5,), calibration=calibration)
+    assert capfd.readouterr() == ("", "")

@@ -1,12 +1,8 @@
 """Modules under their names of version 0.1, for one release: importing one warns and gives today's."""
 
 import sys
-import warnings
-from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+
+from compression._moved import MovedModules
 
 MOVED = {
     "analysis.figures": "analysis.lab.reporting.figures",
@@ -45,23 +41,4 @@ MOVED = {
     "analysis.tables": "analysis.lab.reporting.latex",
 }
 
-
-class _Moved(MetaPathFinder, Loader):
-    def __init__(self) -> None:
-        self.specs: dict[int, ModuleSpec | None] = {}
-
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname in MOVED else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        today = MOVED[spec.name]
-        warnings.warn(f"{spec.name} is now {today}", DeprecationWarning, stacklevel=2)
-        module = import_module(today)
-        self.specs[id(module)] = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.specs.pop(id(module))
-
-
-sys.meta_path.append(_Moved())
+sys.meta_path.append(MovedModules(MOVED))

@@ -47,6 +47,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import compression._moved  # noqa: F401  modules under their old names
+
 if TYPE_CHECKING:
     from compression.batches import CropAndFlip, TensorBatches
     from compression.budgets import Budget, prune_to
@@ -60,14 +62,12 @@ if TYPE_CHECKING:
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
     from compression.pruning import prune
-    from compression.quantization import quantize
-    from compression.quantized_files import export_onnx, load_quantized, save_quantized
+    from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
     from compression.rates import round_by_rate
     from compression.recipes import recipe
     from compression.schedules import Gradual, rewind
     from compression.sharing import share
-    from compression.shrinking import shrink
-    from compression.shrunk_files import load_shrunk, save_shrunk
+    from compression.shrinking import load_shrunk, save_shrunk, shrink
     from compression.squeezing import squeeze
     from compression.stopping import Knee, Peak, RealLoss
     from compression.training import Training, fit
@@ -132,14 +132,12 @@ _NAMES = {
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
     "pruning": "prune",
-    "quantization": "quantize",
-    "quantized_files": "export_onnx load_quantized save_quantized",
+    "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "round_by_rate",
     "recipes": "recipe",
     "schedules": "Gradual rewind",
     "sharing": "share",
-    "shrinking": "shrink",
-    "shrunk_files": "load_shrunk save_shrunk",
+    "shrinking": "load_shrunk save_shrunk shrink",
     "squeezing": "squeeze",
     "stopping": "Knee Peak RealLoss",
     "training": "Training fit",

@@ -11,12 +11,12 @@ from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.measuring import measure
 from compression.costs import flops, latency
-from compression.coupling import attention_heads, coupled_layers, units_of
 from compression.criteria import Criterion
 from compression.masks import masks_of
 from compression.pruning import prune
 from compression.sensitivity import Removal, Sensitivity
 from compression.shrinking import shrink
+from compression.shrinking.coupling import attention_heads, coupled_layers, units_of
 from compression.targets import Unit, prunable
 
 Cost = Literal["capacity_bits", "parameters", "flops", "latency_ms"]

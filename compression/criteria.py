@@ -95,8 +95,8 @@ class EnergyPerBit:
 
     A non-zero weight at row i and column j (kernel positions are columns) costs -log2(rᵢ·cⱼ/n) bits for its
     position, where rᵢ, cⱼ and n count the non-zero weights of its row, its column and the layer, as in
-    `compression.coding`, and `value_bits` for its value. Pruned little by little, weights gather in few
-    rows and columns, where they cost less. Zero scores zero.
+    `compression.codec.context_model`, and `value_bits` for its value. Pruned little by little, weights
+    gather in few rows and columns, where they cost less. Zero scores zero.
 
     >>> import torch
     >>> weight = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])

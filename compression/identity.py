@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from capacity.cloning import initialized, unwrapped
+from compression._moved import first_name
 
 OURS = ("capacity", "compression", "analysis")
 MOST_PARTS = 24  # a container of more parts is one hash
@@ -308,7 +309,7 @@ def _plain(value: Any) -> str | None:
 def _name(value: Any) -> str:
     module = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", getattr(value, "__name__", type(value).__name__))
-    return f"{module}.{name}" if module else str(name)
+    return first_name(module, name) if module else str(name)
 
 
 def _key(key: Any) -> str:

@@ -10,10 +10,10 @@ from torch import nn
 from capacity.cloning import unwrapped
 from capacity.errors import InputError, unknown
 from capacity.report import render
-from compression.coupling import coupled_layers
 from compression.criteria import Criterion
 from compression.pruning import prune
 from compression.shrinking import shrink
+from compression.shrinking.coupling import coupled_layers
 from compression.targets import prunable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
 from capacity.report import render
-from compression.coding import entropy_bits
+from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.rates import placed
 from compression.training import Retrain, model_of

@@ -14,7 +14,7 @@ from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
 from compression.pruning import Amount, Scope, Unit, prune
 from compression.quantization import quantize
-from compression.quantized_files import load_quantized, save_quantized
+from compression.quantization.files import load_quantized, save_quantized
 from compression.rates import round_by_rate
 from compression.recipes import Technique
 from compression.sharing import share

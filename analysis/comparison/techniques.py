@@ -21,7 +21,7 @@ from compression.quantization import quantize
 from compression.rates import round_by_rate
 from compression.sharing import share
 from compression.shrinking import shrink
-from compression.silencing import silence_dead
+from compression.shrinking.silencing import silence_dead
 
 if TYPE_CHECKING:
     from analysis.comparison.config import Config

@@ -20,7 +20,7 @@ from compression.evaluation import evaluate
 from compression.rates import round_by_rate
 from compression.schedules import Gradual
 from compression.sharing import share
-from compression.silencing import silence_dead
+from compression.shrinking.silencing import silence_dead
 from compression.training import Training
 
 if TYPE_CHECKING:

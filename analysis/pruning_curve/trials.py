@@ -24,7 +24,7 @@ from compression.masks import density, masks_of
 from compression.pruning import prune
 from compression.schedules import Gradual, rewind
 from compression.shrinking import shrink
-from compression.silencing import silence_norms
+from compression.shrinking.silencing import silence_norms
 from compression.targets import prunable
 from compression.training import Objective, Training
 

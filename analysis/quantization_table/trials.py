@@ -19,9 +19,9 @@ from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
 from compression.counting import state_bytes
 from compression.evaluation import evaluate, outputs
-from compression.noise import signal_to_noise_db
 from compression.quantization import QuantizeResult, compiled, quantize
-from compression.quantized_files import SCALARS, export_onnx, save_quantized
+from compression.quantization.files import SCALARS, export_onnx, save_quantized
+from compression.quantization.sqnr import signal_to_noise_db
 
 if TYPE_CHECKING:
     from analysis.quantization_table.config import Config

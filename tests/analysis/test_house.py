@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis._moved import MOVED
+import analysis._moved
+import compression._moved
 from analysis.lab.cli import settings_groups
 
+MOVED = analysis._moved.MOVED | compression._moved.MOVED
 ROOT = Path(__file__).parent.parent.parent
 imports = runpy.run_path(str(ROOT / ".github" / "rooms.py"))["imports"]
 EXPERIMENTS = ["comparison", *sorted(path.parent.name for path in ROOT.glob("analysis/*/trials.py"))]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from capacity import measure
 from capacity.live import live_masks, used_masks
-from compression.silencing import silence_dead
+from compression.shrinking.silencing import silence_dead
 
 
 class Between(nn.Module):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from capacity import measure
 from capacity.live import live_masks
-from compression.silencing import silence_dead
+from compression.shrinking.silencing import silence_dead
 
 
 class Gated(nn.Module):

@@ -23,16 +23,16 @@ from compression.distillation import distill
 from compression.evaluation import evaluate, predictions
 from compression.factorization import factorize
 from compression.masks import apply_masks, from_torch_pruning, masks_of, to_torch_pruning
-from compression.noise import signal_to_noise_db
 from compression.pruning import prune
 from compression.quantization import quantize
+from compression.quantization.sqnr import signal_to_noise_db
 from compression.rates import round_by_rate
 from compression.recipes import recipe
 from compression.schedules import rewind
 from compression.sensitivity import sensitivity
 from compression.sharing import share
 from compression.shrinking import shrink
-from compression.silencing import silence_dead, silence_norms
+from compression.shrinking.silencing import silence_dead, silence_norms
 from compression.squeezing import squeeze
 from compression.techniques import pruning
 from compression.training import Training, fit

@@ -19,10 +19,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from capacity import InputError
 from compression.batches import TensorBatches
 from compression.checkpoints import metrics_of
+from compression.codec import encode
 from compression.criteria import L1, L2
 from compression.identity import changed_parts, compare, describe, unknown_parts
+from compression.quantization import quantize, save_quantized
 from compression.recipes import recipe
 from compression.schedules import Gradual
+from compression.shrinking import shrink
 from compression.squeezing import squeeze
 from compression.techniques import pruning
 from compression.training import Training, fit
@@ -230,3 +233,13 @@ def test_metrics_are_numbers_of_any_kind() -> None:
     for wrong in ("good", 0.5, None, {"a": object()}):
         with pytest.raises(InputError, match=r"evaluate must return|metric 'a' must be"):
             metrics_of(wrong)
+
+
+def test_what_moved_is_stored_under_its_first_name() -> None:
+    description = describe(shrink=shrink, quantize=quantize, save=save_quantized, encode=encode)
+    assert {key: description[key] for key in ("shrink", "quantize", "save", "encode")} == {
+        "shrink": "compression.shrinking.shrink",
+        "quantize": "compression.quantization.quantize",
+        "save": "compression.quantized_files.save_quantized",
+        "encode": "compression.codec.encode",
+    }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import compression as c
 from capacity import InputError, measure
-from compression.silencing import silence_dead, silence_norms
+from compression.shrinking.silencing import silence_dead, silence_norms
 
 X, Y = torch.randn(8, 4), torch.arange(8) % 2
 Call = Callable[[nn.Module, Path], Any]

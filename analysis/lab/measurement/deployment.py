@@ -25,7 +25,7 @@ from compression.counting import distinct, nonzero_count, parameter_count
 from compression.evaluation import evaluate, outputs
 from compression.masks import masks_of
 from compression.quantization import QuantizeResult, compiled
-from compression.quantized_files import export_onnx, save_quantized
+from compression.quantization.files import export_onnx, save_quantized
 
 BATCHES = (1, 32)
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from analysis.lab.models import create
 from capacity import InputError, dense_capacity, measure
-from compression.coupling import coupled_layers
 from compression.criteria import L1, L2, Random, Reservoir
 from compression.masks import masks_of
 from compression.pruning import prune
 from compression.shrinking import load_shrunk, save_shrunk, shrink
-from compression.silencing import silence_norms
+from compression.shrinking.coupling import coupled_layers
+from compression.shrinking.silencing import silence_norms
 
 
 @pytest.mark.parametrize(

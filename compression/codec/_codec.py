@@ -7,7 +7,7 @@ The file holds everything but the architecture, bit for bit:
     4 bytes  CRC-32 of the architecture: names, shapes and types of the state dict
     records  one for each tensor, layer by layer, its weight first (see `Kind`), with its code book
     raw      the bytes of the tensors that are not worth coding
-    words    all coded tensors in one stream of a range coder, see `compression.coding`
+    words    all coded tensors in one stream of a range coder, see `compression.codec.context_model`
 
 A tensor is coded when it has few distinct values: zeros cost what it takes to say where the others are,
 and the others what it takes to tell them apart. Decoding runs no code from the file, allocates only what
@@ -30,10 +30,9 @@ from capacity.errors import InputError
 from capacity.inputs import without_weights
 from capacity.report import render
 from compression.checkpoints import write_whole
-from compression.coding import Encoder, Meter, code_matrix
-from compression.counting import distinct
-from compression.reading import Reader
-from compression.records import (
+from compression.codec.context_model import Encoder, Meter, code_matrix
+from compression.codec.reader import Reader
+from compression.codec.records import (
     CODED,
     Context,
     Kind,
@@ -44,6 +43,7 @@ from compression.records import (
     raw_parts,
     symbols_of,
 )
+from compression.counting import distinct
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.coding import WEAKEST, Traits, entropy_bits, traits_of
+from compression.codec.context_model import WEAKEST, Traits, entropy_bits, traits_of
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -19,8 +19,9 @@ UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 class Kind(enum.IntEnum):
     """The first byte of a record, and what follows it. Numbers are varints of 7 bits to the byte.
 
-    Where a tensor of several dimensions is coded, its record ends with its traits (`compression.coding`): a
-    byte with the strengths of rows and of columns, four bits each, and a number, the stride.
+    Where a tensor of several dimensions is coded, its record ends with its traits (see
+    `compression.codec.context_model`): a byte with the strengths of rows and of columns, four bits each, and
+    a number, the stride.
     """
 
     RAW = 0  # nothing; the tensor's bytes are among the raw ones

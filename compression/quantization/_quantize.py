@@ -21,7 +21,7 @@ from capacity.inputs import example_input, first_line, forward, require_weights
 from capacity.report import render
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
-from compression.exporting import (
+from compression.quantization.exporting import (
     drop_dropout,
     exported,
     fix_mode,
@@ -32,7 +32,7 @@ from compression.exporting import (
     own_modes,
     show_norms,
 )
-from compression.stored_integers import (
+from compression.quantization.stored_integers import (
     by_memory,
     integer_weights,
     readers_of_floats,
@@ -279,7 +279,7 @@ def prepare(
     with _quiet(), refusing(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
-        from compression.quantizers import quantizer_of
+        from compression.quantization.quantizers import quantizer_of
 
         graph = exported(plain, args)
         norms = norms_of(graph)

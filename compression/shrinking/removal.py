@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
-from compression.coupling import attention_heads, training_branches, units_of
+from compression.shrinking.coupling import attention_heads, training_branches, units_of
 from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
 
 TOLERANCE = 1e-8  # in double precision, where rounding explains about 1e-12

@@ -20,10 +20,10 @@ from compression.criteria import L1
 from compression.evaluation import predictions
 from compression.pruning import prune
 from compression.quantization import compiled, quantize
-from compression.quantized_files import export_onnx, load_quantized, pack, save_quantized, unpack
-from compression.quantizers import blocks_of
+from compression.quantization.files import export_onnx, load_quantized, pack, save_quantized, unpack
+from compression.quantization.quantizers import blocks_of
 from compression.shrinking import shrink
-from compression.shrunk_files import digest
+from compression.shrinking.files import digest
 from compression.training import Training, evaluate, fit
 
 SIZE = (1, 8, 8)
@@ -203,7 +203,7 @@ def test_files_load_to_the_same_predictions_in_a_fresh_process(results, scheme, 
         )
         code = (
             "import torch\nfrom factory import net\n"
-            "from compression.quantized_files import load_quantized\n"
+            "from compression.quantization.files import load_quantized\n"
             "kept = torch.load('example.pt', weights_only=True)\n"
             "graph = load_quantized(net(), 'net.safetensors', input_size=(1, 8, 8))\n"
             "print(torch.equal(graph(kept['x']), kept['y']))\n"

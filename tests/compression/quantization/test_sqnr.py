@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compression.noise import rounded, signal_to_noise_db
+from compression.quantization.sqnr import rounded, signal_to_noise_db
 
 
 def test_signal_to_noise_falls_by_six_decibels_a_bit() -> None:

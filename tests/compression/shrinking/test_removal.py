@@ -13,9 +13,9 @@ from capacity import InputError
 from compression.criteria import L1
 from compression.outputs import output_layers
 from compression.pruning import prune
-from compression.removal import Removal
 from compression.shrinking import shrink
-from compression.silencing import silent_groups
+from compression.shrinking.removal import Removal
+from compression.shrinking.silencing import silent_groups
 
 ACTIVATIONS = {
     "relu": torch.relu,

@@ -1,6 +1,6 @@
 """shrink(): physically remove neurons and channels, so that memory and time fall too.
 
-Which layers must lose a channel together is the business of `compression.coupling`.
+Which layers must lose a channel together is the business of `compression.shrinking.coupling`.
 """
 
 import time
@@ -15,7 +15,8 @@ from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, require_weights
 from capacity.report import render
-from compression.coupling import (
+from compression.criteria import Criterion
+from compression.shrinking.coupling import (
     following,
     group_of,
     groups_of,
@@ -24,13 +25,9 @@ from compression.coupling import (
     ungroupable,
     units_of,
 )
-from compression.criteria import Criterion
-from compression.deadlines import NoEnd
-from compression.removal import Removal, reasons
-from compression.shrunk_files import load_shrunk, save_shrunk
-from compression.silencing import silent_groups
-
-__all__ = ["ShrinkResult", "ShrunkLayer", "load_shrunk", "save_shrunk", "shrink"]
+from compression.shrinking.deadlines import NoEnd
+from compression.shrinking.removal import Removal, reasons
+from compression.shrinking.silencing import silent_groups
 
 if TYPE_CHECKING:
     import pandas as pd

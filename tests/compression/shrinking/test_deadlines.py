@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from capacity import InputError
-from compression.deadlines import time_limit
+from compression.shrinking.deadlines import time_limit
 
 
 def spin() -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import HEADER, coding_report, decode, encode
-from compression.coding import Decoder, Encoder, Meter, Traits, code_matrix, traits_of
+from compression.codec.context_model import Decoder, Encoder, Meter, Traits, code_matrix, traits_of
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.sharing import share

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from capacity.cloning import clone, fold_masks, plain_copy
 from capacity.inputs import example_input, require_weights
 from capacity.live import used_masks
-from compression.coupling import following, graph_of, units_of
 from compression.masks import Masks, apply_masks, kept_units, masks_of
+from compression.shrinking.coupling import following, graph_of, units_of
 from compression.verification import outputs, probes, relative_difference, tolerance
 
 

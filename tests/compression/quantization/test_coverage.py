@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from capacity import InputError
 from capacity.cloning import clone
 from compression.quantization import QuantizeResult, quantize
-from compression.quantized_files import load_quantized, save_quantized
+from compression.quantization.files import load_quantized, save_quantized
 from compression.verification import relative_difference
 
 

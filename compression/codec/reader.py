@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.coding import WEAKEST, Decoder, Traits, code_matrix
-from compression.records import (
+from compression.codec.context_model import WEAKEST, Decoder, Traits, code_matrix
+from compression.codec.records import (
     CODED,
     HALVES,
     MOST_VALUES,

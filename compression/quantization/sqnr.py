@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from capacity.cloning import clone, fold_masks
 from capacity.errors import InputError
 from compression.evaluation import exercise
-from compression.quantization import LAYERS
+from compression.quantization._quantize import LAYERS
 
 
 def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: int = 8) -> Mapping[str, float]:

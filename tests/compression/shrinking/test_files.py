@@ -75,7 +75,7 @@ def test_sizes_of_other_kinds_are_refused(file: Path, sizes: str) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from compression.shrunk_files import digest
+    from compression.shrinking.files import digest
 
     with safe_open(str(file), framework="pt") as opened:
         tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118

@@ -12,8 +12,8 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input
 from compression.checkpoints import write_whole
-from compression.quantization import QuantizeResult, convert, prepare, refusing
-from compression.shrunk_files import digest
+from compression.quantization._quantize import QuantizeResult, convert, prepare, refusing
+from compression.shrinking.files import digest
 
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",

@@ -18,9 +18,9 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input
 from compression.criteria import Criterion, Sampler
-from compression.deadlines import NoEnd, time_limit
-from compression.graph_errors import beside
 from compression.outputs import output_layers
+from compression.shrinking.deadlines import NoEnd, time_limit
+from compression.shrinking.graph_errors import beside
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
 SECONDS = 25  # that torch-pruning's graph may take; on some networks it does not end

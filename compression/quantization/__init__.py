@@ -1,0 +1,31 @@
+"""Integers of 8 or 4 bits: quantize, what of it is stored, its files, and the noise of rounding."""
+
+from compression.quantization._quantize import (
+    LAYERS,
+    SCHEMES,
+    QuantizedLayer,
+    QuantizeResult,
+    compiled,
+    convert,
+    prepare,
+    quantize,
+    refusing,
+    stored_bytes,
+)
+from compression.quantization.files import export_onnx, load_quantized, save_quantized
+
+__all__ = [
+    "LAYERS",
+    "SCHEMES",
+    "QuantizeResult",
+    "QuantizedLayer",
+    "compiled",
+    "convert",
+    "export_onnx",
+    "load_quantized",
+    "prepare",
+    "quantize",
+    "refusing",
+    "save_quantized",
+    "stored_bytes",
+]

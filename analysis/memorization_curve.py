@@ -41,12 +41,12 @@ class Config:
 
 
 def _steps(c: Config) -> list[str]:
+    again = f", and up to {counted(c.restarts, 'time')} again from other weights where a labeling was missed"
     return [
         f"Networks of widths {listed(c.networks)} were given random labels for random points, N of them for "
         f"each bit of their capacity from {min(c.ratios):g} to {max(c.ratios):g}.",
         f"Of perceptrons {counted(c.trials, 'labeling')} each were decided exactly by linear programming; "
-        f"deeper networks were trained on {c.network_trials:,}, and up to {counted(c.restarts, 'time')} "
-        f"again from other weights where a labeling was missed.",
+        f"deeper networks were trained on {c.network_trials:,}{again if c.restarts else ''}.",
     ]
 
 
@@ -202,10 +202,9 @@ def headline(frame: "pd.DataFrame") -> list[str]:
         bits, missed = int(rows["capacity_bits"].iloc[0]), rows[rows["possible_share"] < 1]["points"]
         whole = rows[rows["points"] < missed.min()] if len(missed) else rows
         most = int(whole["points"].max()) if len(whole) else 0
-        told = (
-            f"every labeling was memorized up to N = {most}" if most else "no N had all labelings memorized"
-        )
-        lines.append(f"{name}, capacity C = {bits} bits: {told} ({most / bits:.2f} C)")
+        reached = f"every labeling was memorized up to N = {most} ({most / bits:.2f} C)"
+        told = reached if most else "labelings were missed at every N"
+        lines.append(f"{name}, capacity C = {bits} bits: {told}")
     return lines
 
 

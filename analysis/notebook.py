@@ -46,7 +46,11 @@ def sections(run: "Run", folder: Path) -> "list[Section]":
     parts += [
         Section("What was done", [*run.done(), made], literal=run.call, code=opening_code(run.path, folder)),
         Section("What was found", _points(run.headline())),
-        Section("Means and 95 % intervals", ["Computed anew from the results."], code="run.summary()"),
+        Section(
+            "Means and 95 % intervals",
+            ["Computed anew from the results; `run.summary()` gives them as a DataFrame."],
+            code="run.table()",
+        ),
         Section("Figure", ["Drawn anew from the results."], code="figure = run.plot()\nfigure"),
         Section("Every measurement", ["A row each."], code="run.frame"),
     ]

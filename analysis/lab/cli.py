@@ -68,9 +68,7 @@ def _grouped(config: type, groups: Mapping[type, Sequence[str]], default: Any) -
     import tyro
 
     hints = typing.get_type_hints(config, include_extras=True)
-    docs = {
-        name: text for group in reversed(config.__mro__[:-1]) for name, text in _documented(group).items()
-    }
+    docs = descriptions(config)
     parts: list[tuple[str, Any, Any]] = []
     for group, names in groups.items():
         fields = [
@@ -85,6 +83,14 @@ def _grouped(config: type, groups: Mapping[type, Sequence[str]], default: Any) -
     nested = dataclasses.make_dataclass("Settings", parts, frozen=True)
     nested.__doc__ = config.__doc__
     return nested
+
+
+def descriptions(config: type) -> dict[str, str]:
+    """The name of each setting, in order, and what it is: the string below it, its own or its group's."""
+    found = {
+        name: text for group in reversed(config.__mro__[:-1]) for name, text in _documented(group).items()
+    }
+    return {field.name: found.get(field.name, "") for field in dataclasses.fields(config)}
 
 
 def _documented(group: type) -> dict[str, str]:

@@ -32,7 +32,7 @@ def start(config: Config) -> None:
     folder.save_text(text, "questionnaire.md")
     folder.save_text(to_latex(sections), "questionnaire.tex")
     opening = opening_code(folder.path, folder.path)
-    codes = {"7.": f"{opening}figure = run.plot()\nfigure", "10": f"{opening}run.summary()"}
+    codes = {"7.": f"{opening}figure = run.plot()\nfigure", "10": f"{opening}run.table()"}
     with_code = [replace(s, code=codes.get(s.title[:2], "")) for s in sections]
     print(text)
     print(f"written: {folder.path}/questionnaire.md and .tex")

@@ -7,9 +7,11 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.reporting.html_tables import HtmlTable, html_table
 from analysis.lab.reporting.story import Story
 from capacity.errors import InputError
 from compression.checkpoints import load_json
@@ -79,10 +81,23 @@ class Run:
         found: pd.DataFrame = self.frame if not self.has("summary") else self._from_rows("summary")
         return found
 
+    def table(self) -> HtmlTable:
+        """The summary as a table that shows itself in a notebook."""
+        return html_table(self.summary())
+
     def plot(self) -> "Figure":
         """The command's figure, drawn from the results."""
         figure: Figure = self._from_rows("plot")
         return figure
+
+    def figures(self) -> "dict[str, Callable[[], Figure]]":
+        """What draws each of the command's figures, by name; its own first."""
+        experiment = getattr(self._module(), "EXPERIMENT", None)
+        others = {} if experiment is None else experiment.figures
+        found = {self.command: self.plot} if self.has("plot") else {}
+        return found | {
+            name: partial(self._guarded, name, partial(plot, self.frame)) for name, plot in others.items()
+        }
 
     def headline(self) -> list[str]:
         """What the run says, in sentences."""

@@ -5,25 +5,25 @@ that `import compression` itself loads no torch. Other names are in the modules.
 
 Make smaller (a new model comes back, yours is never changed)
     prune           mask weights or neurons by a criterion
-    prune_to        mask as much as a budget asks for
+    prune_to_budget mask as much as a budget asks for
     shrink          really remove channels
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
     factorize       low rank
-    share           few distinct values in each tensor
-    round_by_rate   round where error and bits together cost least
+    share_weights   few distinct values in each tensor
+    quantize_rate_distortion    round where error and bits together cost least
     distill         train a student under its teacher
     recipe          several techniques one after another, each step measured
 
 Criteria, schedules and stopping
     L1, L2, EnergyPerBit, Random, Reservoir     what goes first
-    Gradual         prune while training
+    GradualPruning  prune while training
     rewind          the weights of an earlier epoch under the masks of now
     Budget          how many parameters, FLOPs, bits or milliseconds may be left
-    Knee, Peak, RealLoss    when `squeeze` stops
+    Knee, Peak, McNemarStop     when `squeeze` stops
 
 Train and measure
-    fit, Training               train, and its settings
+    fit, TrainingSettings       train, and its settings
     fit_together                train many small networks at once
     TensorBatches, CropAndFlip  batches from tensors in memory, and random variants of them
     DistillationLoss            what a student learns from its teacher
@@ -47,11 +47,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import compression._moved  # noqa: F401  modules under their old names
+from compression._moved import RENAMED, renamed
 
 if TYPE_CHECKING:
     from compression.batches import CropAndFlip, TensorBatches
-    from compression.budgets import Budget, prune_to
+    from compression.budgets import Budget, prune_to_budget
     from compression.certifying import certify
     from compression.checkpoints import load_model, save_model
     from compression.codec import coding_report, decode, encode
@@ -63,14 +63,14 @@ if TYPE_CHECKING:
     from compression.factorization import factorize
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
-    from compression.rates import round_by_rate
+    from compression.rates import quantize_rate_distortion
     from compression.recipes import recipe
-    from compression.schedules import Gradual, rewind
-    from compression.sharing import share
+    from compression.schedules import GradualPruning, rewind
+    from compression.sharing import share_weights
     from compression.shrinking import load_shrunk, save_shrunk, shrink
     from compression.squeezing import squeeze
-    from compression.stopping import Knee, Peak, RealLoss
-    from compression.training import Training, fit
+    from compression.stopping import Knee, McNemarStop, Peak
+    from compression.training import TrainingSettings, fit
 
 __all__ = [
     "L1",
@@ -80,14 +80,14 @@ __all__ = [
     "DistillationLoss",
     "EnergyPerBit",
     "Evaluation",
-    "Gradual",
+    "GradualPruning",
     "Knee",
+    "McNemarStop",
     "Peak",
     "Random",
-    "RealLoss",
     "Reservoir",
     "TensorBatches",
-    "Training",
+    "TrainingSettings",
     "certify",
     "coding_report",
     "decode",
@@ -106,22 +106,22 @@ __all__ = [
     "mcnemar",
     "peak_memory_bytes",
     "prune",
-    "prune_to",
+    "prune_to_budget",
     "quantize",
+    "quantize_rate_distortion",
     "recipe",
     "rewind",
-    "round_by_rate",
     "save_model",
     "save_quantized",
     "save_shrunk",
-    "share",
+    "share_weights",
     "shrink",
     "squeeze",
 ]
 
 _NAMES = {
     "batches": "CropAndFlip TensorBatches",
-    "budgets": "Budget prune_to",
+    "budgets": "Budget prune_to_budget",
     "certifying": "certify",
     "checkpoints": "load_model save_model",
     "codec": "coding_report decode encode",
@@ -133,21 +133,24 @@ _NAMES = {
     "factorization": "factorize",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
-    "rates": "round_by_rate",
+    "rates": "quantize_rate_distortion",
     "recipes": "recipe",
-    "schedules": "Gradual rewind",
-    "sharing": "share",
+    "schedules": "GradualPruning rewind",
+    "sharing": "share_weights",
     "shrinking": "load_shrunk save_shrunk shrink",
     "squeezing": "squeeze",
-    "stopping": "Knee Peak RealLoss",
-    "training": "Training fit",
+    "stopping": "Knee McNemarStop Peak",
+    "training": "TrainingSettings fit",
 }
 
 if not TYPE_CHECKING:  # checkers know the names from the imports above, and report any other
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+    _OLD = {old: today for names in RENAMED.values() for old, today in names.items() if today in _HOMES}
 
     def __getattr__(name: str) -> object:
-        """Load one of the names above."""
+        """Load one of the names above, or what had another name before."""
+        if name in _OLD:
+            return renamed(__name__, name, _OLD[name])
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

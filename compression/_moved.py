@@ -24,6 +24,21 @@ MOVED = {
     "compression.silencing": "compression.shrinking.silencing",
     "compression.stored_integers": "compression.quantization.stored_integers",
 }
+RENAMED = {  # by the module's first name
+    "compression.budgets": {"prune_to": "prune_to_budget"},
+    "compression.coding": {"Meter": "BitCounter", "Traits": "ContextParameters"},
+    "compression.processes": {"gathered": "gather_objects", "own_share": "shard_batch"},
+    "compression.rates": {"round_by_rate": "quantize_rate_distortion"},
+    "compression.records": {"Plan": "TensorEncoding"},
+    "compression.schedules": {"Gradual": "GradualPruning"},
+    "compression.sharing": {"share": "share_weights"},
+    "compression.silencing": {
+        "silence_dead": "zero_dead_parameters",
+        "silence_norms": "mask_dead_norm_channels",
+    },
+    "compression.stopping": {"RealLoss": "McNemarStop"},
+    "compression.training": {"Fitted": "FitResult", "Training": "TrainingSettings"},
+}
 _FIRST = {today: first for first, today in MOVED.items()} | {
     "compression.codec._codec": "compression.codec",
     "compression.quantization._quantize": "compression.quantization",
@@ -37,7 +52,28 @@ def first_name(module: str, name: str) -> str:
     >>> first_name("compression.shrinking._shrink", "shrink"), first_name("mine", "net")
     ('compression.shrinking.shrink', 'mine.net')
     """
-    return f"{_FIRST.get(module, module)}.{name}"
+    first = _FIRST.get(module, module)
+    head, dot, inner = name.partition(".")
+    old = next((old for old, today in RENAMED.get(first, {}).items() if today == head), head)
+    return f"{first}.{old}{dot}{inner}"
+
+
+def keep_old_names(module: str) -> None:
+    """Let a module give what it has under a new name under the old one too, with a warning."""
+    old_names = RENAMED[_FIRST.get(module, module)]
+
+    def attribute(name: str) -> Any:
+        if name not in old_names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return renamed(module, name, old_names[name])
+
+    vars(sys.modules[module])["__getattr__"] = attribute
+
+
+def renamed(module: str, name: str, today: str) -> Any:
+    """What a module has under today's name, with a warning."""
+    warnings.warn(f"{module}.{name} is now {module}.{today}", DeprecationWarning, stacklevel=3)
+    return getattr(sys.modules[module], today)
 
 
 class MovedModules(MetaPathFinder, Loader):

@@ -1,4 +1,4 @@
-"""prune_to(): as little pruning as brings a network within a budget of capacity, size, work or time."""
+"""prune_to_budget(): as little pruning as brings a network within a budget of bits, size, work or time."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.measuring import measure
+from compression._moved import keep_old_names
 from compression.costs import flops, latency
 from compression.criteria import Criterion
 from compression.masks import masks_of
@@ -55,7 +56,7 @@ class WithinBudget:
         return "\n".join(lines + [f"  {name}: {amount:.1%} pruned" for name, amount in self.amounts.items()])
 
 
-def prune_to(
+def prune_to_budget(
     model: nn.Module,
     criterion: Criterion,
     *,
@@ -167,3 +168,6 @@ def _least(
         else:
             low = middle
     return high, found, reached
+
+
+keep_old_names(__name__)

@@ -20,7 +20,7 @@ from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, r
 from compression.identity import describe, file_sha256
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
-from compression.training import Batches, Fitted, Objective, Precision, Training, fit
+from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
@@ -178,12 +178,12 @@ def distill(
     data: Batches,
     *,
     loss: DistillationLoss | None = None,
-    settings: Training | None = None,
+    settings: TrainingSettings | None = None,
     validation: Batches | None = None,
     mixup: bool = False,
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Fitted:
+) -> FitResult:
     """Train a copy of the student under the teacher; neither of the two given is changed.
 
     Parameters
@@ -202,7 +202,7 @@ def distill(
     cached outputs of another teacher or data set, and where `fit` does.
     """
     loss = loss or DistillationLoss()
-    settings = settings or Training()
+    settings = settings or TrainingSettings()
     if cache is not None:
         if mixup or not isinstance(data, TensorBatches):
             raise InputError("cached teacher outputs need TensorBatches, not augmented and not mixed up")
@@ -229,7 +229,7 @@ def objective(
 ) -> Objective:
     """The loss of a student under a teacher, as `fit` takes it; for training loops of one's own too.
 
-    The teacher computes in `mixed_precision`, as the student does by its `Training`; the loss does not.
+    The teacher computes in `mixed_precision`, as the student does by its settings; the loss does not.
     """
     require_weights(teacher)
     frozen = clone(teacher).eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from compression.masks import apply_masks, lift_masks
 from compression.objectives import Objective
 from compression.processes import own_device, world_size
 from compression.stacks import Stack, chain_of
-from compression.training import Fitted, Training, check_training, fit, learning_rate_factor
+from compression.training import FitResult, TrainingSettings, check_training, fit, learning_rate_factor
 
 LOGGER = logging.getLogger("compression")
 SAME = ("epochs", "start_epoch", "optimizer")  # what the settings of one stack share
@@ -30,10 +30,10 @@ def fit_together(
     models: Sequence[nn.Module],
     data: Sequence[TensorBatches],
     *,
-    settings: Sequence[Training] | Training | None = None,
+    settings: Sequence[TrainingSettings] | TrainingSettings | None = None,
     objective: Objective | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Fitted]:
+) -> list[FitResult]:
     """Train a copy of each model on its own data by its own settings, all of them at once.
 
     The results are those of `fit(model, data, settings=...)` for each in turn, up to float summation: seed,
@@ -52,18 +52,20 @@ def fit_together(
 
     Raises InputError where `fit` does, and for sequences of different lengths.
     """
-    given = list(settings) if isinstance(settings, Sequence) else [settings or Training()] * len(models)
+    given = (
+        list(settings) if isinstance(settings, Sequence) else [settings or TrainingSettings()] * len(models)
+    )
     if not len(models) == len(data) == len(given):
         raise InputError(
             f"each model needs its data and settings: found {len(models)} models, data for {len(data)} and "
             f"settings for {len(given)}"
         )
-    found: dict[int, Fitted] = {}
+    found: dict[int, FitResult] = {}
     for places in _groups(models, data, given, objective):
         part = [models[k] for k in places], [data[k] for k in places], [given[k] for k in places]
         reason = why_alone(part[0][0], part[1][0], part[2][0], objective)
         if reason is None:
-            trained: list[Fitted] = _Ensemble(*part, objective).run(progress)
+            trained: list[FitResult] = _Ensemble(*part, objective).run(progress)
         else:
             LOGGER.info("trained one by one: %s", reason)
             trained = [
@@ -75,12 +77,12 @@ def fit_together(
 
 
 def why_alone(
-    model: nn.Module, data: Any, settings: Training, objective: Objective | None = None
+    model: nn.Module, data: Any, settings: TrainingSettings, objective: Objective | None = None
 ) -> str | None:
     """Why such a training cannot be one of several in a stack; None where it can."""
     if world_size() > 1:
         return "several processes share each training"
-    default = Training()
+    default = TrainingSettings()
     for name in ALONE:
         if getattr(settings, name) != getattr(default, name):
             return f"settings ask for {name}"
@@ -100,7 +102,7 @@ def why_alone(
 def _groups(
     models: Sequence[nn.Module],
     data: Sequence[Any],
-    settings: Sequence[Training],
+    settings: Sequence[TrainingSettings],
     objective: Objective | None,
 ) -> list[list[int]]:
     """Places of the models that can be one stack, or that are to be trained alone."""
@@ -124,7 +126,7 @@ class _Ensemble:
         self,
         models: Sequence[nn.Module],
         data: Sequence[TensorBatches],
-        settings: Sequence[Training],
+        settings: Sequence[TrainingSettings],
         objective: Objective | None,
     ) -> None:
         for one in settings:
@@ -169,7 +171,7 @@ class _Ensemble:
                 group |= {"momentum": one.momentum, "nesterov": one.momentum > 0}
         return (torch.optim.SGD if own[0].optimizer == "sgd" else torch.optim.AdamW)(groups, fused=True)
 
-    def run(self, progress: Callable[[int, int], None] | None) -> list[Fitted]:
+    def run(self, progress: Callable[[int, int], None] | None) -> list[FitResult]:
         first = self.settings[0]
         histories: list[list[dict[str, float]]] = [[] for _ in self.copies]
         for epoch in range(first.start_epoch, first.epochs):
@@ -188,11 +190,11 @@ class _Ensemble:
                 progress(epoch + 1, first.epochs)
         return [self._fitted(place, history) for place, history in enumerate(histories)]
 
-    def _fitted(self, place: int, history: list[dict[str, float]]) -> Fitted:
+    def _fitted(self, place: int, history: list[dict[str, float]]) -> FitResult:
         model = self.copies[place]
         self.stack.unload(place, model)
         apply_masks(model.eval(), self.masks[place])
-        return Fitted(model, tuple(history))
+        return FitResult(model, tuple(history))
 
     def _epoch(self, epoch: int) -> Tensor:
         """Mean loss of each network."""

@@ -16,7 +16,7 @@ from capacity.inputs import require_weights
 from compression.epochs import evaluation_mode
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run
 from compression.labels import IGNORED, aligned, check_range, matched, span
-from compression.processes import gathered, rank, world_size
+from compression.processes import gather_objects, rank, world_size
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def evaluate(
         for logits, targets in _matched_batches(model, mine, class_axis):
             found = _count(logits, targets)
             counts = found if counts is None else counts + found
-    parts = [part for part in (gathered(counts) if size > 1 else [counts]) if part is not None]
+    parts = [part for part in (gather_objects(counts) if size > 1 else [counts]) if part is not None]
     if not parts:
         raise InputError("there is no data to evaluate on")
     return reduce(_Counts.__add__, parts).scores()

@@ -15,6 +15,7 @@ import torch
 
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
+from compression._moved import keep_old_names
 
 
 def rank() -> int:
@@ -79,7 +80,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def gathered(values: Any) -> list[Any]:
+def gather_objects(values: Any) -> list[Any]:
     """What each process holds, in their order; every process gets the whole list."""
     if world_size() == 1:
         return [values]
@@ -90,7 +91,7 @@ def gathered(values: Any) -> list[Any]:
     return found
 
 
-def own_share(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
+def shard_batch(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
     """This process's samples of a batch, and the weight of their mean loss.
 
     Gradients are averaged over processes: with these weights that is the gradient of the mean over the
@@ -104,3 +105,6 @@ def own_share(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
     weight = len(range(rank(), count, size)) * size / count
     inputs, targets = map_tensors((inputs, targets), lambda tensor: tensor[mine])
     return inputs, targets, weight
+
+
+keep_old_names(__name__)

@@ -1,4 +1,4 @@
-"""round_by_rate(): weights on a grid, each where error and bits together cost least.
+"""quantize_rate_distortion(): weights on a grid, each where error and bits together cost least.
 
 A weight w on a grid of step d is rounded to the multiple k with the least (w/d - k)² + penalty · bits(k),
 where bits(k) is what k costs under the frequencies in its tensor. Zero is cheap, so more weights become
@@ -20,6 +20,7 @@ from capacity.errors import InputError
 from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
 from capacity.report import render
+from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.training import Retrain, model_of
@@ -76,7 +77,7 @@ class RoundResult:
         return f"penalty {self.penalty:g}: {total / 8:,.0f} bytes by entropy\n{render(table)}"
 
 
-def round_by_rate(
+def quantize_rate_distortion(
     model: nn.Module,
     *,
     penalty: float = 0.02,
@@ -214,3 +215,6 @@ class _Grid(nn.Module):
         counts[MOST_LEVELS] += self.shape.numel() - len(levels)
         shares = counts.clamp(min=0.5) / counts.sum()
         self.bits.copy_(-shares.log2().to(self.bits.dtype))
+
+
+keep_old_names(__name__)

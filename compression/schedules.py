@@ -9,6 +9,7 @@ from torch import nn
 from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.live import live_masks
+from compression._moved import keep_old_names
 from compression.criteria import Criterion
 from compression.masks import Masks, apply_masks, masks_of
 from compression.pruning import extend_masks
@@ -16,7 +17,7 @@ from compression.targets import Target, prunable
 
 
 @dataclass(frozen=True)
-class Gradual:
+class GradualPruning:
     """Prune single weights while training, a little less each time, up to a final sparsity.
 
     s(t) = s_final · (1 - (1 - t)³) with t running from 0 at `begin_epoch` to 1 at `end_epoch`, in
@@ -52,7 +53,7 @@ class Gradual:
     def due(self, epoch: float) -> int:
         """How many of the updates are due at a (fractional) epoch.
 
-        >>> schedule = Gradual(abs, 0.9, end_epoch=2, updates=4)
+        >>> schedule = GradualPruning(abs, 0.9, end_epoch=2, updates=4)
         >>> [schedule.due(epoch) for epoch in (0, 0.5, 1.9, 2, 9)]
         [0, 1, 3, 4, 4]
         """
@@ -62,7 +63,7 @@ class Gradual:
     def sparsity(self, update: int) -> float:
         """The sparsity after this many updates.
 
-        >>> [round(Gradual(abs, 0.8, end_epoch=2, updates=2).sparsity(k), 3) for k in range(3)]
+        >>> [round(GradualPruning(abs, 0.8, end_epoch=2, updates=2).sparsity(k), 3) for k in range(3)]
         [0.0, 0.7, 0.8]
         """
         return self.final_sparsity * (1 - (1 - update / self.updates) ** 3)
@@ -101,8 +102,9 @@ class Gradual:
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:
     """What survived the pruning, at the values it had early in training: a masked copy of `early`.
 
-    Train with `Training(snapshot_epoch=k)`, prune, rewind to `Fitted.snapshot` and train again with
-    `Training(start_epoch=k)`; to rewind the learning rate only, train the pruned network from there.
+    Train with `TrainingSettings(snapshot_epoch=k)`, prune, rewind to `FitResult.snapshot` and train again
+    with `TrainingSettings(start_epoch=k)`; to rewind the learning rate only, train the pruned network from
+    there.
 
     Raises InputError if the two differ in architecture.
 
@@ -110,3 +112,6 @@ def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:
     arXiv:1912.05671; learning-rate rewinding: Renda et al. 2020, arXiv:2003.02389.
     """
     return apply_masks(clone(early), masks_of(pruned), keep_dropped=False)
+
+
+keep_old_names(__name__)

@@ -1,4 +1,4 @@
-"""share(): the weights of a tensor share a few values, found by k-means and trained by their gradients.
+"""share_weights(): a tensor's weights share a few values, found by k-means and trained by their gradients.
 
 The first two thirds of Deep Compression (Han et al. 2016, arXiv:1510.00149): what pruning left is sorted
 into clusters, each cluster is one value, and the values, not the weights, are trained further. Zero stays
@@ -18,6 +18,7 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
 from capacity.report import render
+from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.rates import placed
@@ -76,7 +77,7 @@ class ShareResult:
         return render(table)
 
 
-def share(
+def share_weights(
     model: nn.Module,
     *,
     bits: int | Mapping[str, int] = 5,
@@ -272,3 +273,6 @@ def _option(nonzero: Tensor, bits: int, init: Init, generator: torch.Generator) 
     index_bits = entropy_bits(torch.bincount(index, minlength=len(book)).numpy())
     error = float((book[index] - nonzero.float().cpu()).double().square().sum())
     return index_bits / 8 + 2 * len(book), error
+
+
+keep_old_names(__name__)

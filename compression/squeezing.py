@@ -98,7 +98,7 @@ def squeeze(
     identity: any value that says which `retrain` and `evaluate` these are, instead of looking into them:
         for those that enclose what changes by itself, such as a progress bar or a list of results
     stop: (step 0, latest step, metrics of all steps so far) -> whether that was the last step; see
-        `compression.stopping` for Knee, Peak and RealLoss
+        `compression.stopping` for Knee, Peak and McNemarStop
     pruning: `unit`, `scope`, `layers`, `input_size` and `keep`, as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from capacity.errors import InputError, unknown
+from compression._moved import keep_old_names
 from compression.evaluation import mcnemar, predictions
 from compression.squeezing import Metrics, Step
 
@@ -80,7 +81,7 @@ class Peak:
 
 
 @dataclass(frozen=True, eq=False)
-class RealLoss:
+class McNemarStop:
     """Stop when McNemar's test says that the latest step gets more points wrong than step 0 did.
 
     data: batches as for `evaluate`, not shuffled; both models predict all of them. Use validation data:
@@ -105,7 +106,7 @@ class RealLoss:
         after, again = predictions(latest.model, self.data)
         if not bool((targets == again).all()):
             raise InputError(
-                "RealLoss compares the same points in the same order: its data must not be shuffled"
+                "McNemarStop compares the same points in the same order: its data must not be shuffled"
             )
         test = mcnemar(before == targets, after == targets)
         return test.lost > test.gained and test.p_value < self.alpha / self.looks
@@ -118,3 +119,6 @@ def _column(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:
         if not math.isfinite(entry[name]):
             raise InputError(f"metric {name!r} is {entry[name]}, so no rule can stop by it")
     return [float(entry[name]) for entry in metrics]
+
+
+keep_old_names(__name__)

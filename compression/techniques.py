@@ -15,11 +15,11 @@ from compression.factorization import Method, factorize
 from compression.pruning import Amount, Scope, Unit, prune
 from compression.quantization import quantize
 from compression.quantization.files import load_quantized, save_quantized
-from compression.rates import round_by_rate
+from compression.rates import quantize_rate_distortion
 from compression.recipes import Technique
-from compression.sharing import share
+from compression.sharing import share_weights
 from compression.shrinking import load_shrunk, save_shrunk, shrink
-from compression.training import Batches, Retrain, Training, model_of
+from compression.training import Batches, Retrain, TrainingSettings, model_of
 
 
 def pruning(
@@ -65,7 +65,7 @@ def distilling(
     data: Batches,
     *,
     loss: DistillationLoss | None = None,
-    settings: Training | None = None,
+    settings: TrainingSettings | None = None,
 ) -> Technique:
     """Train a student under the model so far, and go on with the student."""
     return Technique(
@@ -77,7 +77,9 @@ def distilling(
 
 def sharing(*, bits: int | Mapping[str, int] = 5, retrain: Retrain | None = None) -> Technique:
     """Share values within each tensor, found by k-means, and train them."""
-    return Technique("share", lambda model: share(model, bits=bits, retrain=retrain), load=_load_plain)
+    return Technique(
+        "share", lambda model: share_weights(model, bits=bits, retrain=retrain), load=_load_plain
+    )
 
 
 def rounding(
@@ -86,7 +88,7 @@ def rounding(
     """Round to a grid where error and bits together cost least, and train through it."""
     return Technique(
         "round",
-        lambda m: round_by_rate(m, penalty=penalty, relative_step=relative_step, retrain=retrain),
+        lambda m: quantize_rate_distortion(m, penalty=penalty, relative_step=relative_step, retrain=retrain),
         load=_load_plain,
     )  # fmt: skip
 
@@ -150,7 +152,12 @@ def prune_share_code(
 
 
 def distil_quantize_prune(
-    student: nn.Module, data: Batches, *, settings: Training | None = None, bits: int = 8, amount: float = 0.1
+    student: nn.Module,
+    data: Batches,
+    *,
+    settings: TrainingSettings | None = None,
+    bits: int = 8,
+    amount: float = 0.1,
 ) -> list[Technique]:
     """A report's order: distil into a student, give its weights 2^bits values, prune without retraining."""
     return [

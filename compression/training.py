@@ -12,19 +12,29 @@ from torch import Tensor, nn
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, whole_number
+from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
 from compression.evaluation import Evaluation, evaluate
 from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
 from compression.objectives import Objective, class_loss
-from compression.processes import gathered, joined, own_share, world_size
-from compression.schedules import Gradual
+from compression.processes import gather_objects, joined, shard_batch, world_size
+from compression.schedules import GradualPruning
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Evaluation", "Fitted", "Objective", "Retrain", "Training", "evaluate", "fit", "model_of"]
+__all__ = [
+    "Evaluation",
+    "FitResult",
+    "Objective",
+    "Retrain",
+    "TrainingSettings",
+    "evaluate",
+    "fit",
+    "model_of",
+]
 
 Batches = Iterable[Any]
 Precision = Literal["no", "fp16", "bf16"]
@@ -36,7 +46,7 @@ CHOICES = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSettings:
     """How to train. Rates are per step of the optimizer, lengths in epochs.
 
     A step's rate is that of its end; in epochs of one step, or of unknown length, that of the epoch's middle.
@@ -60,14 +70,14 @@ class Training:
     warmup_epochs: float = 0.0
     patience: int | None = None
     neuron_dropout: Mapping[str, int] = field(default_factory=dict)
-    gradual: Gradual | None = None
+    gradual: GradualPruning | None = None
     mixed_precision: Precision = "no"
     compile: bool = False
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """A trained copy of the model, a history with one entry per epoch, and the snapshot asked for."""
 
     model: nn.Module
@@ -82,7 +92,7 @@ class Fitted:
         return pd.DataFrame(self.history)
 
 
-Retrain = Callable[[nn.Module], nn.Module | Fitted]
+Retrain = Callable[[nn.Module], nn.Module | FitResult]
 
 
 def model_of(found: Any) -> nn.Module:
@@ -96,18 +106,18 @@ def fit(
     model: nn.Module,
     data: Batches,
     *,
-    settings: Training | None = None,
+    settings: TrainingSettings | None = None,
     validation: Batches | None = None,
     objective: Objective | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Fitted:
+) -> FitResult:
     """Train a copy of the model; masks stay masks, frozen parameters stay frozen.
 
     Parameters
     ----------
     data: yields batches, anew for each epoch: `TensorBatches`, a DataLoader or a list. A batch is (inputs,
         class indices) or a mapping with "labels"; see `compression.forms` for the forms of batch and output
-    settings: see Training
+    settings: see TrainingSettings
     validation: batches to score after each epoch; needed for `patience`
     objective: (model, inputs, targets) -> scalar loss; by default the cross-entropy of the logits, the
         model's own `loss` where it returns one, and 0.3 of the loss of auxiliary heads besides. Regression,
@@ -125,7 +135,7 @@ def fit(
     Raises InputError for settings that cannot be, for `patience` without validation data, for targets and
     outputs that the loss does not fit, and for a loss or weights that are not finite.
     """
-    settings = settings or Training()
+    settings = settings or TrainingSettings()
     check_training(settings, validation)
     require_weights(model)
     require_anew(data, settings.epochs - settings.start_epoch)
@@ -164,7 +174,7 @@ def fit(
     return fitted
 
 
-def check_training(settings: Training, validation: Batches | None) -> None:
+def check_training(settings: TrainingSettings, validation: Batches | None) -> None:
     """Raise InputError for settings that cannot be."""
     whole_number("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
@@ -196,7 +206,7 @@ def check_training(settings: Training, validation: Batches | None) -> None:
             raise InputError("patience would go back to a less sparse network: leave it out with gradual")
 
 
-def _optimizer(settings: Training, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
@@ -210,10 +220,11 @@ def _optimizer(settings: Training, parameters: list[nn.Parameter]) -> torch.opti
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
-def learning_rate_factor(epoch: float, settings: Training) -> float:
+def learning_rate_factor(epoch: float, settings: TrainingSettings) -> float:
     """The share of the learning rate in force at a (fractional) epoch.
 
-    >>> [round(learning_rate_factor(e, Training(epochs=4, warmup_epochs=1)), 3) for e in (0.5, 1, 2.5, 4)]
+    >>> settings = TrainingSettings(epochs=4, warmup_epochs=1)
+    >>> [round(learning_rate_factor(epoch, settings), 3) for epoch in (0.5, 1, 2.5, 4)]
     [0.5, 1.0, 0.5, 0.0]
     """
     if epoch < settings.warmup_epochs:
@@ -261,7 +272,7 @@ class _Loop:
 
     def run(
         self, data: Batches, validation: Batches | None, progress: Callable[[int, int], None] | None
-    ) -> Fitted:
+    ) -> FitResult:
         settings = self.settings
         history: list[dict[str, float]] = []
         best, best_error, since = None, math.inf, 0
@@ -296,7 +307,7 @@ class _Loop:
             early = clone(self.plain).eval()
             early.load_state_dict(snapshot, strict=False)  # masks may have come later, over weight norms
         self.plain.eval()  # whose own return value an exported graph leaves out
-        return Fitted(self.plain, tuple(history), stopped, early)
+        return FitResult(self.plain, tuple(history), stopped, early)
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in self.plain.state_dict().items()}
@@ -313,7 +324,7 @@ class _Loop:
             whole = steps or batches
             rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
             optimizer.zero_grad(set_to_none=True)
-            inputs, targets, weight = own_share(inputs, targets)
+            inputs, targets, weight = shard_batch(inputs, targets)
             with self.accelerator.autocast():
                 loss = self.objective(model, placed(inputs, device, kind), placed(targets, device))
             loss = loss if weight == 1 else weight * loss
@@ -327,7 +338,7 @@ class _Loop:
             count += 1
         if count == 0:
             raise InputError("there is no training data")
-        mean = sum(gathered(float(losses))) / world_size() / count
+        mean = sum(gather_objects(float(losses))) / world_size() / count
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}")
         return {"epoch": epoch + 1, "training_loss_nats": mean, "learning_rate": rate}
@@ -349,7 +360,7 @@ class _Loop:
                 )
             self.shared = False
 
-    def _prune_gradually(self, schedule: Gradual, epoch: float) -> None:
+    def _prune_gradually(self, schedule: GradualPruning, epoch: float) -> None:
         due = schedule.due(epoch)
         if due > self.updates:
             self.updates, masks = due, dict(self.masks)
@@ -361,3 +372,6 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
+
+
+keep_old_names(__name__)

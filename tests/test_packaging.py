@@ -361,8 +361,8 @@ USERS_PROJECT = """
 import torch
 from torch import nn
 import capacity
-from compression import L1, TensorBatches, Training, decode, distill, encode, evaluate, factorize, fit
-from compression import prune, quantize, share, shrink, squeeze
+from compression import L1, TensorBatches, TrainingSettings, decode, distill, encode, evaluate, factorize, fit
+from compression import prune, quantize, share_weights, shrink, squeeze
 
 model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 train = TensorBatches(torch.rand(8, 4), torch.zeros(8, dtype=torch.long), batch_size=4)
@@ -374,8 +374,8 @@ reveal_type(prune(model, L1(center="zero"), amount=0.5).achieved)
 reveal_type(shrink(model, (4,), amount=0.2).model)
 reveal_type(quantize(model, scheme="dynamic", input_size=(4,)).model)
 reveal_type(factorize(model, rank=1).model)
-reveal_type(share(model, bits=2).model)
-reveal_type(fit(model, train, settings=Training(epochs=1)).model)
+reveal_type(share_weights(model, bits=2).model)
+reveal_type(fit(model, train, settings=TrainingSettings(epochs=1)).model)
 reveal_type(evaluate(model, train).correct)
 reveal_type(distill(model, model, train).model)
 reveal_type(encode(model, "net.dcz"))

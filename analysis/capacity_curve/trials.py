@@ -11,7 +11,7 @@ from compression.criteria import Random
 from compression.dropout import neuron_dropout
 from compression.pruning import prune
 from compression.squeezing import squeeze
-from compression.training import Training
+from compression.training import TrainingSettings
 
 if TYPE_CHECKING:
     from analysis.capacity_curve.config import Config
@@ -83,7 +83,7 @@ class IterativePruningTrials:
         return rows
 
 
-def training_of(config: "Config", runner: Runner, seed: int, epochs: int) -> Training:
+def training_of(config: "Config", runner: Runner, seed: int, epochs: int) -> TrainingSettings:
     """How the trials of these settings train."""
     dropout = {runner.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
     return replace(

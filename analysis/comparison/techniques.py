@@ -18,10 +18,10 @@ from compression.distillation import DistillationLoss, objective
 from compression.factorization import factorize
 from compression.pruning import prune
 from compression.quantization import quantize
-from compression.rates import round_by_rate
-from compression.sharing import share
+from compression.rates import quantize_rate_distortion
+from compression.sharing import share_weights
 from compression.shrinking import shrink
-from compression.shrinking.silencing import silence_dead
+from compression.shrinking.silencing import zero_dead_parameters
 
 if TYPE_CHECKING:
     from analysis.comparison.config import Config
@@ -130,21 +130,21 @@ def deep_compressed(shared: ComparisonTrials, base: nn.Module, seed: int) -> Com
     """Pruned, weights shared in code books, coded (Han et al. 2016); retrained after each."""
     config = shared.config
     sparse = shared.retrain(_sparse(shared, base, config.coded_sparsity), seed)
-    found = share(sparse, bits=config.bits, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
+    found = share_weights(sparse, bits=config.bits, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
     return CompressedModel(found, found, config.bits, coded=True)
 
 
 def rate_coded(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Pruned, then rounded where error and bits together cost least, coded; retrained after each."""
     sparse = shared.retrain(_sparse(shared, base, shared.config.coded_sparsity), seed)
-    living = silence_dead(sparse, shared.runner.data.input_size)
-    found = round_by_rate(living, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
+    living = zero_dead_parameters(sparse, shared.runner.data.input_size)
+    found = quantize_rate_distortion(living, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
     return CompressedModel(found, found, shared.config.bits, coded=True)
 
 
 def distil_quantize_prune(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Report B's order: distil, give each weight one of 2^8 values, prune a tenth without retraining."""
-    student = share(shared.under(base, shared.student(seed), seed), bits=8).model
+    student = share_weights(shared.under(base, shared.student(seed), seed), bits=8).model
     found = prune(student, L1(center="zero"), amount=0.1, scope="global").model
     return CompressedModel(found, found, 8, coded=True)
 

@@ -17,11 +17,11 @@ from capacity.cloning import clone
 from compression.codec import coding_report, decode, encode
 from compression.distillation import DistillationLoss, objective
 from compression.evaluation import evaluate
-from compression.rates import round_by_rate
-from compression.schedules import Gradual
-from compression.sharing import share
-from compression.shrinking.silencing import silence_dead
-from compression.training import Training
+from compression.rates import quantize_rate_distortion
+from compression.schedules import GradualPruning
+from compression.sharing import share_weights
+from compression.shrinking.silencing import zero_dead_parameters
+from compression.training import TrainingSettings
 
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
@@ -75,11 +75,11 @@ class CodingTrials:
                 _, row = cached_model(path, fresh, code, measured)
                 yield {"seed": seed, "method": method, "density": density} | row
 
-    def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> Training:
+    def _settings(self, seed: int, epochs: int, rate: float, decay: float) -> TrainingSettings:
         return replace(self.runner.training(seed, epochs), learning_rate=rate, weight_decay=decay)
 
     def _fit(
-        self, model: nn.Module, settings: Training, advance: Advance, teacher: nn.Module | None = None
+        self, model: nn.Module, settings: TrainingSettings, advance: Advance, teacher: nn.Module | None = None
     ) -> nn.Module:
         precision = self.config.mixed_precision
         loss = None if teacher is None else objective(teacher, self.loss, mixed_precision=precision)
@@ -88,7 +88,7 @@ class CodingTrials:
     def _pruned(self, dense: nn.Module, density: float, seed: int, advance: Advance) -> nn.Module:
         """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
         config = self.config
-        schedule = Gradual(
+        schedule = GradualPruning(
             criterion_of(config.criterion, "zero", seed), 1 - density,
             end_epoch=config.prune_until * config.prune_epochs, updates=8 * config.prune_epochs,
             layers=self.runner.weighted, input_size=self.runner.data.input_size,
@@ -103,15 +103,15 @@ class CodingTrials:
         """The pruned network on few values, trained with them under the teacher."""
         config = self.config
         settings = self._settings(seed, config.code_epochs, config.code_learning_rate, 0.0)
-        living = silence_dead(pruned, self.runner.data.input_size)
+        living = zero_dead_parameters(pruned, self.runner.data.input_size)
         retrain: Callable[[nn.Module], nn.Module] = lambda model: self._fit(model, settings, advance, dense)  # noqa: E731
         if method == "rate":
-            found = round_by_rate(
+            found = quantize_rate_distortion(
                 living, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
             ).model
         else:
-            found = share(living, bits=config.bits, retrain=retrain).model
-        return silence_dead(found, self.runner.data.input_size) if method == "rate" else found
+            found = share_weights(living, bits=config.bits, retrain=retrain).model
+        return zero_dead_parameters(found, self.runner.data.input_size) if method == "rate" else found
 
     def _measured(self, path: Path, model: nn.Module) -> dict[str, Any]:
         """Write the file, read it back into a fresh network, and score what was read."""

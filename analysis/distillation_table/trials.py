@@ -18,7 +18,7 @@ from analysis.lab.runs.progress import Advance
 from capacity import InputError, measure
 from capacity.cloning import clone
 from compression.distillation import DistillationLoss, distill
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 if TYPE_CHECKING:
     from analysis.distillation_table.config import Config
@@ -111,7 +111,7 @@ class DistillationTrials:
             student = create(name, input_size=data.shape, classes=len(data.classes))
         return with_dropout(student, self.config.student_dropout).to(self.runner.device)
 
-    def _teacher(self, fresh: nn.Module, settings: Training, advance: Advance) -> nn.Module:
+    def _teacher(self, fresh: nn.Module, settings: TrainingSettings, advance: Advance) -> nn.Module:
         return self.runner.fit(fresh, settings, advance).model
 
     def _taught(

@@ -21,7 +21,7 @@ from compression.identity import describe
 from compression.outputs import output_layers
 from compression.processes import own_device
 from compression.targets import prunable, targets
-from compression.training import Fitted, Objective, Training, evaluate, fit
+from compression.training import FitResult, Objective, TrainingSettings, evaluate, fit
 
 
 class Runner:
@@ -97,15 +97,15 @@ class Runner:
             _, network = split_frozen(network)
         return network.to(self.device)
 
-    def training(self, seed: int, epochs: int, rate: float = 1.0) -> Training:
+    def training(self, seed: int, epochs: int, rate: float = 1.0) -> TrainingSettings:
         """How a seed trains for so many epochs; rate: share of the learning rate asked for."""
         config = self.config
-        return Training(
+        return TrainingSettings(
             epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
             warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
         )  # fmt: skip
 
-    def trained(self, seed: int, path: Path, settings: Training, advance: Advance) -> nn.Module:
+    def trained(self, seed: int, path: Path, settings: TrainingSettings, advance: Advance) -> nn.Module:
         """The network of this seed, trained; from disk where that was done."""
         network = self.network(seed)
         if path.exists():
@@ -118,10 +118,10 @@ class Runner:
     def fit(
         self,
         model: nn.Module,
-        settings: Training,
+        settings: TrainingSettings,
         advance: Advance,
         objective: Objective | None = None,
-    ) -> Fitted:
+    ) -> FitResult:
         """Train on the training split in the order that the settings' seed gives; advance by epochs."""
         config = self.config
         batches = self.data.train.batches(

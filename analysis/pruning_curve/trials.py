@@ -22,11 +22,11 @@ from compression.costs import latencies
 from compression.distillation import DistillationLoss, objective
 from compression.masks import density, masks_of
 from compression.pruning import prune
-from compression.schedules import Gradual, rewind
+from compression.schedules import GradualPruning, rewind
 from compression.shrinking import shrink
-from compression.shrinking.silencing import silence_norms
+from compression.shrinking.silencing import mask_dead_norm_channels
 from compression.targets import prunable
-from compression.training import Objective, Training
+from compression.training import Objective, TrainingSettings
 
 if TYPE_CHECKING:
     from analysis.pruning_curve.config import Config
@@ -69,7 +69,7 @@ class PruningTrials:
         config = self.config
         return ("dense", "control") if config.retrain_epochs and config.schedule == "one-shot" else ("dense",)
 
-    def _settings(self, seed: int, what: str) -> Training:
+    def _settings(self, seed: int, what: str) -> TrainingSettings:
         """How to train the dense network, the control, or a pruned network."""
         config = self.config
         whole = what == "dense" or config.schedule in ("gradual", "rewind")
@@ -112,7 +112,7 @@ class PruningTrials:
         return objective(teacher, loss, mixed_precision=config.mixed_precision)
 
     def _fit(
-        self, model: nn.Module, settings: Training, advance: Advance, loss: Objective | None = None
+        self, model: nn.Module, settings: TrainingSettings, advance: Advance, loss: Objective | None = None
     ) -> nn.Module:
         return self.runner.fit(model, settings, advance, loss).model
 
@@ -141,7 +141,7 @@ class PruningTrials:
     ) -> nn.Module:
         config, settings = self.config, self._settings(seed, name)
         if config.schedule == "gradual":
-            schedule = Gradual(
+            schedule = GradualPruning(
                 criterion_of(name, config.center, seed), amount, begin_epoch=min(1.0, 0.1 * config.epochs),
                 end_epoch=config.gradual_until * config.epochs, updates=8 * config.epochs,
                 scope=config.scope, layers=self.layers,
@@ -174,7 +174,7 @@ class PruningTrials:
             current, criterion_of(name, config.center, seed), amount=share, unit=config.unit,
             scope=config.scope, layers=self.layers,
         ).model  # fmt: skip
-        return silence_norms(cut, self.runner.data.input_size) if config.unit == "neuron" else cut
+        return mask_dead_norm_channels(cut, self.runner.data.input_size) if config.unit == "neuron" else cut
 
     def _kept(
         self, path: Path, like: nn.Module, epochs: int, advance: Advance, compute: Callable[[], nn.Module]

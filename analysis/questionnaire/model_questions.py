@@ -17,7 +17,7 @@ from capacity.generalization import mean_half_width, wilson_interval
 from compression.checkpoints import fingerprint, load_model
 from compression.evaluation import Evaluation, evaluate, mcnemar
 from compression.stopping import knee
-from compression.training import Fitted, Training, fit
+from compression.training import FitResult, TrainingSettings, fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def memorizing(e: Experiment) -> Section:
     random = torch.randint(e.classes, (rows,), generator=torch.Generator().manual_seed(0))
     part = replace(part, labels=random.to(part.labels.device))
     epochs = e.config.memorize_epochs
-    settings = Training(
+    settings = TrainingSettings(
         epochs=epochs, learning_rate=3e-3, optimizer="adamw", weight_decay=0.0, warmup_epochs=1, seed=0
     )
     trained = fit(network, part.batches(64, shuffle=True), settings=settings)
@@ -62,7 +62,7 @@ def _full(e: Experiment) -> tuple[int, int, nn.Module]:
     return 0, e.capacity_bits, e.networks[0]
 
 
-def _reason(trained: Fitted, known: Evaluation) -> str:
+def _reason(trained: FitResult, known: Evaluation) -> str:
     if known.correct == known.total:
         return "all of them"
     losses = [entry["training_loss_nats"] for entry in trained.history]

@@ -15,7 +15,7 @@ def files(config: Config) -> Iterator[Benchmark]:
     from compression.codec import coding_report, decode, encode
     from compression.criteria import L1
     from compression.pruning import prune
-    from compression.sharing import share
+    from compression.sharing import share_weights
 
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/net.dcz"
@@ -24,7 +24,7 @@ def files(config: Config) -> Iterator[Benchmark]:
         model = create(name, input_size=size, classes=1000)
         layers = [key for key, m in model.named_modules() if hasattr(m, "weight")]
         sparse = prune(model, L1(center="zero"), amount=0.93, layers=layers).model
-        shared = share(sparse, bits={f"{key}.weight": 5 for key in layers}).model
+        shared = share_weights(sparse, bits={f"{key}.weight": 5 for key in layers}).model
         del sparse
         risen = peak_mib(lambda: encode(shared, path)), peak_mib(lambda: decode(path, model))
         tensors = coding_report(shared).tensors
@@ -63,8 +63,8 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
     from compression.codec import encode
     from compression.criteria import L1
     from compression.pruning import prune
-    from compression.rates import round_by_rate
-    from compression.training import Training, fit
+    from compression.rates import quantize_rate_distortion
+    from compression.training import TrainingSettings, fit
 
     if not config.nncodec:
         print("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
@@ -78,11 +78,11 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
         rows = train.take(slice(0, 1000 if config.smoke else None))
         whole = fit(
             create(name, input_size=(1, 28, 28), classes=10), rows.batches(128, shuffle=True),
-            settings=Training(epochs=1 if config.smoke else 3),
+            settings=TrainingSettings(epochs=1 if config.smoke else 3),
         ).model  # fmt: skip
         layers = [key for key, m in whole.named_modules() if hasattr(m, "weight")]
         cut = prune(whole, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
-        result = round_by_rate(cut, penalty=0.0)
+        result = quantize_rate_distortion(cut, penalty=0.0)
         parameters = dict(result.model.named_parameters())
         with tempfile.TemporaryDirectory() as folder:
             ours = encode(result.model, f"{folder}/net.dcz")

@@ -44,11 +44,11 @@ def trained_cell(epochs: int, name: str) -> dict[str, Any]:
 
     from analysis.lab.data.datasets import load
     from analysis.lab.models import create
-    from compression.training import Training, evaluate, fit
+    from compression.training import TrainingSettings, evaluate, fit
 
     torch.set_num_threads(1)
     data = load("digits")
     model = create("mlp", input_size=(1, 8, 8), classes=10)
-    settings = Training(epochs=epochs, seed=int(name.partition("-")[2]))
+    settings = TrainingSettings(epochs=epochs, seed=int(name.partition("-")[2]))
     trained = fit(model, data.train.batches(128, shuffle=True), settings=settings).model
     return evaluate(trained, data.test.batches(500)).to_dict()

@@ -26,7 +26,7 @@ def training(config: Config) -> Iterator[Benchmark]:
     from compression.criteria import L1
     from compression.distillation import distill
     from compression.pruning import prune
-    from compression.training import Training, fit
+    from compression.training import TrainingSettings, fit
 
     count = 1280 if config.smoke else len(source)
     model = create("lenet300", input_size=(1, 28, 28), classes=10)
@@ -35,12 +35,12 @@ def training(config: Config) -> Iterator[Benchmark]:
     change = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
     pictures = datasets.MNIST(config.data, train=True, transform=change)
     loader = DataLoader(Subset(pictures, range(count)), batch_size=128, shuffle=True)
-    once = Training(epochs=1)
+    once = TrainingSettings(epochs=1)
     for name in ("cnn_student", "lenet300"):
         student = create(name, input_size=(1, 28, 28), classes=10)
         with tempfile.TemporaryDirectory() as folder:
             cache = f"{folder}/outputs.npy"
-            several = Training(epochs=1 if config.smoke else 3)
+            several = TrainingSettings(epochs=1 if config.smoke else 3)
             distill(student, model, ours, settings=once, cache=cache)
             yield Benchmark(
                 f"epochs of {name} under cached teacher outputs", "plain epochs", "at least 0.87 (1 / 1.15)",
@@ -82,7 +82,7 @@ def cached_heads(config: "Config") -> Iterator[Benchmark]:
     from analysis.lab.data.datasets import DataSet, Split
     from analysis.lab.data.features import cached_features, split_frozen
     from analysis.lab.models import create
-    from compression.training import Training, fit
+    from compression.training import TrainingSettings, fit
 
     side, count = (32, 8) if config.smoke else (224, 64)
     generator = torch.Generator().manual_seed(0)
@@ -100,7 +100,7 @@ def cached_heads(config: "Config") -> Iterator[Benchmark]:
         )
     )
     frozen, head = split_frozen(model)
-    once = Training(epochs=1, learning_rate=0.001)
+    once = TrainingSettings(epochs=1, learning_rate=0.001)
     with tempfile.TemporaryDirectory() as folder:
         cached = cached_features(frozen, data, Path(folder))
         whole = nn.Sequential(frozen, head)

@@ -30,13 +30,13 @@ from capacity.errors import InputError
 from capacity.inputs import without_weights
 from capacity.report import render
 from compression.checkpoints import write_whole
-from compression.codec.context_model import Encoder, Meter, code_matrix
+from compression.codec.context_model import BitCounter, Encoder, code_matrix
 from compression.codec.reader import Reader
 from compression.codec.records import (
     CODED,
     Context,
     Kind,
-    Plan,
+    TensorEncoding,
     bit_patterns,
     pattern_bits,
     plan_of,
@@ -257,12 +257,12 @@ def _architecture(tensors: Mapping[str, Tensor]) -> int:
 
 
 def _encode_tensors(
-    coder: Encoder | None, tensors: Mapping[str, Tensor], plans: Sequence[Plan]
-) -> list[Meter]:
+    coder: Encoder | None, tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]
+) -> list[BitCounter]:
     """Code all tensors that are worth it in one stream; without a coder, measure what each would cost."""
     context, meters = Context(), []
     for tensor, plan in zip(tensors.values(), plans, strict=True):
-        meters.append(Meter())
+        meters.append(BitCounter())
         if plan.kind in CODED:
             patterns = bit_patterns(tensor)
             assert patterns is not None

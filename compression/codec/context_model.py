@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from compression._moved import keep_old_names
+
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 SMALLEST = 2.0**-16  # of any probability; the coder has 24 bits
@@ -24,7 +26,7 @@ FIXED = 2.0**24  # sums of probabilities are taken in integers, which no order o
 
 
 @dataclass(frozen=True)
-class Traits:
+class ContextParameters:
     """What is told of a matrix before it is coded; wrong guesses cost nothing but bits.
 
     row_strength, column_strength: log2 of how many non-zero elements' worth of trust there is in a row (or
@@ -90,7 +92,7 @@ class Decoder:
         return np.asarray(self.coder.decode(model, count), dtype=np.int32)
 
 
-class Meter:
+class BitCounter:
     """Writes nothing, and adds up how many bits an Encoder would write."""
 
     def __init__(self) -> None:
@@ -113,18 +115,18 @@ def code_matrix(
     shape: tuple[int, int],
     signs: NDArray[np.int64],
     alive: NDArray[np.int64],
-    traits: Traits,
+    traits: ContextParameters,
     values: Ints | None,
 ) -> Ints:
     """Code a matrix of symbols: 0 for a zero weight, and 1, 2, ... for the values of a code book.
 
     Parameters
     ----------
-    coder: an Encoder or Meter, which are given `values`, or a Decoder, which is given none
+    coder: an Encoder or BitCounter, which are given `values`, or a Decoder, which is given none
     shape: rows and columns
     signs: for each value of the code book, 1 if it is positive and 2 if it is negative
     alive: per column, 1 if the unit it reads from has any weight of its own, else 0
-    traits: see Traits; `traits_of` finds them
+    traits: see ContextParameters; `traits_of` finds them
 
     The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
@@ -135,9 +137,9 @@ def code_matrix(
     return found
 
 
-def traits_of(kept: NDArray[np.bool_]) -> Traits:
+def traits_of(kept: NDArray[np.bool_]) -> ContextParameters:
     """What the encoder tells the decoder about where the non-zero elements of a matrix lie."""
-    return Traits(_strength(kept.sum(1)), _strength(kept.sum(0)), _stride(kept))
+    return ContextParameters(_strength(kept.sum(1)), _strength(kept.sum(0)), _stride(kept))
 
 
 def _strength(counts: NDArray[Any]) -> int:
@@ -213,7 +215,7 @@ class _Model:
         shape: tuple[int, int],
         signs: NDArray[np.int64],
         alive: NDArray[np.int64],
-        traits: Traits,
+        traits: ContextParameters,
         found: Ints,
     ) -> None:
         (rows, self.columns), self.found, self.stride = shape, found, traits.stride
@@ -309,3 +311,6 @@ def _counts(kinds: NDArray[np.int64], flags: Ints) -> NDArray[np.int64]:
 def _sums(kinds: NDArray[np.int64], numbers: NDArray[np.int64], count: int = 4) -> NDArray[np.int64]:
     """Sum of the numbers of each kind, exactly."""
     return np.array([int(numbers[kinds == kind].sum()) for kind in range(count)], dtype=np.int64)
+
+
+keep_old_names(__name__)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.codec.context_model import WEAKEST, Decoder, Traits, code_matrix
+from compression.codec.context_model import WEAKEST, ContextParameters, Decoder, code_matrix
 from compression.codec.records import (
     CODED,
     HALVES,
@@ -17,7 +17,7 @@ from compression.codec.records import (
     UNSIGNED,
     Context,
     Kind,
-    Plan,
+    TensorEncoding,
     float_type,
     grid,
     raw_size,
@@ -56,7 +56,7 @@ class Reader:
         return found
 
     def _coded(
-        self, decoder: Decoder, tensor: Tensor, plan: Plan, context: Context, raw: memoryview
+        self, decoder: Decoder, tensor: Tensor, plan: TensorEncoding, context: Context, raw: memoryview
     ) -> Tensor:
         shape, alive = context.matrix(tensor)
         symbols = code_matrix(decoder, shape, plan.signs, alive, plan.traits, None).reshape(-1)
@@ -91,15 +91,17 @@ class Reader:
             raise ValueError(f"{value} where at most {most} is possible")
         return value
 
-    def _record(self, name: str) -> Plan:
+    def _record(self, name: str) -> TensorEncoding:
         plan, tensor = self._plan(name), self.model[name]
         if plan.kind not in CODED or tensor.dim() < 2:
             return plan
         strengths = self._take(1)[0]
         stride = self._read_number(tensor.numel() // tensor.shape[0])
-        return replace(plan, traits=Traits(strengths // 16 + WEAKEST, strengths % 16 + WEAKEST, stride))
+        return replace(
+            plan, traits=ContextParameters(strengths // 16 + WEAKEST, strengths % 16 + WEAKEST, stride)
+        )
 
-    def _plan(self, name: str) -> Plan:
+    def _plan(self, name: str) -> TensorEncoding:
         tensor, kind = self.model[name], Kind(self._take(1)[0])
         size = tensor.element_size()
         if kind in CODED and (size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0):
@@ -112,26 +114,26 @@ class Reader:
                 other.dtype != tensor.dtype
             ):
                 raise ValueError(f"{name} is said to be tied to a tensor of another shape or type")
-            return Plan(kind, b"", np.array([earlier]))
+            return TensorEncoding(kind, b"", np.array([earlier]))
         if kind is Kind.COUNT:
             if tensor.dim() or tensor.is_floating_point():
                 raise ValueError(f"{name} is not a count")
             most = 1 if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max
-            return Plan(kind, b"", np.array([self._read_number(most)]))
+            return TensorEncoding(kind, b"", np.array([self._read_number(most)]))
         if kind is Kind.GRID:
             step = np.frombuffer(self._take(2), dtype="<f2")[0]
             top = self._read_number(MOST_VALUES // 2)
             if top == 0 or not np.isfinite(step) or tensor.dtype == torch.bool:
                 raise ValueError(f"{name} has an impossible grid")
-            return Plan(kind, b"", grid(tensor, np.float16(step), top))
+            return TensorEncoding(kind, b"", grid(tensor, np.float16(step), top))
         if kind in (Kind.SPARSE, Kind.SPARSE_HALF):
             stored = self._read_number(tensor.numel())
             if stored == 0:
                 raise ValueError(f"{name} is said to be sparse and to hold nothing")
-            return Plan(kind, b"", np.zeros(1, UNSIGNED[size]), stored)
+            return TensorEncoding(kind, b"", np.zeros(1, UNSIGNED[size]), stored)
         if kind in CODED:
-            return Plan(kind, b"", self._read_book(tensor, kind))
-        return Plan(kind, b"")
+            return TensorEncoding(kind, b"", self._read_book(tensor, kind))
+        return TensorEncoding(kind, b"")
 
     def _read_book(self, tensor: Tensor, kind: Kind) -> NDArray[Any]:
         count = self._read_number(MOST_VALUES)
@@ -145,7 +147,7 @@ class Reader:
         return np.frombuffer(content, dtype=unsigned.newbyteorder("<")).astype(unsigned)
 
 
-def numbers_of(raw: memoryview, like: Tensor, plan: Plan) -> Tensor:
+def numbers_of(raw: memoryview, like: Tensor, plan: TensorEncoding) -> Tensor:
     """Raw bytes as numbers of the tensor's type."""
     kind = torch.float16 if plan.kind in HALVES else like.dtype
     return torch.frombuffer(bytearray(raw), dtype=kind).to(like.dtype) if raw else like.new_empty(0).cpu()

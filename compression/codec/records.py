@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.codec.context_model import WEAKEST, Traits, entropy_bits, traits_of
+from compression._moved import keep_old_names
+from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, traits_of
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -42,7 +43,7 @@ HALVES = (Kind.RAW_HALF, Kind.HALF, Kind.SPARSE_HALF)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TensorEncoding:
     """How a tensor is stored.
 
     `values` are the bit patterns of the symbols 1, 2, ...; where each non-zero element is stored by itself
@@ -53,7 +54,7 @@ class Plan:
     record: bytes
     values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     stored: int = 0
-    traits: Traits = field(default_factory=Traits)
+    traits: ContextParameters = field(default_factory=ContextParameters)
 
     @property
     def signs(self) -> NDArray[np.int64]:
@@ -72,7 +73,7 @@ def bit_patterns(tensor: Tensor) -> NDArray[Any] | None:
     return np.where((flat == 0).numpy(), 0, patterns) if tensor.is_floating_point() else patterns
 
 
-def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
+def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
     """The cheapest way to store a tensor."""
     tensor = tensors[name]
     for index, (other, earlier) in enumerate(tensors.items()):
@@ -81,12 +82,12 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
         if tensor.numel() and (earlier.data_ptr(), earlier.shape, earlier.stride(), earlier.dtype) == (
             tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
         ):  # fmt: skip
-            return Plan(Kind.TIED, bytes([Kind.TIED]) + varint(index))
+            return TensorEncoding(Kind.TIED, bytes([Kind.TIED]) + varint(index))
     patterns = bit_patterns(tensor)
     if patterns is None:
-        return Plan(Kind.RAW, bytes([Kind.RAW]))
+        return TensorEncoding(Kind.RAW, bytes([Kind.RAW]))
     if tensor.dim() == 0 and not tensor.is_floating_point() and int(tensor) >= 0:
-        return Plan(Kind.COUNT, bytes([Kind.COUNT]) + varint(int(tensor)))
+        return TensorEncoding(Kind.COUNT, bytes([Kind.COUNT]) + varint(int(tensor)))
     plan = _cheapest(tensor, patterns)
     if plan.kind not in CODED or tensor.dim() < 2:
         return plan
@@ -95,11 +96,11 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> Plan:
     return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
 
 
-def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> Plan:
+def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> TensorEncoding:
     """With a code book if the values are few, else one by one."""
     nonzero = patterns[patterns != 0]
     if len(nonzero) == 0:
-        return Plan(Kind.ZERO, bytes([Kind.ZERO]))
+        return TensorEncoding(Kind.ZERO, bytes([Kind.ZERO]))
     raw, raw_bits = _uncoded(tensor, nonzero)
     if len(np.unique(nonzero[: 16 * MOST_VALUES])) > MOST_VALUES:
         return raw
@@ -111,18 +112,20 @@ def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> Plan:
     return coded if bits < raw_bits else raw
 
 
-def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[Plan, float]:
+def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[TensorEncoding, float]:
     """All elements one by one, or only those that are not zero, whichever takes less; and how many bits."""
     half, stored = _exact_half(tensor, nonzero), len(nonzero)
     kind, sparse_kind = (Kind.RAW_HALF, Kind.SPARSE_HALF) if half else (Kind.RAW, Kind.SPARSE)
-    whole = Plan(kind, bytes([kind]))
-    sparse = Plan(sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, nonzero.dtype), stored)
+    whole = TensorEncoding(kind, bytes([kind]))
+    sparse = TensorEncoding(
+        sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, nonzero.dtype), stored
+    )
     sizes = [8.0 * (len(plan.record) + raw_size(tensor, plan)) for plan in (whole, sparse)]
     sizes[1] += entropy_bits(np.array([stored, tensor.numel() - stored]))
     return (sparse, sizes[1]) if sizes[1] < sizes[0] else (whole, sizes[0])
 
 
-def raw_size(tensor: Tensor, plan: Plan) -> int:
+def raw_size(tensor: Tensor, plan: TensorEncoding) -> int:
     """Bytes among the raw ones that belong to a tensor."""
     if plan.kind not in RAW:
         return 0
@@ -144,19 +147,19 @@ def float_type(tensor: Tensor) -> type:
     return np.float32 if tensor.dtype == torch.float32 else np.float64
 
 
-def _book(tensor: Tensor, patterns: NDArray[Any]) -> Plan:
+def _book(tensor: Tensor, patterns: NDArray[Any]) -> TensorEncoding:
     """The code book of these non-zero bit patterns: a grid where they lie on one, else one by one."""
     step = _grid_step(tensor, patterns)
     if step is not None:
         top = round(float(np.abs(_doubles(patterns, tensor)).max()) / float(step))
         record = bytes([Kind.GRID]) + step.tobytes() + varint(top)
-        return Plan(Kind.GRID, record, grid(tensor, step, top))
+        return TensorEncoding(Kind.GRID, record, grid(tensor, step, top))
     count = varint(len(patterns))
     if _exact_half(tensor, patterns):
         halves = patterns.view(float_type(tensor)).astype("<f2").tobytes()
-        return Plan(Kind.HALF, bytes([Kind.HALF]) + count + halves, patterns)
+        return TensorEncoding(Kind.HALF, bytes([Kind.HALF]) + count + halves, patterns)
     plain = patterns.astype(patterns.dtype.newbyteorder("<")).tobytes()
-    return Plan(Kind.BOOK, bytes([Kind.BOOK]) + count + plain, patterns)
+    return TensorEncoding(Kind.BOOK, bytes([Kind.BOOK]) + count + plain, patterns)
 
 
 def _doubles(patterns: NDArray[Any], tensor: Tensor) -> NDArray[np.float64]:
@@ -212,7 +215,7 @@ def varint(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def raw_parts(tensors: Mapping[str, Tensor], plans: Sequence[Plan]) -> Iterator[bytes]:
+def raw_parts(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> Iterator[bytes]:
     for tensor, plan in zip(tensors.values(), plans, strict=True):
         if plan.kind in RAW:
             flat = tensor.cpu().contiguous().flatten()
@@ -243,7 +246,7 @@ class Context:
             self.units = np.maximum(self.units, nonzero)
 
 
-def symbols_of(patterns: NDArray[Any], plan: Plan) -> NDArray[np.int32]:
+def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.int32]:
     """0 for zero, and 1 + the index of each other bit pattern in the code book."""
     if plan.stored:
         return np.asarray(patterns != 0, dtype=np.int32)
@@ -252,3 +255,6 @@ def symbols_of(patterns: NDArray[Any], plan: Plan) -> NDArray[np.int32]:
     where = np.flatnonzero(patterns)
     symbols[where] = order[np.searchsorted(plan.values[order], patterns[where])] + 1
     return symbols
+
+
+keep_old_names(__name__)

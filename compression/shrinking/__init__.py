@@ -2,14 +2,14 @@
 
 from compression.shrinking._shrink import ShrinkResult, ShrunkLayer, shrink
 from compression.shrinking.files import load_shrunk, save_shrunk
-from compression.shrinking.silencing import silence_dead, silence_norms
+from compression.shrinking.silencing import mask_dead_norm_channels, zero_dead_parameters
 
 __all__ = [
     "ShrinkResult",
     "ShrunkLayer",
     "load_shrunk",
+    "mask_dead_norm_channels",
     "save_shrunk",
     "shrink",
-    "silence_dead",
-    "silence_norms",
+    "zero_dead_parameters",
 ]

@@ -113,7 +113,7 @@ def shrink(
     input_size: as for `capacity.measure`
     amount: the fraction of the channels of every group of coupled layers to remove, and of the heads of
         every attention; or a fraction for each layer named, which holds for all layers coupled to it. None
-        removes what is silent already, after `prune(..., unit="neuron")` and `silence_norms`
+        removes what is silent already, after `prune(..., unit="neuron")` and `mask_dead_norm_channels`
     criterion: whose lowest scores go first, summed over all coupled layers; by default torch-pruning's
         group magnitude (L2)
     keep: names of layers that keep all their units; the output layers always do
@@ -269,7 +269,7 @@ def _require_less(
     if amount is None:
         raise InputError(
             "no unit can be removed: none is silent (all weights and bias zero) in all layers and batch "
-            "norms coupled to it; prune(..., unit='neuron') first, then silence_norms if there are "
+            "norms coupled to it; prune(..., unit='neuron') first, then mask_dead_norm_channels if there are "
             "batch norms; or give an amount"
         )
     raise InputError(

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from capacity.cloning import clone, fold_masks, plain_copy
 from capacity.inputs import example_input, require_weights
 from capacity.live import used_masks
+from compression._moved import keep_old_names
 from compression.masks import Masks, apply_masks, kept_units, masks_of
 from compression.shrinking.coupling import following, graph_of, units_of
 from compression.verification import outputs, probes, relative_difference, tolerance
 
 
-def silence_norms(model: nn.Module, input_size: Any) -> nn.Module:
+def mask_dead_norm_channels(model: nn.Module, input_size: Any) -> nn.Module:
     """A copy whose batch norms pass nothing on for channels that are masked in the layer before them.
 
     After `prune(..., unit="neuron")` a batch norm still adds its shift to a masked channel, which keeps the
@@ -112,7 +113,7 @@ def _tiny(weight: Tensor) -> Tensor:
     return weight.detach().abs() < torch.finfo(torch.float32).tiny
 
 
-def silence_dead(model: nn.Module, input_size: Any) -> nn.Module:
+def zero_dead_parameters(model: nn.Module, input_size: Any) -> nn.Module:
     """A copy, masks and the like folded, in which parameters that pass nothing on are zero; outputs stay.
 
     Zero are those on no live path, except what passes on a constant which is not zero: the bias of a unit
@@ -164,3 +165,6 @@ def _zero_unseen(model: nn.Module, idle: Mapping[str, Tensor], same: Callable[[]
 def _same(model: nn.Module, inputs: Sequence[Any], expected: Sequence[Sequence[Tensor]]) -> bool:
     """Whether outputs differ by no more than the order of additions explains."""
     return relative_difference(expected, outputs(model, inputs)) <= tolerance(model) / 100
+
+
+keep_old_names(__name__)

@@ -51,6 +51,23 @@ def test_a_config_is_groups_and_at_most_twelve_fields_of_its_own(name: str) -> N
     assert {field.name for field in dataclasses.fields(config)} == shared | set(groups[config])
 
 
+@pytest.mark.parametrize(
+    ("module", "old", "today"),
+    [(module, *names) for module, table in compression._moved.RENAMED.items() for names in table.items()],
+)
+def test_old_names_in_modules_warn_and_lead_to_those_of_today(module: str, old: str, today: str) -> None:
+    module = MOVED.get(module, module)
+    with pytest.warns(DeprecationWarning, match=f"{module}.{old} is now {module}.{today}"):
+        kept = getattr(importlib.import_module(module), old)
+    assert kept is getattr(importlib.import_module(module), today)
+    assert compression._moved.first_name(kept.__module__, kept.__qualname__).endswith(f".{old}")
+    if today in compression.__all__:
+        with pytest.warns(DeprecationWarning, match=f"compression.{old} is now compression.{today}"):
+            assert getattr(compression, old) is kept
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        getattr(importlib.import_module(module), "nothing")  # noqa: B009
+
+
 @pytest.mark.parametrize("name", MOVED)
 def test_old_names_of_modules_lead_to_those_of_today(name: str) -> None:
     with warnings.catch_warnings(record=True) as seen:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from capacity import measure
 from capacity.live import live_masks, used_masks
-from compression.shrinking.silencing import silence_dead
+from compression.shrinking.silencing import zero_dead_parameters
 
 
 class Between(nn.Module):
@@ -216,7 +216,7 @@ def test_modules_of_other_forms_are_alive(name: str) -> None:
     plain, found = measure(model, size), measure(model, size, effective=True)
     assert (found.parameters, found.capacity_bits) == (plain.parameters, plain.capacity_bits)
     assert found.capacity_bits > 0 and not any("reached" in note for note in found.notes)
-    assert all(bool((parameter != 0).all()) for parameter in silence_dead(model, size).parameters())
+    assert all(bool((parameter != 0).all()) for parameter in zero_dead_parameters(model, size).parameters())
 
 
 def test_where_the_way_depends_on_the_data_all_is_alive_and_said_so() -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from capacity import measure
 from capacity.live import live_masks
-from compression.shrinking.silencing import silence_dead
+from compression.shrinking.silencing import zero_dead_parameters
 
 
 class Gated(nn.Module):
@@ -123,7 +123,7 @@ def test_what_passes_constants_on_stays_and_the_rest_becomes_zero() -> None:
         model.first.weight[:2] = 0
         model.first.bias[:2] = torch.tensor([0.7, -0.7])  # a constant, and one that the rectifier stops
         model.last.weight[:, 3] = 0
-    quiet = silence_dead(model, (3,))
+    quiet = zero_dead_parameters(model, (3,))
     torch.testing.assert_close(quiet(x), model(x), rtol=0, atol=0)
     assert quiet.first.bias.tolist()[0] == pytest.approx(0.7) and quiet.first.bias[1] == 0
     assert (quiet.last.weight != 0).any(0).tolist() == [True, False, True, False]
@@ -156,7 +156,7 @@ def test_every_name_of_a_parameter_has_a_mask() -> None:
     }
     assert not masks["attention.in_proj_weight"][16].any() and masks["attention.in_proj_weight"][17:].all()
     x = torch.randn(4, 3, 8)
-    torch.testing.assert_close(silence_dead(model, (3, 8))(x), model(x), rtol=0, atol=0)
+    torch.testing.assert_close(zero_dead_parameters(model, (3, 8))(x), model(x), rtol=0, atol=0)
 
 
 class Coordinates(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from capacity import InputError, measure
 from compression.batches import TensorBatches
-from compression.budgets import Budget, prune_to
+from compression.budgets import Budget, prune_to_budget
 from compression.costs import flops
 from compression.criteria import L1
 from compression.masks import masks_of
@@ -66,7 +66,9 @@ def test_a_larger_tolerance_never_allows_less(errors, one, two) -> None:
 @given(st.integers(60, 700))
 @settings(max_examples=15, deadline=None)
 def test_a_capacity_budget_is_met_and_not_overshot_by_more_than_a_neuron(bits: int) -> None:
-    found = prune_to(net(), L1("zero"), input_size=(6,), budget=Budget("capacity_bits", bits), unit="neuron")
+    found = prune_to_budget(
+        net(), L1("zero"), input_size=(6,), budget=Budget("capacity_bits", bits), unit="neuron"
+    )
     assert found.reached <= bits
     assert found.reached == measure(found.model, (6,), effective=True).capacity_bits
     if found.amounts:
@@ -78,7 +80,7 @@ def test_a_capacity_budget_is_met_and_not_overshot_by_more_than_a_neuron(bits: i
 def test_sensitive_layers_keep_more() -> None:
     rows = [Effect("0", ("0",), a, 0.9 * a) for a in (0.3, 0.6, 0.9)]
     rows += [Effect("2", ("2",), a, 0.1 * a) for a in (0.3, 0.6, 0.9)]
-    found = prune_to(
+    found = prune_to_budget(
         net(), L1(), input_size=(6,), budget=Budget("parameters", 500),
         sensitivity=Sensitivity("weight", 0, tuple(rows)),
     )  # fmt: skip
@@ -108,7 +110,7 @@ def test_channels_are_removed_group_by_group(cost: str) -> None:
     )  # fmt: skip
     assert [set(effect.coupled) for effect in found.effects[:1]] == [{"stem", "inner"}]
     budget = Budget(cost, 0.5 * Budget(cost, 0).measure(model, (3, 8, 8)))
-    small = prune_to(
+    small = prune_to_budget(
         model, L1("zero"), input_size=(3, 8, 8), budget=budget, unit="channel", sensitivity=found
     )
     assert small.reached <= budget.at_most < small.before
@@ -121,7 +123,7 @@ def test_a_latency_budget_on_a_wide_network() -> None:
         nn.Linear(256, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 10)
     )
     before = Budget("latency_ms", 0).measure(model, (256,))
-    found = prune_to(
+    found = prune_to_budget(
         model, L1(), input_size=(256,), budget=Budget("latency_ms", 0.5 * before), unit="channel"
     )
     assert found.reached <= 0.5 * before and found.model[0].out_features < 4096
@@ -134,23 +136,23 @@ def test_transformer_budgets_leave_a_head() -> None:
         image_size=32, patch_size=8, num_layers=1, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10
     )
     budget = Budget("flops", 0.6 * flops(model, (3, 32, 32)))
-    found = prune_to(model, L1(), input_size=(3, 32, 32), budget=budget, unit="channel")
+    found = prune_to_budget(model, L1(), input_size=(3, 32, 32), budget=budget, unit="channel")
     assert found.model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
     assert found.reached <= found.budget.at_most
 
 
 def test_what_cannot_be_reached_names_the_nearest_that_can() -> None:
     with pytest.raises(InputError, match="reached by pruning neurons: the nearest that can is 9"):
-        prune_to(net(), L1(), input_size=(6,), budget=Budget("capacity_bits", 8), unit="neuron")
+        prune_to_budget(net(), L1(), input_size=(6,), budget=Budget("capacity_bits", 8), unit="neuron")
     with pytest.raises(InputError, match="use unit='channel'"):
-        prune_to(net(), L1(), input_size=(6,), budget=Budget("flops", 10), unit="neuron")
+        prune_to_budget(net(), L1(), input_size=(6,), budget=Budget("flops", 10), unit="neuron")
     with pytest.raises(InputError, match="unknown budget"):
-        prune_to(net(), L1(), input_size=(6,), budget=Budget("bytes", 10))
+        prune_to_budget(net(), L1(), input_size=(6,), budget=Budget("bytes", 10))
     with pytest.raises(InputError, match="measured for weights, not for neurons"):
-        prune_to(
+        prune_to_budget(
             net(), L1(), input_size=(6,), budget=Budget("parameters", 10), unit="neuron", sensitivity=MADE
         )
-    unchanged = prune_to(net(), L1(), input_size=(6,), budget=Budget("parameters", 10**9))
+    unchanged = prune_to_budget(net(), L1(), input_size=(6,), budget=Budget("parameters", 10**9))
     assert unchanged.before == unchanged.reached == 893 and unchanged.amounts == {}
 
 
@@ -190,6 +192,6 @@ def test_heads_keep_their_weights_in_every_search() -> None:
     neurons = sensitivity(model, L1("zero"), evaluate=evaluated, amounts=(0.9,), unit="neuron")
     assert neurons.layers == ["trunk"]  # one unit cannot lose any
     budget = Budget("parameters", 120)
-    reached = prune_to(model, L1("zero"), input_size=(6,), budget=budget)
+    reached = prune_to_budget(model, L1("zero"), input_size=(6,), budget=budget)
     assert reached.reached <= 120 and set(reached.amounts) == {"trunk", "gate"}
     assert {name.split(".")[0] for name in masks_of(reached.model)} <= {"trunk", "gate"}

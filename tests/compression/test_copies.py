@@ -26,22 +26,22 @@ from compression.masks import apply_masks, from_torch_pruning, masks_of, to_torc
 from compression.pruning import prune
 from compression.quantization import quantize
 from compression.quantization.sqnr import signal_to_noise_db
-from compression.rates import round_by_rate
+from compression.rates import quantize_rate_distortion
 from compression.recipes import recipe
 from compression.schedules import rewind
 from compression.sensitivity import sensitivity
-from compression.sharing import share
+from compression.sharing import share_weights
 from compression.shrinking import shrink
-from compression.shrinking.silencing import silence_dead, silence_norms
+from compression.shrinking.silencing import mask_dead_norm_channels, zero_dead_parameters
 from compression.squeezing import squeeze
 from compression.techniques import pruning
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 from compression.verification import outputs
 
 SIZE = (16,)
 X = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
 DATA = [(X, torch.arange(8) % 3)]
-ONCE = Training(epochs=1, learning_rate=0.01)
+ONCE = TrainingSettings(epochs=1, learning_rate=0.01)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -317,12 +317,12 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "rewind": lambda m: rewind(m, m),
     "from and to torch's pruning": lambda m: to_torch_pruning(from_torch_pruning(m)),
     "shrink": lambda m: shrink(m, SIZE, amount=0.5),
-    "silence_norms": lambda m: silence_norms(m, SIZE),
-    "silence_dead": lambda m: silence_dead(m, SIZE),
+    "mask_dead_norm_channels": lambda m: mask_dead_norm_channels(m, SIZE),
+    "zero_dead_parameters": lambda m: zero_dead_parameters(m, SIZE),
     "factorize": lambda m: factorize(m, rank=1),
-    "share": lambda m: share(m, bits=2),
-    "share and train": lambda m: share(m, bits=2, retrain=once),
-    "round_by_rate": lambda m: round_by_rate(m, retrain=once),
+    "share": lambda m: share_weights(m, bits=2),
+    "share and train": lambda m: share_weights(m, bits=2, retrain=once),
+    "quantize_rate_distortion": lambda m: quantize_rate_distortion(m, retrain=once),
     "encode and decode": lambda m: stored(m, lambda path: (encode(m, path), decode(path, m))),
     "coding_report": coding_report,
     "signal_to_noise_db": lambda m: signal_to_noise_db(m, data=data_of(m)),
@@ -331,7 +331,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "peak_memory_bytes": lambda m: peak_memory_bytes(m, SIZE),
     "fit": once,
     "fit neuron dropout": lambda m: fit(
-        m, data_of(m), settings=Training(epochs=1, neuron_dropout={"part": 1})
+        m, data_of(m), settings=TrainingSettings(epochs=1, neuron_dropout={"part": 1})
     ),
     "distill": lambda m: distill(other(m), m, data_of(m), settings=ONCE),
     "distill into": lambda m: distill(m, other(m), data_of(m), settings=ONCE),
@@ -447,7 +447,9 @@ def test_what_is_patched_learns_and_counts(kind: str) -> None:
     model = build(kind)
     assert measure(model, SIZE).capacity_bits == plain
     assert masks_of(prune(model, L1(), amount=0.5).model)
-    trained = fit(model, data_of(model), settings=Training(epochs=30, learning_rate=0.1, weight_decay=0))
+    trained = fit(
+        model, data_of(model), settings=TrainingSettings(epochs=30, learning_rate=0.1, weight_decay=0)
+    )
     losses = [entry["training_loss_nats"] for entry in trained.history]
     assert losses[-1] < 0.7 * losses[0]
     assert all(parameter.grad is None for parameter in model.parameters())

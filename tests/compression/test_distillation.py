@@ -20,7 +20,7 @@ from compression.distillation import KINDS, DistillationLoss, distill, objective
 from compression.masks import masks_of, nested
 from compression.pruning import prune
 from compression.squeezing import squeeze
-from compression.training import Training, evaluate, fit
+from compression.training import TrainingSettings, evaluate, fit
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT, TEACHER = (3 * torch.randn(6, 5, generator=GENERATOR) for _ in range(2))
@@ -191,13 +191,15 @@ WHOLE = TensorBatches(INPUTS, LABELS, 400)
 
 
 def teacher() -> nn.Module:
-    return fit(net(64, 0.2), DATA, settings=Training(epochs=20)).model
+    return fit(net(64, 0.2), DATA, settings=TrainingSettings(epochs=20)).model
 
 
 def test_a_student_follows_its_teacher_and_neither_given_network_changes() -> None:
     master, student = teacher().train(), net(16)
     before = copy.deepcopy(master.state_dict()), copy.deepcopy(student.state_dict())
-    found = distill(student, master, DATA, loss=DistillationLoss(2.0, 1.0), settings=Training(epochs=20))
+    found = distill(
+        student, master, DATA, loss=DistillationLoss(2.0, 1.0), settings=TrainingSettings(epochs=20)
+    )
     assert master.training
     for old, new in zip(before, (master, student), strict=True):
         assert all(torch.equal(old[key], value) for key, value in new.state_dict().items())
@@ -209,7 +211,7 @@ def test_a_student_follows_its_teacher_and_neither_given_network_changes() -> No
 
 def test_the_teacher_runs_in_evaluation_mode() -> None:
     master = teacher().train()
-    one, two = (distill(net(4), master, DATA, settings=Training(epochs=2)) for _ in range(2))
+    one, two = (distill(net(4), master, DATA, settings=TrainingSettings(epochs=2)) for _ in range(2))
     assert one.history == two.history
     loss = objective(master, DistillationLoss(1.0, 1.0))
     value = loss(lambda x: master.eval()(x), INPUTS, LABELS)
@@ -217,15 +219,15 @@ def test_the_teacher_runs_in_evaluation_mode() -> None:
 
 
 def test_alpha_zero_is_plain_training() -> None:
-    plain = fit(net(16), DATA, settings=Training(epochs=2)).model
+    plain = fit(net(16), DATA, settings=TrainingSettings(epochs=2)).model
     under = distill(
-        net(16), teacher(), DATA, loss=DistillationLoss(alpha=0.0), settings=Training(epochs=2)
+        net(16), teacher(), DATA, loss=DistillationLoss(alpha=0.0), settings=TrainingSettings(epochs=2)
     ).model
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), under.parameters(), strict=True))
 
 
 def test_cached_outputs_teach_as_those_computed_on_the_fly(tmp_path) -> None:
-    master, settings = teacher(), Training(epochs=3)
+    master, settings = teacher(), TrainingSettings(epochs=3)
     live = distill(net(16), master, DATA, settings=settings)
     first = distill(net(16), master, DATA, settings=settings, cache=tmp_path / "outputs.npy")
     again = distill(net(16), master, DATA, settings=settings, cache=tmp_path / "outputs.npy")
@@ -239,11 +241,17 @@ def test_cached_outputs_teach_as_those_computed_on_the_fly(tmp_path) -> None:
 
 def test_cached_outputs_of_another_teacher_or_data_set_are_refused(tmp_path) -> None:
     master, path = teacher(), tmp_path / "outputs.npy"
-    distill(net(16), master, DATA, settings=Training(epochs=1), cache=path)
+    distill(net(16), master, DATA, settings=TrainingSettings(epochs=1), cache=path)
     with pytest.raises(InputError, match="outputs of another teacher;"):
-        distill(net(16), net(64), DATA, settings=Training(epochs=1), cache=path)
+        distill(net(16), net(64), DATA, settings=TrainingSettings(epochs=1), cache=path)
     with pytest.raises(InputError, match="outputs of another data;"):
-        distill(net(16), master, TensorBatches(-INPUTS, LABELS, 50), settings=Training(epochs=1), cache=path)
+        distill(
+            net(16),
+            master,
+            TensorBatches(-INPUTS, LABELS, 50),
+            settings=TrainingSettings(epochs=1),
+            cache=path,
+        )
     with pytest.raises(InputError, match="each epoch sees other pictures"):
         pictures = TensorBatches(torch.zeros(4, 1, 8, 8), LABELS[:4], 2, augment=CropAndFlip())
         distill(net(16), master, pictures, cache=path)
@@ -269,7 +277,12 @@ def test_function_matching_mixes_the_same_batch_for_both() -> None:
     assert len(seen) == 2 and all(torch.equal(a, b) for a, b in zip(seen, student_saw, strict=True))
     assert not torch.equal(seen[0], INPUTS) and not torch.equal(seen[0], seen[1])
     found = distill(
-        net(16), teacher(), DATA, loss=DistillationLoss(1.0, 1.0), mixup=True, settings=Training(epochs=20)
+        net(16),
+        teacher(),
+        DATA,
+        loss=DistillationLoss(1.0, 1.0),
+        mixup=True,
+        settings=TrainingSettings(epochs=20),
     )
     assert evaluate(found.model, WHOLE).top1_error < 0.5
 
@@ -278,12 +291,12 @@ def test_retraining_in_a_squeeze_under_the_dense_teacher() -> None:
     master = teacher()
     steps = list(
         squeeze(master, L1("zero"), amount=0.5, iterations=2, evaluate=lambda m: evaluate(m, WHOLE),
-                retrain=lambda m: distill(m, master, DATA, settings=Training(epochs=3)))
+                retrain=lambda m: distill(m, master, DATA, settings=TrainingSettings(epochs=3)))
     )  # fmt: skip
     assert steps[2].density == pytest.approx(0.25, abs=0.01)
     masked = prune(master, L1(), amount=0.5).model
     after = distill(
-        masked, master, DataLoader(TensorDataset(INPUTS, LABELS), 100), settings=Training(epochs=1)
+        masked, master, DataLoader(TensorDataset(INPUTS, LABELS), 100), settings=TrainingSettings(epochs=1)
     ).model
     assert nested(masks_of(after), masks_of(masked))
 

@@ -17,7 +17,7 @@ from compression.ensembles import fit_together, why_alone
 from compression.masks import masks_of
 from compression.pruning import prune
 from compression.stacks import ELEMENTWISE, Stack, chain_of
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(200, 1, 3, 4, generator=GENERATOR)
@@ -53,7 +53,9 @@ def assert_alike(models, data, given, tolerance: float = 1e-5, **options) -> Non
 def test_twenty_steps_of_each_are_those_of_training_it_alone() -> None:
     """200 samples in batches of 32 are 7 steps an epoch, the last of 8 samples: 21 steps."""
     models = [net(seed) for seed in range(4)]
-    given = [Training(epochs=3, learning_rate=0.05 * (1 + k), warmup_epochs=1, seed=k) for k in range(4)]
+    given = [
+        TrainingSettings(epochs=3, learning_rate=0.05 * (1 + k), warmup_epochs=1, seed=k) for k in range(4)
+    ]
     given[3] = replace(given[3], weight_decay=0.01, momentum=0.0, schedule="constant")
     data = [batches(seed) for seed in range(4)]
     assert why_alone(models[0], data[0], given[0]) is None
@@ -63,13 +65,15 @@ def test_twenty_steps_of_each_are_those_of_training_it_alone() -> None:
 @pytest.mark.parametrize("activation", ELEMENTWISE)
 def test_every_activation(activation: type[nn.Module]) -> None:
     models = [net(seed, activation=activation) for seed in range(2)]
-    assert_alike(models, [batches(seed) for seed in range(2)], [Training(epochs=1, learning_rate=0.02)] * 2)
+    assert_alike(
+        models, [batches(seed) for seed in range(2)], [TrainingSettings(epochs=1, learning_rate=0.02)] * 2
+    )
 
 
 def test_masks_of_each_stay_and_rates_of_the_other_optimizer() -> None:
     whole = [net(seed) for seed in range(3)]
     models = [whole[0], *(prune(model, L1(), amount=0.2 * k).model for k, model in enumerate(whole[1:], 1))]
-    given = [Training(epochs=3, learning_rate=0.003 * (k + 1), optimizer="adamw") for k in range(3)]
+    given = [TrainingSettings(epochs=3, learning_rate=0.003 * (k + 1), optimizer="adamw") for k in range(3)]
     assert_alike(models, [batches(seed) for seed in range(3)], given, 1e-4)
     found = fit_together(models, [batches()] * 3, settings=given)
     for model, trained in zip(models, found, strict=True):
@@ -89,7 +93,7 @@ def _original(name: str) -> str:
 def test_what_is_trained_beside_it_changes_no_bit(chosen: set[int], decay: float | None) -> None:
     models = [net(seed) for seed in range(6)]
     data = [batches(seed) for seed in range(6)]
-    given = [Training(epochs=2, weight_decay=5e-4 if decay is None else decay * k) for k in range(6)]
+    given = [TrainingSettings(epochs=2, weight_decay=5e-4 if decay is None else decay * k) for k in range(6)]
     every = fit_together(models, data, settings=given)
     places = sorted(chosen)
     some = fit_together(
@@ -106,7 +110,7 @@ def test_augmented_pictures_and_bytes_of_each_seed() -> None:
             TensorBatches(pictures, TARGETS, 64, True, (0.5,), (0.25,), augment=augment, seed=seed)
             for seed in range(3)
         ]
-        assert_alike([net(seed) for seed in range(3)], data, [Training(epochs=2)] * 3)
+        assert_alike([net(seed) for seed in range(3)], data, [TrainingSettings(epochs=2)] * 3)
 
 
 def test_data_of_its_own_for_each_and_an_objective() -> None:
@@ -114,12 +118,12 @@ def test_data_of_its_own_for_each_and_an_objective() -> None:
         return F.mse_loss(model(x), F.one_hot(y, 5).float())
 
     data = [TensorBatches(INPUTS + k, TARGETS.roll(k), 50, shuffle=bool(k)) for k in range(3)]
-    assert_alike([net(seed) for seed in range(3)], data, [Training(epochs=3)] * 3, objective=squares)
+    assert_alike([net(seed) for seed in range(3)], data, [TrainingSettings(epochs=3)] * 3, objective=squares)
 
 
 def test_several_architectures_keep_their_order() -> None:
     models = [net(0, 16), net(1, 8), net(2, 16), nn.Sequential(nn.Flatten(), nn.Linear(12, 5))]
-    assert_alike(models, [batches(seed) for seed in range(4)], [Training(epochs=2)] * 4)
+    assert_alike(models, [batches(seed) for seed in range(4)], [TrainingSettings(epochs=2)] * 4)
 
 
 class Forked(nn.Module):
@@ -150,7 +154,7 @@ DROPPED = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Dropout(0.5), nn.Line
     ],
 )
 def test_what_cannot_be_stacked_trains_alone_and_says_so(model, options, reason, caplog) -> None:
-    given = [Training(epochs=1, seed=seed, **options) for seed in range(2)]
+    given = [TrainingSettings(epochs=1, seed=seed, **options) for seed in range(2)]
     assert why_alone(model, batches(), given[0]) == reason
     with caplog.at_level(logging.INFO, "compression"):
         assert_alike([model, model], [batches(seed) for seed in range(2)], given, 0)
@@ -175,8 +179,8 @@ def test_more_that_cannot_be_stacked() -> None:
     ):
         assert reason in str(chain_of(model))
     left_out = TensorBatches(INPUTS, TARGETS.where(TARGETS > 0, -100), 50)
-    assert "one class index" in str(why_alone(net(), left_out, Training()))
-    assert "a list, not TensorBatches" in str(why_alone(net(), [], Training()))
+    assert "one class index" in str(why_alone(net(), left_out, TrainingSettings()))
+    assert "a list, not TensorBatches" in str(why_alone(net(), [], TrainingSettings()))
 
 
 def test_bad_input() -> None:
@@ -185,9 +189,11 @@ def test_bad_input() -> None:
     with pytest.raises(InputError, match="labels run from 0 to 9"):
         fit_together([net()] * 2, [TensorBatches(INPUTS, torch.arange(200) % 10, 50)] * 2)
     with pytest.raises(InputError, match=r"of network 1 diverged: the loss is .* a lower learning rate"):
-        fit_together([net()] * 2, [batches()] * 2, settings=[Training(), Training(learning_rate=1e9)])
+        fit_together(
+            [net()] * 2, [batches()] * 2, settings=[TrainingSettings(), TrainingSettings(learning_rate=1e9)]
+        )
     with pytest.raises(InputError, match="learning_rate must be positive"):
-        fit_together([net()] * 2, [batches()] * 2, settings=Training(learning_rate=0))
+        fit_together([net()] * 2, [batches()] * 2, settings=TrainingSettings(learning_rate=0))
 
 
 def test_gradients_are_those_of_torch() -> None:

@@ -12,11 +12,11 @@ from compression.batches import TensorBatches
 from compression.distillation import distill
 from compression.epochs import batches_of, evaluation_mode, length_of, train_mode
 from compression.evaluation import evaluate
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 X = torch.randn(129, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(129) % 3
-ONCE = Training(epochs=1)
+ONCE = TrainingSettings(epochs=1)
 
 
 def net(norm: bool = True) -> nn.Sequential:
@@ -38,15 +38,18 @@ def test_epochs_of_one_batch_and_of_unknown_length_train() -> None:
     assert length_of([1, 2]) == 2 and length_of(DataLoader(Stream(), 8)) is None
     for data in ([(X, Y)], DataLoader(Stream(), 8), TensorBatches(X, Y, 200), DataLoader(Stream(), 32)):
         for schedule in ("cosine", "constant"):
-            assert moved(net(), data, settings=Training(epochs=1, schedule=schedule)), (data, schedule)
-    history = fit(net(), [(X, Y)], settings=Training(epochs=2)).history
+            assert moved(net(), data, settings=TrainingSettings(epochs=1, schedule=schedule)), (
+                data,
+                schedule,
+            )
+    history = fit(net(), [(X, Y)], settings=TrainingSettings(epochs=2)).history
     assert [entry["learning_rate"] for entry in history] == pytest.approx([0.0426777, 0.0073223], abs=1e-6)
 
 
 def test_data_that_is_used_up_after_one_epoch_is_refused() -> None:
     assert moved(net(), iter([(X, Y)]), settings=ONCE)
     with pytest.raises(InputError, match="used up after the first of 2 epochs"):
-        fit(net(), (batch for batch in [(X, Y)]), settings=Training(epochs=2))
+        fit(net(), (batch for batch in [(X, Y)]), settings=TrainingSettings(epochs=2))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(1, 2))
@@ -67,7 +70,9 @@ def test_a_last_batch_of_one_with_batch_norm() -> None:
     batches = TensorBatches(X, Y, 128)
     found = fit(net(), batches, settings=ONCE)
     whole = fit(
-        net(), [(X, Y)], settings=Training(epochs=1, learning_rate=found.history[0]["learning_rate"] * 2)
+        net(),
+        [(X, Y)],
+        settings=TrainingSettings(epochs=1, learning_rate=found.history[0]["learning_rate"] * 2),
     )
     assert found.history[0]["training_loss_nats"] == pytest.approx(whole.history[0]["training_loss_nats"])
     assert moved(net(), DataLoader(TensorDataset(X, Y), 128), settings=ONCE)
@@ -83,13 +88,13 @@ def test_a_last_batch_of_one_with_batch_norm() -> None:
 def test_norms_frozen_in_evaluation_mode_stay_frozen() -> None:
     frozen = net().train()
     frozen[1].eval()
-    kept = fit(frozen, [(X, Y)], settings=Training(epochs=3)).model
+    kept = fit(frozen, [(X, Y)], settings=TrainingSettings(epochs=3)).model
     assert torch.equal(kept[1].running_mean, frozen[1].running_mean)
     assert not torch.equal(kept[1].weight, frozen[1].weight)  # its scale learns: it was not frozen
     frozen[1].requires_grad_(False)
     again = frozen
     for _ in range(2):  # what fit returns is in evaluation mode as a whole
-        again = fit(again, [(X, Y)], settings=Training(epochs=3)).model
+        again = fit(again, [(X, Y)], settings=TrainingSettings(epochs=3)).model
     assert torch.equal(again[1].running_mean, frozen[1].running_mean)
     assert torch.equal(again[1].weight, frozen[1].weight) and not torch.equal(
         again[0].weight, frozen[0].weight
@@ -130,12 +135,16 @@ def test_the_cause_of_a_loss_that_is_not_finite_is_named(where: str) -> None:
         "rate": "lower learning rate",
     }[where]
     with pytest.raises(InputError, match=f"training diverged.*{message}"):
-        fit(model, TensorBatches(x, y, 32), settings=Training(epochs=2, learning_rate=rate))
+        fit(model, TensorBatches(x, y, 32), settings=TrainingSettings(epochs=2, learning_rate=rate))
 
 
 def test_one_step_to_infinity_is_refused() -> None:
     with pytest.raises(InputError, match=r"'0.weight' is not finite after epoch 1"):
-        fit(net(norm=False), [(1e30 * X, Y)], settings=Training(epochs=1, learning_rate=1e30, momentum=0))
+        fit(
+            net(norm=False),
+            [(1e30 * X, Y)],
+            settings=TrainingSettings(epochs=1, learning_rate=1e30, momentum=0),
+        )
 
 
 @pytest.mark.parametrize("loss", ["vector", "constant"])

@@ -12,14 +12,14 @@ from capacity import InputError
 from compression.distillation import DistillationLoss, distill
 from compression.evaluation import evaluate, outputs, predictions
 from compression.forms import AUXILIARY_WEIGHT, heads_of, logits_of, parts_of, placed
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(1)
 BATCHES = [(X[k : k + 8], Y[k : k + 8]) for k in range(0, 32, 8)]
 FORMS = ("tensor", "one-tuple", "dict", "segmentation", "dataclass", "named tuple", "heads")
 AUXILIARY = ("segmentation", "named tuple", "heads")
-LONG = Training(epochs=15, learning_rate=0.1)
+LONG = TrainingSettings(epochs=15, learning_rate=0.1)
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -42,7 +42,7 @@ def test_every_form_of_output_trains_and_scores_alike(form: str) -> None:
 @pytest.mark.parametrize("form", AUXILIARY)
 def test_auxiliary_heads_add_three_tenths_of_their_loss(form: str) -> None:
     model = Classifier(form)
-    found = fit(model, BATCHES[:1], settings=Training(epochs=1, weight_decay=0, momentum=0)).model
+    found = fit(model, BATCHES[:1], settings=TrainingSettings(epochs=1, weight_decay=0, momentum=0)).model
     plain = copy.deepcopy(model)
     hidden = plain.body(BATCHES[0][0]).relu()
     loss = F.cross_entropy(plain.head(hidden), BATCHES[0][1])
@@ -66,7 +66,7 @@ def test_an_output_whose_logits_cannot_be_told_is_refused() -> None:
 def test_batches_of_names_train_and_score_a_language_model(shift: bool) -> None:
     batches = sentences()
     trained = fit(
-        Language(shift), batches, settings=Training(epochs=60, optimizer="adamw", learning_rate=0.02)
+        Language(shift), batches, settings=TrainingSettings(epochs=60, optimizer="adamw", learning_rate=0.02)
     )
     assert trained.history[-1]["training_loss_nats"] < 0.5
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_of_the_labels_cannot_be_scored() -> None:
 @pytest.mark.parametrize("shift", [False, True])
 def test_a_language_model_learns_from_its_teacher(shift: bool) -> None:
     batches = sentences()
-    settings = Training(epochs=60, optimizer="adamw", learning_rate=0.02)
+    settings = TrainingSettings(epochs=60, optimizer="adamw", learning_rate=0.02)
     teacher = fit(Language(shift), batches, settings=settings).model
     loss = DistillationLoss(1.0, 0.5, class_axis=2)
     student = distill(Language(shift), teacher, batches, loss=loss, settings=settings).model
@@ -107,7 +107,7 @@ def test_networks_of_transformers() -> None:
     )
     batches = sentences()
     classified = [{**batch, "labels": batch["input_ids"][:, 0] % 2} for batch in batches]
-    settings = Training(epochs=2, optimizer="adamw", learning_rate=0.01)
+    settings = TrainingSettings(epochs=2, optimizer="adamw", learning_rate=0.01)
     trained = fit(bert, classified, settings=settings, validation=classified)
     assert evaluate(trained.model, classified).total == 12
     config = transformers.GPT2Config(vocab_size=11, n_embd=16, n_layer=1, n_head=2, n_positions=8)
@@ -150,7 +150,7 @@ def test_batches_of_no_known_form(batch, message: str) -> None:
 def test_models_of_every_precision_take_data_of_any(dtype: torch.dtype) -> None:
     model = Classifier("tensor").to(dtype)
     for data in (BATCHES, [(x.double(), y) for x, y in BATCHES], [(x.half(), y) for x, y in BATCHES]):
-        trained = fit(model, data, settings=Training(epochs=8, learning_rate=0.1), validation=data)
+        trained = fit(model, data, settings=TrainingSettings(epochs=8, learning_rate=0.1), validation=data)
         assert trained.model.head.weight.dtype == dtype
         assert trained.history[-1]["validation_top1_error"] < 0.4
     assert placed({"ids": Y}, torch.device("cpu"), dtype)["ids"].dtype == torch.int64

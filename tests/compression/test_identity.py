@@ -24,11 +24,11 @@ from compression.criteria import L1, L2
 from compression.identity import changed_parts, compare, describe, unknown_parts
 from compression.quantization import quantize, save_quantized
 from compression.recipes import recipe
-from compression.schedules import Gradual
+from compression.schedules import GradualPruning
 from compression.shrinking import shrink
 from compression.squeezing import squeeze
 from compression.techniques import pruning
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 DATA = TensorBatches(torch.randn(30, 5, generator=torch.Generator().manual_seed(1)), torch.arange(30) % 3, 10)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -44,7 +44,7 @@ def net() -> nn.Module:
 
 
 def training(epochs: int):  # type: ignore[no-untyped-def]
-    return lambda model: fit(model, DATA, settings=Training(epochs=epochs))
+    return lambda model: fit(model, DATA, settings=TrainingSettings(epochs=epochs))
 
 
 def score(model: nn.Module) -> dict[str, float]:
@@ -81,9 +81,16 @@ def test_every_bit_of_a_tensor_counts(place: int, bit: int) -> None:
         (len, sum, "f (builtins.len stored, builtins.sum asked for)"),
         (L1(), L1("zero"), "f.center ('mean' stored, 'zero' asked for)"),
         (L1(), L2(), "f (compression.criteria.L1 stored, compression.criteria.L2 asked for)"),
-        (functools.partial(fit, settings=Training(seed=1)), functools.partial(fit, settings=Training(seed=2)),
-         "f.arguments.settings.seed (1 stored, 2 asked for)"),
-        (Gradual(L1(), 0.5, 3), Gradual(L1(), 0.6, 3), "f.final_sparsity (0.5 stored, 0.6 asked for)"),
+        (
+            functools.partial(fit, settings=TrainingSettings(seed=1)),
+            functools.partial(fit, settings=TrainingSettings(seed=2)),
+            "f.arguments.settings.seed (1 stored, 2 asked for)",
+        ),
+        (
+            GradualPruning(L1(), 0.5, 3),
+            GradualPruning(L1(), 0.6, 3),
+            "f.final_sparsity (0.5 stored, 0.6 asked for)",
+        ),
         (pruning(amount=0.3), pruning(amount=0.9), "f.apply.amount (0.3 stored, 0.9 asked for)"),
         (DATA, replace(DATA, targets=(torch.arange(30) + 1) % 3), "f.targets"),
         (np.arange(3), np.arange(3) + 1, "f"),

@@ -16,11 +16,11 @@ from compression.batches import TensorBatches
 from compression.distillation import DistillationLoss, distill
 from compression.evaluation import evaluate
 from compression.labels import class_axis_of, cross_entropy, matched
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
 Y = X[:, :2].argmax(1)
-ONCE = Training(epochs=1)
+ONCE = TrainingSettings(epochs=1)
 INTEGERS = (
     torch.uint8,
     torch.int8,
@@ -128,7 +128,7 @@ def test_the_wrong_loss_is_refused_with_a_line_that_trains(outputs: int, targets
     with pytest.raises(InputError, match=r"single output|class indices|one 1 in each row"):
         distill(net(outputs), net(outputs), data)
     line = re.search(r"objective=(lambda .*)\)$", str(refused.value)).group(1)
-    history = fit(net(outputs), data, settings=Training(epochs=30), objective=eval(line)).history
+    history = fit(net(outputs), data, settings=TrainingSettings(epochs=30), objective=eval(line)).history
     assert history[-1]["training_loss_nats"] < history[0]["training_loss_nats"]
 
 
@@ -146,7 +146,7 @@ def test_floats_of_another_shape_than_the_outputs_are_refused(targets: torch.Ten
         fit(net(3), data)
     line = re.search(r"objective=(lambda .*)\)$", str(refused.value)).group(1)
     model = net(targets[0].numel())
-    history = fit(model, data, settings=Training(epochs=30), objective=eval(line)).history
+    history = fit(model, data, settings=TrainingSettings(epochs=30), objective=eval(line)).history
     assert history[-1]["training_loss_nats"] < history[0]["training_loss_nats"]
 
 

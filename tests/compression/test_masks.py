@@ -21,9 +21,9 @@ from compression.masks import (
     validate,
 )
 from compression.pruning import prune
-from compression.schedules import Gradual
+from compression.schedules import GradualPruning
 from compression.targets import prunable
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 
 def net() -> nn.Sequential:
@@ -104,7 +104,7 @@ def test_a_mask_lies_over_what_computes_the_weight(norm: str, tmp_path) -> None:
     assert torch.equal(mask, prune(whole, L1("zero"), amount=0.5).masks["0.weight"])
     assert torch.allclose(result.model.eval()[0].weight, whole[0].weight * mask, atol=1e-6)
     data = [(x, (x[:, 0] > 0).long())]
-    trained = fit(result.model, data, settings=Training(epochs=3, learning_rate=0.1)).model
+    trained = fit(result.model, data, settings=TrainingSettings(epochs=3, learning_rate=0.1)).model
     assert torch.equal(masks_of(trained)["0.weight"], mask) and not trained[0].weight[~mask].any()
     assert not torch.allclose(trained[0].weight, result.model[0].weight)
     save_model(trained, tmp_path / "m.safetensors")
@@ -121,8 +121,8 @@ def test_gradual_pruning_over_a_weight_norm() -> None:
     torch.manual_seed(0)
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(6, 8))
     model, x = nn.Sequential(layer, nn.ReLU(), nn.Linear(8, 3)), torch.randn(64, 6)
-    schedule = Gradual(L1("zero"), 0.5, end_epoch=3, updates=3)
-    settings = Training(epochs=4, gradual=schedule, snapshot_epoch=1)
+    schedule = GradualPruning(L1("zero"), 0.5, end_epoch=3, updates=3)
+    settings = TrainingSettings(epochs=4, gradual=schedule, snapshot_epoch=1)
     found = fit(model, [(x, (x[:, 0] > 0).long())], settings=settings)
     assert density(masks_of(found.model)) == 0.5 and int((found.model[0].weight == 0).sum()) == 24
     assert bool((found.snapshot[0].weight != 0).all())
@@ -142,7 +142,7 @@ def test_names_of_ones_own_are_no_masks() -> None:
 
     data = [(torch.randn(4, 6), torch.arange(4) % 3)]
     assert masks_of(Own()) == {}
-    trained = fit(Own(), data, settings=Training(epochs=1)).model
+    trained = fit(Own(), data, settings=TrainingSettings(epochs=1)).model
     assert set(trained.state_dict()) == set(Own().state_dict())
 
 
@@ -205,7 +205,7 @@ def test_a_model_that_torch_pruned_is_understood() -> None:
     result = prune(model, L1("zero"), amount=0.5)
     assert nested(result.masks, {"0.weight": mask}) and result.layers[0].before == 28
     data = [(torch.randn(8, 6), torch.arange(8) % 3)]
-    trained = fit(model, data, settings=Training(epochs=2)).model
+    trained = fit(model, data, settings=TrainingSettings(epochs=2)).model
     assert torch.equal(masks_of(trained)["0.weight"], mask) and not trained[0].weight[~mask].any()
     assert torch_prune.is_pruned(model) and not plain_copy(model)[0].weight[~mask].any()
 

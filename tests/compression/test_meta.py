@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import compression as c
 from capacity import InputError, measure
-from compression.shrinking.silencing import silence_dead, silence_norms
+from compression.shrinking.silencing import mask_dead_norm_channels, zero_dead_parameters
 
 X, Y = torch.randn(8, 4), torch.arange(8) % 2
 Call = Callable[[nn.Module, Path], Any]
@@ -18,22 +18,24 @@ Call = Callable[[nn.Module, Path], Any]
 CALLS: dict[str, Call] = {
     "effective": lambda m, _: measure(m, (4,), effective=True),
     "prune": lambda m, _: c.prune(m, c.L1(), amount=0.5),
-    "prune_to": lambda m, _: c.prune_to(m, c.L1(), input_size=(4,), budget=c.Budget("parameters", 40)),
+    "prune_to_budget": lambda m, _: c.prune_to_budget(
+        m, c.L1(), input_size=(4,), budget=c.Budget("parameters", 40)
+    ),
     "shrink": lambda m, _: c.shrink(m, (4,), amount=0.5),
-    "silence_norms": lambda m, _: silence_norms(m, (4,)),
-    "silence_dead": lambda m, _: silence_dead(m, (4,)),
+    "mask_dead_norm_channels": lambda m, _: mask_dead_norm_channels(m, (4,)),
+    "zero_dead_parameters": lambda m, _: zero_dead_parameters(m, (4,)),
     "factorize": lambda m, _: c.factorize(m, rank=0.9),
     "weight-only": lambda m, _: c.quantize(m, scheme="weight-only", input_size=(4,)),
     "static": lambda m, _: c.quantize(m, scheme="static", input_size=(4,), calibration=[(X, Y)]),
-    "share": lambda m, _: c.share(m, bits=2),
-    "round_by_rate": lambda m, _: c.round_by_rate(m),
+    "share": lambda m, _: c.share_weights(m, bits=2),
+    "quantize_rate_distortion": lambda m, _: c.quantize_rate_distortion(m),
     "encode": lambda m, path: c.encode(m, path / "model.dc"),
     "coding_report": lambda m, _: c.coding_report(m),
     "save_model": lambda m, path: c.save_model(m, path / "model.safetensors"),
     "save_shrunk": lambda m, path: c.save_shrunk(m, path / "model.shrunk"),
     "evaluate": lambda m, _: c.evaluate(m, [(X, Y)]),
-    "fit": lambda m, _: c.fit(m, [(X, Y)], settings=c.Training(epochs=1)),
-    "distill": lambda m, _: c.distill(m, m, [(X, Y)], settings=c.Training(epochs=1)),
+    "fit": lambda m, _: c.fit(m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
+    "distill": lambda m, _: c.distill(m, m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
     "squeeze": lambda m, _: list(
         c.squeeze(m, c.L1(), amount=0.5, iterations=1, retrain=lambda m: m, evaluate=lambda _: {})
     ),

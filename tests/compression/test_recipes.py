@@ -27,11 +27,11 @@ from compression.techniques import (
     sharing,
     shrinking,
 )
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 DIGITS = load("digits")
 SIZE = (1, 8, 8)
-SETTINGS = Training(epochs=2)
+SETTINGS = TrainingSettings(epochs=2)
 
 
 def train(model: nn.Module) -> nn.Module:

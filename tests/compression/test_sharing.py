@@ -1,4 +1,4 @@
-"""share() and round_by_rate(): clusters against scikit-learn, budgets, training, bad input."""
+"""Shared and rounded weights: clusters against scikit-learn, budgets, training, bad input."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from capacity import InputError
 from compression.criteria import L1
 from compression.masks import masks_of
 from compression.pruning import prune
-from compression.rates import round_by_rate
-from compression.sharing import cluster, share
-from compression.training import Training, fit
+from compression.rates import quantize_rate_distortion
+from compression.sharing import cluster, share_weights
+from compression.training import TrainingSettings, fit
 
 
 def pruned(density: float = 0.1) -> nn.Module:
@@ -62,7 +62,7 @@ def test_any_weights_get_at_most_so_many_values(weights: list[float], bits: int,
 @pytest.mark.parametrize("init", ["linear", "random", "density"])
 def test_zeros_stay_and_the_others_share(init) -> None:
     model = pruned()
-    result = share(model, bits=3, init=init)
+    result = share_weights(model, bits=3, init=init)
     for name, parameter in result.model.named_parameters():
         before = masks_of(model).get(name)
         if before is not None:
@@ -75,15 +75,15 @@ def test_zeros_stay_and_the_others_share(init) -> None:
 
 def test_more_bits_err_less() -> None:
     model = pruned()
-    errors = [sum(row.rms_error for row in share(model, bits=bits).tensors) for bits in (1, 2, 4, 6)]
+    errors = [sum(row.rms_error for row in share_weights(model, bits=bits).tensors) for bits in (1, 2, 4, 6)]
     assert errors == sorted(errors, reverse=True)
 
 
 def test_shared_values_follow_their_gradients() -> None:
-    training = Training(epochs=6, weight_decay=0)
+    training = TrainingSettings(epochs=6, weight_decay=0)
     model = prune(fit(pruned(0.5), batches(), settings=training).model, L1(), amount=0.5).model
-    plain = share(model, bits=1)
-    trained = share(model, bits=1, retrain=lambda m: fit(m, batches(), settings=training))
+    plain = share_weights(model, bits=1)
+    trained = share_weights(model, bits=1, retrain=lambda m: fit(m, batches(), settings=training))
     assert loss_of(trained.model) < 0.9 * loss_of(plain.model)
     for first, second in zip(plain.model.parameters(), trained.model.parameters(), strict=True):
         assert torch.equal(first == 0, second == 0)
@@ -93,15 +93,15 @@ def test_shared_values_follow_their_gradients() -> None:
 
 def test_bits_within_a_budget() -> None:
     model = pruned()
-    free = share(model, bits=6)
+    free = share_weights(model, bits=6)
     for budget in (1_500, 3_000):
-        found = share(model, bits=6, budget_bytes=budget)
+        found = share_weights(model, bits=6, budget_bytes=budget)
         assert {row.bits for row in found.tensors} != {row.bits for row in free.tensors}
         assert sum(row.rms_error for row in found.tensors) < sum(
-            row.rms_error for row in share(model, bits=1).tensors
+            row.rms_error for row in share_weights(model, bits=1).tensors
         )
     with pytest.raises(InputError, match="one bit for each parameter takes"):
-        share(model, budget_bytes=100)
+        share_weights(model, budget_bytes=100)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_bits_within_a_budget() -> None:
 )
 def test_bad_input_of_share(options, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        share(pruned(), **options)
+        share_weights(pruned(), **options)
 
 
 def test_rounding_without_a_penalty_is_rounding() -> None:
     model = pruned()
-    result = round_by_rate(model, penalty=0.0)
+    result = quantize_rate_distortion(model, penalty=0.0)
     steps = {row.name: row.step for row in result.tensors}
     for (name, after), before in zip(
         sorted(result.model.named_parameters()),
-        (p for _, p in sorted(share(model, bits={}).model.named_parameters())),
+        (p for _, p in sorted(share_weights(model, bits={}).model.named_parameters())),
         strict=True,
     ):
         if name in steps:
@@ -132,7 +132,7 @@ def test_rounding_without_a_penalty_is_rounding() -> None:
 
 def test_a_penalty_buys_fewer_bits_with_more_error() -> None:
     model = pruned(0.5)
-    found = [round_by_rate(model, penalty=penalty) for penalty in (0.0, 0.02, 0.1)]
+    found = [quantize_rate_distortion(model, penalty=penalty) for penalty in (0.0, 0.02, 0.1)]
     bits = [sum(row.entropy_bits for row in result.tensors) for result in found]
     kept = [sum(row.nonzero_after for row in result.tensors) for result in found]
     assert bits == sorted(bits, reverse=True) and kept == sorted(kept, reverse=True) and kept[2] < kept[0]
@@ -141,9 +141,9 @@ def test_a_penalty_buys_fewer_bits_with_more_error() -> None:
 
 def test_rounding_is_trained_through() -> None:
     model = pruned(0.3)
-    plain = round_by_rate(model, relative_step=1.5)
-    trained = round_by_rate(
-        model, relative_step=1.5, retrain=lambda m: fit(m, batches(), settings=Training(epochs=4))
+    plain = quantize_rate_distortion(model, relative_step=1.5)
+    trained = quantize_rate_distortion(
+        model, relative_step=1.5, retrain=lambda m: fit(m, batches(), settings=TrainingSettings(epochs=4))
     )
     assert loss_of(trained.model) < 0.9 * loss_of(plain.model)
     for row, parameter in zip(trained.tensors, trained.model.parameters(), strict=False):
@@ -159,10 +159,10 @@ def test_rounding_is_trained_through() -> None:
 )
 def test_bad_input_of_rounding(options, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        round_by_rate(pruned(), **options)
+        quantize_rate_distortion(pruned(), **options)
 
 
-@pytest.mark.parametrize("change", [share, round_by_rate])
+@pytest.mark.parametrize("change", [share_weights, quantize_rate_distortion])
 def test_weights_that_are_not_finite(change) -> None:
     model = pruned()
     with torch.no_grad():

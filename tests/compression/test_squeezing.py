@@ -12,7 +12,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1, L2, Reservoir
 from compression.masks import masks_of, nested
 from compression.squeezing import squeeze
-from compression.training import Training, evaluate, fit
+from compression.training import TrainingSettings, evaluate, fit
 
 
 def net() -> nn.Sequential:
@@ -25,7 +25,7 @@ DATA = TensorBatches(INPUTS, INPUTS.argmax(1) % 3, 30, shuffle=True)
 
 
 def retrain(model: nn.Module) -> nn.Module:
-    return fit(model, DATA, settings=Training(epochs=2)).model
+    return fit(model, DATA, settings=TrainingSettings(epochs=2)).model
 
 
 def score(model: nn.Module) -> dict:

@@ -13,7 +13,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1
 from compression.evaluation import mcnemar, predictions
 from compression.squeezing import squeeze
-from compression.stopping import Knee, Peak, RealLoss, knee
+from compression.stopping import Knee, McNemarStop, Peak, knee
 from compression.training import evaluate
 
 CURVE = [
@@ -83,19 +83,19 @@ def run(stop, **options) -> list:
 
 
 def test_a_squeeze_ends_when_the_loss_is_real() -> None:
-    everything, found = run(None), run(RealLoss(DATA))
+    everything, found = run(None), run(McNemarStop(DATA))
     assert 1 < len(found) < len(everything) == 9
     right = [predictions(step.model, DATA)[0] == DATA.targets for step in everything]
     tests = [mcnemar(right[0], each) for each in right]
     real = [test.lost > test.gained and test.p_value < 0.05 for test in tests]
     assert len(found) == real.index(True) + 1
-    assert RealLoss(DATA).keep([step.metrics for step in found]) == len(found) - 2
-    assert len(run(RealLoss(DATA, looks=10**30))) >= len(found)
+    assert McNemarStop(DATA).keep([step.metrics for step in found]) == len(found) - 2
+    assert len(run(McNemarStop(DATA, looks=10**30))) >= len(found)
 
 
 def test_a_resumed_squeeze_stops_where_it_stopped(tmp_path) -> None:
     def go() -> list:
-        return run(RealLoss(DATA), directory=tmp_path)
+        return run(McNemarStop(DATA), directory=tmp_path)
 
     first, second = go(), go()
     assert [s.metrics for s in first] == [s.metrics for s in second] and all(s.resumed for s in second)
@@ -105,11 +105,11 @@ def test_bad_input() -> None:
     with pytest.raises(InputError, match="unknown metric 'points_per_bit'"):
         run(Peak())
     with pytest.raises(InputError, match="must not be shuffled"):
-        run(RealLoss(DataLoader(TensorDataset(INPUTS, DATA.targets), 100, shuffle=True), alpha=1e-9))
+        run(McNemarStop(DataLoader(TensorDataset(INPUTS, DATA.targets), 100, shuffle=True), alpha=1e-9))
     with pytest.raises(InputError, match="patience"):
         Peak(patience=0)(None, None, CURVE)
     with pytest.raises(InputError, match="alpha"):
-        RealLoss(DATA, alpha=2)(None, None, CURVE)
+        McNemarStop(DATA, alpha=2)(None, None, CURVE)
     with pytest.raises(InputError, match="as many errors as capacities"):
         knee([1, 0], [0.1, 0.2])
     with pytest.raises(InputError, match="is nan"):

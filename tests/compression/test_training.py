@@ -15,7 +15,7 @@ from compression.batches import TensorBatches
 from compression.criteria import L1
 from compression.masks import masks_of
 from compression.pruning import prune
-from compression.training import Training, fit, learning_rate_factor
+from compression.training import TrainingSettings, fit, learning_rate_factor
 
 
 def net() -> nn.Sequential:
@@ -29,7 +29,7 @@ def data(count: int = 60, size: int = 16) -> TensorBatches:
     return TensorBatches(inputs, (inputs[:, 0] > 0).long() + (inputs[:, 1] > 0).long(), size, shuffle=True)
 
 
-def bare(model: nn.Module, batches: TensorBatches, settings: Training, masks=None) -> nn.Module:
+def bare(model: nn.Module, batches: TensorBatches, settings: TrainingSettings, masks=None) -> nn.Module:
     """A loop written against torch alone."""
     model = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -46,14 +46,14 @@ def bare(model: nn.Module, batches: TensorBatches, settings: Training, masks=Non
 
 
 def test_equals_a_bare_loop() -> None:
-    settings = Training(epochs=3, learning_rate=0.1, warmup_epochs=1)
+    settings = TrainingSettings(epochs=3, learning_rate=0.1, warmup_epochs=1)
     expected = bare(net(), data(), settings).state_dict()
     found = fit(net(), data(), settings=settings).model.state_dict()
     assert all(torch.allclose(found[key], value, atol=1e-6) for key, value in expected.items())
 
 
 def test_masked_training_equals_torchs_masked_training() -> None:
-    settings = Training(epochs=2, learning_rate=0.1, weight_decay=5e-4)
+    settings = TrainingSettings(epochs=2, learning_rate=0.1, weight_decay=5e-4)
     pruned = prune(net(), L1(), amount=0.4).model
     expected = bare(pruned, data(), settings)
     found = fit(pruned, data(), settings=settings).model
@@ -68,7 +68,9 @@ def test_the_same_seed_gives_the_same_bytes_and_the_model_stays() -> None:
     model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(), nn.Linear(8, 3))
     before = copy.deepcopy(model.state_dict())
     state = torch.random.get_rng_state()
-    one, two, other = (fit(model, data(), settings=Training(epochs=2, seed=s)).model for s in (7, 7, 8))
+    one, two, other = (
+        fit(model, data(), settings=TrainingSettings(epochs=2, seed=s)).model for s in (7, 7, 8)
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.equal(one[0].weight, other[0].weight)
@@ -89,7 +91,9 @@ def test_it_learns_with_either_optimizer_and_a_dataloader() -> None:
     batches = data(200)
     loader = DataLoader(TensorDataset(batches.inputs, batches.targets), batch_size=16)
     for optimizer, rate in (("sgd", 0.1), ("adamw", 0.01)):
-        fitted = fit(net(), loader, settings=Training(epochs=15, optimizer=optimizer, learning_rate=rate))
+        fitted = fit(
+            net(), loader, settings=TrainingSettings(epochs=15, optimizer=optimizer, learning_rate=rate)
+        )
         losses = fitted.to_frame()["training_loss_nats"]
         assert losses.iloc[-1] < 0.5 * losses.iloc[0]
 
@@ -97,7 +101,8 @@ def test_it_learns_with_either_optimizer_and_a_dataloader() -> None:
 def test_early_stop_goes_back_to_the_best() -> None:
     rounds = []
     fitted = fit(
-        net(), data(), settings=Training(epochs=50, learning_rate=0.3, schedule="constant", patience=3),
+        net(), data(),
+        settings=TrainingSettings(epochs=50, learning_rate=0.3, schedule="constant", patience=3),
         validation=data(30), progress=lambda epoch, epochs: rounds.append(epoch),
     )  # fmt: skip
     errors = [entry["validation_top1_error"] for entry in fitted.history]
@@ -109,7 +114,7 @@ def test_early_stop_goes_back_to_the_best() -> None:
 
 @given(st.integers(1, 30), st.floats(0, 5), st.sampled_from(["cosine", "constant"]))
 def test_the_rate_rises_then_falls_within_bounds(epochs: int, warmup: float, schedule: str) -> None:
-    settings = Training(epochs=epochs, warmup_epochs=min(warmup, epochs / 2), schedule=schedule)
+    settings = TrainingSettings(epochs=epochs, warmup_epochs=min(warmup, epochs / 2), schedule=schedule)
     rates = [learning_rate_factor(epochs * k / 50, settings) for k in range(51)]
     peak = rates.index(max(rates))
     assert all(0 <= rate <= 1 for rate in rates)
@@ -119,8 +124,8 @@ def test_the_rate_rises_then_falls_within_bounds(epochs: int, warmup: float, sch
 
 
 def test_neuron_dropout_changes_training_and_the_layer_learns() -> None:
-    plain = fit(net(), data(), settings=Training(epochs=1)).model
-    dropped = fit(net(), data(), settings=Training(epochs=1, neuron_dropout={"0": 3})).model
+    plain = fit(net(), data(), settings=TrainingSettings(epochs=1)).model
+    dropped = fit(net(), data(), settings=TrainingSettings(epochs=1, neuron_dropout={"0": 3})).model
     assert not torch.equal(plain[0].weight, dropped[0].weight)
     assert not torch.equal(net()[0].weight, dropped[0].weight) and not dropped[0]._forward_hooks
 
@@ -128,23 +133,23 @@ def test_neuron_dropout_changes_training_and_the_layer_learns() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Training(epochs=0), "epochs"),
-        (Training(learning_rate=0), "learning_rate"),
-        (Training(patience=2), "patience needs validation"),
-        (Training(learning_rate=1e30), "training diverged"),
-        (Training(learning_rate=float("inf")), "learning_rate must be positive and finite"),
-        (Training(learning_rate=float("nan")), "learning_rate must be positive and finite"),
-        (Training(weight_decay=-1), "weight_decay must not be negative"),
-        (Training(warmup_epochs=-1), "warmup_epochs must not be negative"),
-        (Training(momentum=1.0), "momentum"),
-        (Training(optimizer="adam"), "did you mean 'adamw'"),  # type: ignore[arg-type]
-        (Training(schedule="linear"), "unknown schedule"),  # type: ignore[arg-type]
-        (Training(mixed_precision="fp8"), "unknown mixed_precision"),  # type: ignore[arg-type]
-        (Training(epochs=2.5), "epochs must be a whole number"),  # type: ignore[arg-type]
-        (Training(patience=0), "patience must be at least 1"),
+        (TrainingSettings(epochs=0), "epochs"),
+        (TrainingSettings(learning_rate=0), "learning_rate"),
+        (TrainingSettings(patience=2), "patience needs validation"),
+        (TrainingSettings(learning_rate=1e30), "training diverged"),
+        (TrainingSettings(learning_rate=float("inf")), "learning_rate must be positive and finite"),
+        (TrainingSettings(learning_rate=float("nan")), "learning_rate must be positive and finite"),
+        (TrainingSettings(weight_decay=-1), "weight_decay must not be negative"),
+        (TrainingSettings(warmup_epochs=-1), "warmup_epochs must not be negative"),
+        (TrainingSettings(momentum=1.0), "momentum"),
+        (TrainingSettings(optimizer="adam"), "did you mean 'adamw'"),  # type: ignore[arg-type]
+        (TrainingSettings(schedule="linear"), "unknown schedule"),  # type: ignore[arg-type]
+        (TrainingSettings(mixed_precision="fp8"), "unknown mixed_precision"),  # type: ignore[arg-type]
+        (TrainingSettings(epochs=2.5), "epochs must be a whole number"),  # type: ignore[arg-type]
+        (TrainingSettings(patience=0), "patience must be at least 1"),
     ],
 )
-def test_bad_input(settings: Training, message: str) -> None:
+def test_bad_input(settings: TrainingSettings, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit(net(), data(), settings=settings)
 
@@ -159,7 +164,7 @@ def test_nothing_to_train_is_refused() -> None:
 def test_every_precision_in_one_process_and_single_afterwards() -> None:
     x = data().inputs
     for precision in ("no", "bf16", "no"):
-        trained = fit(net(), data(), settings=Training(epochs=2, mixed_precision=precision)).model
+        trained = fit(net(), data(), settings=TrainingSettings(epochs=2, mixed_precision=precision)).model
         assert all(p.dtype == torch.float32 for p in trained.parameters())
         fresh = net()
         fresh.load_state_dict(trained.state_dict())
@@ -170,8 +175,8 @@ def test_every_precision_in_one_process_and_single_afterwards() -> None:
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_through_the_compiler_it_learns_the_same() -> None:
-    plain = fit(net(), data(), settings=Training(epochs=3))
-    fast = fit(net(), data(), settings=Training(epochs=3, compile=True))
+    plain = fit(net(), data(), settings=TrainingSettings(epochs=3))
+    fast = fit(net(), data(), settings=TrainingSettings(epochs=3, compile=True))
     assert type(fast.model) is nn.Sequential
     for key, value in plain.model.state_dict().items():
         torch.testing.assert_close(fast.model.state_dict()[key], value, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from capacity import InputError
 from compression.batches import TensorBatches
 from compression.evaluation import evaluate
 from compression.processes import leave, rank, world_size
-from compression.training import Training, fit
+from compression.training import TrainingSettings, fit
 
 
 def net(idle: bool = False) -> nn.Module:
@@ -35,7 +35,7 @@ def threads() -> list[str]:
 
 def refused() -> str:
     try:
-        fit(net(idle=True), data(64, 64), settings=Training(epochs=1))
+        fit(net(idle=True), data(64, 64), settings=TrainingSettings(epochs=1))
     except InputError as error:
         return str(error)
     return ""
@@ -43,8 +43,10 @@ def refused() -> str:
 
 def main() -> None:
     one_step = data(101, 128)  # an epoch is a step, of a batch that two processes cannot halve
-    found = fit(net(), one_step, settings=Training(epochs=20, warmup_epochs=2), validation=data(40, 7))
-    ragged = fit(net(), data(65, 16), settings=Training(epochs=2))  # a last batch of one sample
+    found = fit(
+        net(), one_step, settings=TrainingSettings(epochs=20, warmup_epochs=2), validation=data(40, 7)
+    )
+    ragged = fit(net(), data(65, 16), settings=TrainingSettings(epochs=2))  # a last batch of one sample
     scores = evaluate(found.model, data(103, 10), gather=True)
     idle = refused()
     weights = torch.cat([p.detach().flatten() for p in ragged.model.parameters()])

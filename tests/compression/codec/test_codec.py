@@ -20,10 +20,17 @@ from torch import nn
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import HEADER, coding_report, decode, encode
-from compression.codec.context_model import Decoder, Encoder, Meter, Traits, code_matrix, traits_of
+from compression.codec.context_model import (
+    BitCounter,
+    ContextParameters,
+    Decoder,
+    Encoder,
+    code_matrix,
+    traits_of,
+)
 from compression.criteria import L1
 from compression.pruning import prune
-from compression.sharing import share
+from compression.sharing import share_weights
 
 
 def sparse(model: nn.Module, density: float, values: int, seed: int = 0) -> nn.Module:
@@ -118,7 +125,7 @@ def test_every_kind_of_tensor(tmp_path: Path) -> None:
 
 def test_masks_are_folded_and_negative_zeros_cost_nothing(tmp_path: Path) -> None:
     model = create("lenet300", input_size=(1, 28, 28), classes=10)
-    masked = share(prune(model, L1(), amount=0.95, unit="weight").model, bits=4).model
+    masked = share_weights(prune(model, L1(), amount=0.95, unit="weight").model, bits=4).model
     folded = create("lenet300", input_size=(1, 28, 28), classes=10)
     folded.load_state_dict(masked.state_dict())
     with torch.no_grad():
@@ -158,9 +165,11 @@ def test_any_matrix_comes_back(rows: int, columns: int, letters: int, density: f
     kept = rng.random((rows, columns)) < density
     values = (kept * rng.integers(1, letters + 1, (rows, columns))).astype(np.int32)
     alive = (rng.random(columns) < 0.5).astype(np.int64)
-    encoder, meter = Encoder(), Meter()
+    encoder, meter = Encoder(), BitCounter()
     facts = ((rows, columns), rng.integers(1, 3, letters), alive)
-    traits = Traits(int(rng.integers(-2, 14)), int(rng.integers(-2, 14)), int(rng.integers(0, columns + 1)))
+    traits = ContextParameters(
+        int(rng.integers(-2, 14)), int(rng.integers(-2, 14)), int(rng.integers(0, columns + 1))
+    )
     for coder in (encoder, meter):
         code_matrix(coder, *facts, traits, values)
     words = encoder.words()
@@ -177,7 +186,7 @@ def test_uneven_rows_and_columns_cost_less_than_scattered_ones() -> None:
     entropy = -uneven.size * (share * np.log2(share) + (1 - share) * np.log2(1 - share))
     bits = []
     for mask in (uneven, scattered):
-        meter = Meter()
+        meter = BitCounter()
         code_matrix(
             meter, shape, np.ones(1, np.int64), np.ones(400, np.int64), traits_of(mask), mask.astype(np.int32)
         )
@@ -194,7 +203,7 @@ def test_patches_cost_less_than_scattered_weights() -> None:
     bits = []
     traits, without = traits_of(patches), traits_of(scattered)
     for mask, told in ((patches, traits), (patches, replace(traits, stride=0)), (scattered, without)):
-        meter = Meter()
+        meter = BitCounter()
         every = np.ones(1000, np.int64)
         code_matrix(meter, mask.shape, every[:1], every, told, mask.astype(np.int32))
         bits.append(meter.position_bits)

@@ -24,7 +24,7 @@ from compression.quantization.files import export_onnx, load_quantized, pack, sa
 from compression.quantization.quantizers import blocks_of
 from compression.shrinking import shrink
 from compression.shrinking.files import digest
-from compression.training import Training, evaluate, fit
+from compression.training import TrainingSettings, evaluate, fit
 
 SIZE = (1, 8, 8)
 
@@ -52,11 +52,11 @@ def net() -> nn.Sequential:
 
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
-    return fit(net(), TRAIN, settings=Training(epochs=8)).model
+    return fit(net(), TRAIN, settings=TrainingSettings(epochs=8)).model
 
 
 def retrain(graph: nn.Module) -> nn.Module:
-    return fit(graph, TRAIN, settings=Training(epochs=4, learning_rate=0.01)).model
+    return fit(graph, TRAIN, settings=TrainingSettings(epochs=4, learning_rate=0.01)).model
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_pruned_weights_stay_zero(trained: nn.Module, scheme: str) -> None:
 def test_pruned_weights_stay_zero_while_rounding_is_trained_in() -> None:
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    whole = fit(dense, TRAIN, settings=Training(epochs=6)).model
+    whole = fit(dense, TRAIN, settings=TrainingSettings(epochs=6)).model
     masked = prune(whole, L1("zero"), amount=0.8, scope="global", layers=["1", "3"]).model
     result = quantized(masked, "aware")
     stored = [t for t in result.model.state_dict().values() if t.dtype == torch.int8]

@@ -15,7 +15,7 @@ from compression.masks import masks_of
 from compression.pruning import prune
 from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.shrinking.coupling import coupled_layers
-from compression.shrinking.silencing import silence_norms
+from compression.shrinking.silencing import mask_dead_norm_channels
 
 
 @pytest.mark.parametrize(
@@ -234,16 +234,16 @@ def test_batch_norms_are_silenced_behind_masked_channels_and_both_go() -> None:
             nn.init.uniform_(module.bias)
             nn.init.uniform_(module.running_mean)
     masked = prune(model, L1(), amount=0.25, unit="neuron", layers=["stage1_0.first.0", "stem.0"]).model
-    with pytest.raises(InputError, match="silence_norms"):
+    with pytest.raises(InputError, match="mask_dead_norm_channels"):
         shrink(masked, (3, 32, 32))
-    quiet, x = silence_norms(masked, (3, 32, 32)).eval(), torch.randn(2, 3, 32, 32)
+    quiet, x = mask_dead_norm_channels(masked, (3, 32, 32)).eval(), torch.randn(2, 3, 32, 32)
     norm = quiet.get_submodule("stage1_0.first.1")
     assert int((norm.bias == 0).sum()) == 16 and int((norm.weight == 0).sum()) == 16
     small = shrink(quiet, (3, 32, 32))
     after = {layer.name: layer.after for layer in small.layers}
     assert after["stage1_0.first.0"] == 48 and after["stem.0"] == 64  # the shortcut keeps the stem's
     assert torch.allclose(small.model(x), quiet(x), atol=1e-4)
-    trained = silence_norms(create("resnet18", classes=10), (3, 32, 32))
+    trained = mask_dead_norm_channels(create("resnet18", classes=10), (3, 32, 32))
     assert not masks_of(trained)
 
 
@@ -258,11 +258,11 @@ def test_a_norm_behind_a_shortcut_keeps_what_one_branch_keeps() -> None:
             return self.last(torch.relu(self.norm(self.first(x) + self.second(x))))
 
     masked = prune(Block(), L1(), amount=2, unit="neuron", layers=["first"]).model
-    assert "norm.weight" not in masks_of(silence_norms(masked, (1, 4, 4)))
+    assert "norm.weight" not in masks_of(mask_dead_norm_channels(masked, (1, 4, 4)))
     with torch.no_grad():
         masked.second.weight.copy_(masked.first.weight.abs())
     both = prune(masked, L1("zero"), amount=2, unit="neuron", layers=["second"]).model
-    assert int(masks_of(silence_norms(both, (1, 4, 4)))["norm.weight"].sum()) == 2
+    assert int(masks_of(mask_dead_norm_channels(both, (1, 4, 4)))["norm.weight"].sum()) == 2
 
 
 def test_what_cannot_be_removed_is_named() -> None:

@@ -55,25 +55,32 @@ def batches_of(data: Iterable[Any], model: nn.Module, processes: int) -> Iterato
         yield held
 
 
+HELD = "held_in_evaluation"  # noted on modules, so that a model trained again trains as it did before
+
+
 def train_mode(model: nn.Module) -> nn.Module:
     """Put a model in training mode, in place, but for what was frozen in evaluation mode; returns it.
 
     That is: any module in evaluation mode inside a model in training mode; and in a model in evaluation mode,
-    batch norms whose parameters do not learn.
+    batch norms whose parameters do not learn and what an earlier call held there. `model.train()` thaws.
     """
     if isinstance(model, torch.fx.GraphModule):  # whose modes are operations in the graph
         return model.train()
     modules = [module for module in model.modules() if not module.training]
     if not model.training:
-        modules = [module for module in modules if isinstance(module, _BatchNorm) and _frozen(module)]
+        modules = [module for module in modules if HELD in vars(module) or _frozen_norm(module)]
+    for module in model.modules():
+        vars(module).pop(HELD, None)
     model.train()
     for module in modules:
         module.training = False
+        if not _frozen_norm(module):  # which says so itself, until its parameters learn again
+            vars(module)[HELD] = True
     return model
 
 
-def _frozen(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
+def _frozen_norm(module: nn.Module) -> bool:
+    parameters = list(module.parameters()) if isinstance(module, _BatchNorm) else []
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 

@@ -125,8 +125,9 @@ def fit(
     progress: called with (epochs done, epochs) after each epoch
 
     Batch norms in evaluation mode with frozen parameters stay so, and so does any module in evaluation mode
-    inside a model in training mode. Where batch norms learn, a last batch of one sample is joined to the one
-    before. Floats among the inputs take the model's number type.
+    inside a model in training mode, also when the result is trained again; `model.train()` thaws it. Where
+    batch norms learn, a last batch of one sample is joined to the one before. Floats among the inputs take
+    the model's number type.
 
     Under torchrun every process trains on its share of each batch, with the same result up to float
     summation; batch norms see the share only. The same seed, data and machine give the same bytes. Torch's

@@ -91,6 +91,10 @@ def test_norms_frozen_in_evaluation_mode_stay_frozen() -> None:
     kept = fit(frozen, [(X, Y)], settings=TrainingSettings(epochs=3)).model
     assert torch.equal(kept[1].running_mean, frozen[1].running_mean)
     assert not torch.equal(kept[1].weight, frozen[1].weight)  # its scale learns: it was not frozen
+    twice = fit(kept, [(X, Y)], settings=ONCE).model
+    assert torch.equal(twice[1].running_mean, frozen[1].running_mean)  # as the first time
+    once_more = fit(twice.train(), [(X, Y)], settings=ONCE).model
+    assert not torch.equal(once_more[1].running_mean, frozen[1].running_mean)
     frozen[1].requires_grad_(False)
     again = frozen
     for _ in range(2):  # what fit returns is in evaluation mode as a whole
@@ -99,6 +103,9 @@ def test_norms_frozen_in_evaluation_mode_stay_frozen() -> None:
     assert torch.equal(again[1].weight, frozen[1].weight) and not torch.equal(
         again[0].weight, frozen[0].weight
     )
+    again[1].requires_grad_(True)
+    learns = fit(again, [(X, Y)], settings=ONCE).model
+    assert not torch.equal(learns[1].running_mean, frozen[1].running_mean)
     thawed = fit(net().eval(), [(X, Y)], settings=ONCE).model
     assert not torch.equal(thawed[1].running_mean, net()[1].running_mean)
 

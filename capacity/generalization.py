@@ -9,16 +9,24 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING
 
+from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.report import CapacityReport, render
+from capacity.report import CapacityReport
+from capacity.tables import Table, Tabular
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
 
+COLUMNS = (
+    Column("name", "layer", importance=KEY),
+    Column("points_per_bit", "rho", "points/bit", r"$\rho$", style=",.4g", better="higher", importance=2),
+    Column("bits_per_bit", "G", "bit/bit", "$G$", style=",.4g", better="higher"),
+)
+
+
 @dataclass(frozen=True)
-class Generalization:
+class Generalization(Tabular):
     """Correct points per bit. Never without what it counts: N, the split, the classes, the convention.
 
     `ratio` is rho in points per bit, `bits_per_bit` is G; `layers` holds (name, rho, G) for each layer
@@ -59,20 +67,8 @@ class Generalization:
         """95 % Wilson interval of the accuracy."""
         return wilson_interval(self.correct, self.total)
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per layer and one for the network: points per bit and bits per bit."""
-        import pandas as pd
-
-        rows = [*self.layers, ("network", self.ratio, self.bits_per_bit)]
-        return pd.DataFrame(rows, columns=["name", "points_per_bit", "bits_per_bit"])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, float_format="%.4g", escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
         low, high = self.accuracy_interval
         classes = "" if self.classes is None else f", {self.classes} classes"
         title = (
@@ -80,13 +76,10 @@ class Generalization:
             f"({100 * self.accuracy:.2f} %, 95 % [{100 * low:.2f}, {100 * high:.2f}]), "
             f"H = {self.label_bits:.3g} bit, convention {self.convention!r}"
         )
-        table = Table()
-        table.add_column("layer")
-        table.add_column("rho [points/bit]", justify="right")
-        table.add_column("G [bit/bit]", justify="right")
-        for name, ratio, bits in [*self.layers, ("network", self.ratio, self.bits_per_bit)]:
-            table.add_row(name, f"{ratio:.4g}", f"{bits:.4g}")
-        return f"{title}\n{render(table)}"
+        rows = [*self.layers, ("network", self.ratio, self.bits_per_bit)]
+        names = ("name", "points_per_bit", "bits_per_bit")
+        named = [dict(zip(names, row, strict=True)) for row in rows]
+        return Table(COLUMNS, named, title, label="tab:generalization")
 
 
 def generalization(

@@ -11,23 +11,21 @@ initial weights, since what any start memorizes the capacity allows; and the sam
 another network of the same architecture made, which therefore can be memorized.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import comb, log
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.generalization import wilson_interval
-from capacity.report import render
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from capacity.tables import Table, Tabular
 
 RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero
 TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
@@ -108,8 +106,32 @@ class MemorizationPoint:
         return wilson_interval(self.possible, self.possible_trials)
 
 
+def _share(name: str) -> Callable[[Mapping[Any, Any]], float]:
+    return lambda row: float(row[name] / row["trials"])
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    return f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+POINTS = (
+    Column("points", "points N", style=",", importance=KEY),
+    Column("ratio", "N / C", style=".2f", value=lambda row: row["points"] / row["capacity_bits"]),
+    Column("memorized", "one start", "%", factor=100, style=".1f", importance=3, value=_share("memorized")),
+    Column("planted", "planted", "%", factor=100, style=".1f", importance=2, value=_share("planted")),
+    Column("restarted", "any start", "%", factor=100, style=".1f", importance=5, value=_share("restarted")),
+)
+COLUMNS = (*POINTS, Column("interval", "95 % of any start", style="s", importance=4, value=_interval))
+DECIDED = (
+    *POINTS,
+    Column("cover", "Cover", "%", factor=100, style=".1f", importance=7),
+    Column("possible_share", "separable", "%", factor=100, style=".1f", importance=6),
+    Column("interval", "95 % of separable", style="s", importance=4, value=_interval),
+)
+
+
 @dataclass(frozen=True)
-class Memorization:
+class Memorization(Tabular):
     """Memorized share against the number of points, for one architecture."""
 
     name: str
@@ -151,48 +173,29 @@ class Memorization:
         """N at which the first start missed labelings that are possible, or planted ones: not capacity."""
         return tuple(p.points for p in self.curve if p.memorized < p.restarted or p.planted < p.trials)
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per number of points."""
-        import pandas as pd
-
-        rows = []
-        for point in self.curve:
-            low, high = point.interval
-            share = {"possible_share": point.possible_share, "low": low, "high": high}
-            named = {"name": self.name, "capacity_bits": self.capacity_bits}
-            rows.append(named | vars(point) | share)
-        return pd.DataFrame(rows)
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, float_format="%.3g", escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        exact = self.curve[0].decided is not None
-        columns = ["points N", "N / C", "one start [%]", "planted [%]", "any start [%]"]
-        columns += ["Cover [%]", "separable [%]", "95 % of separable"] if exact else ["95 % of any start"]
-        for column in columns:
-            table.add_column(column, justify="right")
-        for point in self.curve:
-            shares = [count / point.trials for count in (point.memorized, point.planted, point.restarted)]
-            if point.decided is not None:
-                shares += [point.cover or 0.0, point.possible_share]
-            low, high = point.interval
-            cells = [f"{100 * share:.1f}" for share in shares] + [f"[{100 * low:.1f}, {100 * high:.1f}]"]
-            table.add_row(str(point.points), f"{point.points / self.capacity_bits:.2f}", *cells)
         middle, low, high = self.mk_point()
-        title = f"{self.name}: {self.parameters} parameters, capacity C = {self.capacity_bits} bits"
+        first = f"{self.lm_interval[1]:g}" if math.isfinite(self.lm_interval[1]) else "more than tried"
         lm = f"LM point {self.lm_point} ({self.lm_point / self.capacity_bits:.2f} C)"
-        lm += f", first miss at N = {self.lm_interval[1]:g}"
+        lm += f", first miss at N = {first}"
         mk = f"MK point {middle:.1f} [{low:.1f}, {high:.1f}] ({middle / self.capacity_bits:.2f} C)"
+        if math.isnan(middle):
+            mk = "MK point beyond the points tried"
         failed = ", ".join(map(str, self.optimizer_failed))
-        note = (
-            f"\nthe optimiser, not the capacity, failed on some labelings at N = {failed}" if failed else ""
-        )
-        return f"{title}\n{render(table)}\n{lm}, {mk}{note}"
+        note = f"the optimiser, not the capacity, failed on some labelings at N = {failed}"
+        title = f"{self.name}: {self.parameters} parameters, capacity C = {self.capacity_bits} bits"
+        return Table(
+            DECIDED if self.curve[0].decided is not None else COLUMNS, list(map(self._row, self.curve)),
+            title, (f"{lm}, {mk}", *([note] if failed else [])),
+            caption=f"Share of random labelings of N points that {title} memorize",
+            label=f"tab:memorization-{self.name}",
+        )  # fmt: skip
+
+    def _row(self, point: MemorizationPoint) -> dict[str, Any]:
+        low, high = point.interval
+        named = {"name": self.name, "capacity_bits": self.capacity_bits}
+        return named | vars(point) | {"possible_share": point.possible_share, "low": low, "high": high}
 
 
 def _crossing(sizes: np.ndarray, shares: np.ndarray) -> float:

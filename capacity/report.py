@@ -4,13 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO, TextIOWrapper
-from typing import TYPE_CHECKING
 
 from capacity.characters import LOOKALIKE
+from capacity.columns import KEY, Column, number
+from capacity.latex import escape_latex as escape_latex
 from capacity.rules import Convention
-
-if TYPE_CHECKING:
-    import pandas as pd
+from capacity.tables import Table, Tabular
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,18 @@ class LayerCapacity:
         return self.input_bits is not None and self.capacity_bits == self.input_bits
 
 
+COLUMNS = (
+    Column("name", "layer", importance=KEY, missing="(model)"),
+    Column("kind", "kind", importance=3),
+    Column("parameters", "parameters", style=",", importance=4),
+    Column("input_bits", "input", "bit", style=",", importance=2, missing="no cap"),
+    Column("output_bits", "output", "bit", style=",", importance=1),
+    Column("capacity_bits", "capacity", "bit", style=",", importance=5),
+)
+
+
 @dataclass(frozen=True)
-class CapacityReport:
+class CapacityReport(Tabular):
     """Memory-equivalent capacity of a network, layer by layer, under a stated convention and scope."""
 
     layers: tuple[LayerCapacity, ...]
@@ -70,67 +79,16 @@ class CapacityReport:
         counted = "effective capacity" if self.effective else "capacity"
         return f"Memory-equivalent {counted}, convention {self.convention!r}, scope {self.scope}"
 
-    def to_frame(self) -> "pd.DataFrame":
-        """A row per layer, columns as the fields of LayerCapacity.
-
-        A column whose sum does not fit 64 bits holds Python's integers, so that sums stay exact.
-        """
-        import pandas as pd
-
-        columns = list(LayerCapacity.__dataclass_fields__)
-        rows = [asdict(layer) for layer in self.layers]
-        frame = pd.DataFrame(rows, columns=columns)
-        for column in ("parameters", "input_bits", "output_bits", "capacity_bits", "storage_bits"):
-            values = [row[column] for row in rows]
-            wide = sum(value or 0 for value in values) >= 2**63
-            kind = "object" if wide else "Int64" if column == "input_bits" else "int64"
-            frame[column] = pd.Series(values, dtype=kind)
-        return frame
-
-    def to_latex(self, *, caption: str | None = None, label: str | None = None) -> str:
-        """A booktabs table; the caption states convention and scope unless one is given."""
-        from pandas.io.formats.style import Styler
-
-        shown = ["name", "kind", "parameters", "input_bits", "output_bits", "capacity_bits"]
-        frame = self.to_frame()[shown].astype(object)
-        frame.loc[len(frame)] = ["total", "", self.parameters, None, None, self.capacity_bits]
-        frame.columns = [column.replace("_bits", " [bit]") for column in frame.columns]
-
-        def show(value: object) -> str:
-            return f"{value:,}".replace(",", r"\,") if isinstance(value, int) else escape_latex(value)
-
-        style: Styler = frame.style.format(show, na_rep="--").hide(axis="index")
-        return str(
-            style.to_latex(
-                hrules=True, column_format="llrrrr", caption=caption or escape_latex(self.title), label=label
-            )
-        )
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table(show_footer=True)
-        table.add_column("layer", "total", overflow="fold")
-        table.add_column("kind")
-        table.add_column("parameters", f"{self.parameters:,}", justify="right")
-        table.add_column("input [bit]", justify="right")
-        table.add_column("output [bit]", justify="right")
-        table.add_column("capacity [bit]", f"{self.capacity_bits:,}", justify="right")
-        for layer in self.layers:
-            cap = "no cap" if layer.input_bits is None else f"{layer.input_bits:,}"
-            table.add_row(
-                layer.name or "(model)",
-                layer.kind,
-                f"{layer.parameters:,}",
-                cap,
-                f"{layer.output_bits:,}",
-                f"{layer.capacity_bits:,}",
-            )
+    def table(self) -> Table:
+        """A row per layer, and the totals."""
         size = f"input {self.input_size}, {self.total_parameters:,} parameters in the whole model"
-        gain = f"{self.capacity_per_storage_bit:.3g} bits of capacity per bit of storage"
+        gain = f"{number(self.capacity_per_storage_bit, '.3g')} bits of capacity per bit of storage"
         stored = f"stored in {self.storage_bits:,} bits: {gain}"
-        notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([self.title, size, render(table), stored, *notes])
+        total = {"name": "total", "parameters": self.parameters, "capacity_bits": self.capacity_bits}
+        return Table(
+            COLUMNS, [asdict(layer) for layer in self.layers], f"{self.title}\n{size}",
+            (stored, *(f"note: {note}" for note in self.notes)), total, self.title, "tab:capacity",
+        )  # fmt: skip
 
 
 def render(table: object, *, width: int = 110) -> str:
@@ -141,22 +99,6 @@ def render(table: object, *, width: int = 110) -> str:
     Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
     text.seek(0)
     return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())
-
-
-LATEX = str.maketrans(
-    {character: "\\" + character for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " ", "\r": " "}
-)
-
-
-def escape_latex(value: object) -> str:
-    r"""Text that LaTeX prints as it is, in one line.
-
-    >>> print(escape_latex(r"C:\data\~me^2"))
-    C:\textbackslash{}data\textbackslash{}\textasciitilde{}me\textasciicircum{}2
-    """
-    return str(value).translate(LATEX)
 
 
 def describe_scope(scope: str | Sequence[str]) -> str:

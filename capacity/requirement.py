@@ -11,19 +11,18 @@ Reference: Friedland, Metere and Krell 2018, arXiv:1810.02328 (the heuristic for
 
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from capacity import tables
+from capacity.columns import KEY, Column, with_interval
 from capacity.errors import InputError
 from capacity.generalization import mean_half_width
 from capacity.inputs import whole_number
-from capacity.report import CapacityReport, render
+from capacity.report import CapacityReport
 from capacity.rules import dense_capacity
 from capacity.sums import Table, ranks_of_sums, table_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
@@ -39,8 +38,19 @@ class Progress:
     expected_bits: float
 
 
+COLUMNS = (
+    Column("fraction", "rows", "%", factor=100, style="g"),
+    Column("rows", "rows", style=",", importance=KEY),
+    Column(
+        "thresholds", "label changes", style=",.1f", importance=3,
+        value=lambda row: with_interval(row["thresholds"], row["thresholds_half_width"], ",.1f"),
+    ),
+    Column("expected_bits", "expected need", "bit", style=",.0f", importance=2),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
-class Requirement:
+class Requirement(tables.Tabular):
     """Bits that a table of data needs. `classes` is None for regression.
 
     `growth` is the exponent with which thresholds grow with rows: 1 means that every new row brings its
@@ -75,30 +85,8 @@ class Requirement:
         """Whether the need grows more slowly than the square root of the rows."""
         return self.growth < 0.5
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> tables.Table:
         """A row per part of the progression."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(part) for part in self.progression])
-
-    def to_latex(self) -> str:
-        """A booktabs table of the progression."""
-        return self.to_frame().to_latex(index=False, float_format="%.4g", escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("rows [%]", "rows", "label changes", "± (95 %)", "expected need [bit]"):
-            table.add_column(column, justify="right")
-        for part in self.progression:
-            table.add_row(
-                f"{100 * part.fraction:g}",
-                f"{part.rows:,}",
-                f"{part.thresholds:,.1f}",
-                f"{part.thresholds_half_width:,.1f}",
-                f"{part.expected_bits:,.0f}",
-            )
         kind = "regression" if self.classes is None else f"{self.classes} classes"
         size = f"{self.rows:,} rows, {self.features:,} features, {kind}"
         title = (
@@ -109,7 +97,8 @@ class Requirement:
         note = f"the need grows as rows^{self.growth:.2f}: it {verdict}"
         if not self.levels_off:
             note += ", so by feature sums alone these rows can only be memorized"
-        return f"{title}\n{render(table)}\n{note}"
+        rows = list(map(vars, self.progression))
+        return tables.Table(COLUMNS, rows, title, (note,), label="tab:requirement")
 
 
 def expected_bits(thresholds: float, features: int) -> int:
@@ -248,7 +237,7 @@ def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(tables.Told):
     """A network beside its data: how many times the expected need it holds, and a size to start from.
 
     Both rest on label changes along the feature sum. Neither promises an accuracy: structure that the sum

@@ -4,15 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 from capacity.columns import KEY, Column
 from capacity.errors import unknown
 from capacity.latex import POINTS, VENUES, em, number_in_latex, words_in_latex
 from capacity.terminal import split_title
-
-if TYPE_CHECKING:
-    from capacity.tables import Table
 
 SPREAD = ("ieee-two",)  # venues whose tables go across both columns
 LINES = 46  # of one float: what a page holds
@@ -117,7 +113,18 @@ class Layout:
         return "@{}" + "".join(kinds) + "@{}"
 
 
-def to_latex(table: "Table", venue: str) -> str:
+@dataclass(frozen=True)
+class Text:
+    """What a table is made of: its columns, how many rows they have, a total below, caption and label."""
+
+    columns: Sequence[Cells]
+    rows: int
+    total: bool
+    caption: str
+    label: str
+
+
+def to_latex(table: Text, venue: str) -> str:
     """The table as floats for a venue, each with its caption; see `Table.to_latex`."""
     if venue not in VENUES:
         raise unknown("venue", venue, VENUES)
@@ -128,13 +135,10 @@ def to_latex(table: "Table", venue: str) -> str:
     return _floats(table, layout, "table*" if star else "table", venue)
 
 
-def _cells(table: "Table") -> tuple[list[Cells], list[Cells]]:
+def _parted(table: Text) -> tuple[list[Cells], list[Cells]]:
     """The columns, and those of sentences."""
-    made = [
-        Cells(column, (*map(column.cell, table.rows), table.total_cell(column)), len(table.rows))
-        for column in table.shown
-    ]
-    return [c for c in made if not c.column.prose], [c for c in made if c.column.prose]
+    prose = [cells for cells in table.columns if cells.column.prose]
+    return [cells for cells in table.columns if not cells.column.prose], prose
 
 
 def _bound(cells: Cells, letters: Letters, broken: bool, width: float) -> Cells:
@@ -146,9 +150,9 @@ def _taken(cells: Sequence[Cells], letters: Letters, broken: bool) -> float:
     return sum(c.room or c.width(letters, broken) for c in cells) + 2 * letters.gap * (len(cells) - 1)
 
 
-def _fitting(table: "Table", width: float, sizes: Sequence[Letters]) -> Layout | None:
+def _fitting(table: Text, width: float, sizes: Sequence[Letters]) -> Layout | None:
     """All columns in the largest of these letters that they fit in; None if they do not."""
-    plain, prose = _cells(table)
+    plain, prose = _parted(table)
     for letters in sizes:
         for broken in (False, True):
             bound = [_bound(cells, letters, broken, width) for cells in plain]
@@ -157,9 +161,9 @@ def _fitting(table: "Table", width: float, sizes: Sequence[Letters]) -> Layout |
     return None
 
 
-def _narrowed(table: "Table", width: float) -> Layout:
+def _narrowed(table: Text, width: float) -> Layout:
     """The most important columns in the smallest letters."""
-    plain, prose = _cells(table)
+    plain, prose = _parted(table)
     letters, dropped = SIZES[-1], []
     kept = [_bound(cells, letters, True, width) for cells in plain]
     while len(kept) > 1 and _taken(kept, letters, True) > width:
@@ -181,11 +185,11 @@ def _with_sentences(layout: Layout) -> Layout:
     return replace(layout, beside=layout.beside + sentences, below=())
 
 
-def _floats(table: "Table", layout: Layout, environment: str, venue: str) -> str:
+def _floats(table: Text, layout: Layout, environment: str, venue: str) -> str:
     """The table in as many floats as it takes pages."""
     parts: list[list[int]] = [[]]
     lines = 0
-    for place in range(len(table.rows)):
+    for place in range(table.rows):
         if lines + layout.lines(place) > LINES and parts[-1]:
             parts.append([])
             lines = 0
@@ -202,13 +206,11 @@ def _floats(table: "Table", layout: Layout, environment: str, venue: str) -> str
     return "\n".join([*top, *floats])
 
 
-def _float(
-    table: "Table", layout: Layout, environment: str, rows: Sequence[int], part: tuple[int, int]
-) -> str:
+def _float(table: Text, layout: Layout, environment: str, rows: Sequence[int], part: tuple[int, int]) -> str:
     place, count = part
     caption = words_in_latex(table.caption) + (f" (part {place + 1} of {count})" if count > 1 else "")
     label = table.label + (f"-{place + 1}" if place else "")
-    total = table.total is not None and place + 1 == count
+    total = table.total and place + 1 == count
     lines = [
         rf"\begin{{{environment}}}[t]",
         rf"\centering\{layout.letters.name}\setlength{{\tabcolsep}}{{{layout.letters.gap:g}pt}}",
@@ -219,7 +221,7 @@ def _float(
         " & ".join(cells.head(layout.broken) for cells in layout.beside) + r" \\",
         r"\midrule",
         *map(layout.row, rows),
-        *([r"\midrule", layout.row(len(table.rows))] if total else []),
+        *([r"\midrule", layout.row(table.rows)] if total else []),
         r"\bottomrule",
         r"\end{tabular}",
         rf"\end{{{environment}}}",

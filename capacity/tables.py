@@ -1,7 +1,7 @@
 """A table of results, and how it shows itself: text, DataFrame, LaTeX, HTML, Markdown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape as escape_html
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +83,13 @@ class Table:
 
         Raises InputError for a venue that `capacity.latex.VENUES` does not hold.
         """
-        from capacity.latex_tables import to_latex
+        from capacity.latex_tables import Cells, Text, to_latex
 
-        told = self.caption or self.title.replace("\n", "; ")
-        return to_latex(
-            replace(self, caption=told if caption is None else caption, label=label or self.label), venue
-        )
+        count = len(self.rows)
+        cells = [Cells(c, (*map(c.cell, self.rows), self.total_cell(c)), count) for c in self.shown]
+        if caption is None:
+            caption = self.caption or self.title.replace("\n", "; ")
+        return to_latex(Text(cells, count, self.total is not None, caption, label or self.label), venue)
 
     def to_html(self) -> str:
         """The table as HTML, sentences above and below."""

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
-from rich.cells import cell_len
-
 from capacity.characters import LOOKALIKE
 
 GAP = "  "
 PROSE = 26  # characters that a column of sentences needs at least
+
+
+def cell_len(text: str) -> int:
+    """Places that a text takes in a terminal: two for wide letters."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import ast
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -46,6 +48,17 @@ def test_code_imports_what_exists() -> None:
                     assert hasattr(module, name.name), f"{node.module}.{name.name}"
                     imported.add(name.name)
     assert {"prune", "shrink", "squeeze", "distill", "quantize", "factorize", "encode"} <= imported
+
+
+@pytest.mark.parametrize("page", ["README.md", "compression/README.md"])
+def test_the_blocks_of_a_page_are_one_script_that_runs(page: str, tmp_path: Path) -> None:
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("top-1 error") + done.stdout.count("step 0") > 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -96,7 +96,10 @@ def render(table: object, *, width: int = 110) -> str:
     from rich.console import Console
 
     text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", LOOKALIKE, newline="")
-    Console(file=text, width=width, force_terminal=False, color_system=None, markup=False).print(table)
+    console = Console(
+        file=text, width=width, force_terminal=False, force_jupyter=False, color_system=None, markup=False
+    )
+    console.print(table)
     text.seek(0)
     return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())
 

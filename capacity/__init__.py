@@ -3,7 +3,7 @@
 A network
     measure             capacity of a model, layer by layer: a CapacityReport
     dense_capacity      of dense layers, from their sizes alone
-    RULES               what counts as a layer, and its parameters
+    RULES, LayerRule    what counts as a layer, and its parameters
     CONVENTIONS         what caps the bits that reach a layer
     memorizable_rows    rows with random labels that so many bits can hold
     memorization        random labels really memorized, beside the capacity
@@ -25,7 +25,7 @@ import capacity._startup  # noqa: F401  first: on Python 3.14 torch already need
 from capacity.certificates import Certificate, certificate
 from capacity.errors import InputError
 from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
-from capacity.layers import RULES
+from capacity.layers import RULES, LayerRule
 from capacity.measuring import measure
 from capacity.memorization import Memorization, cover_fraction, memorization, separable
 from capacity.report import CapacityReport, LayerCapacity
@@ -42,6 +42,7 @@ __all__ = [
     "Generalization",
     "InputError",
     "LayerCapacity",
+    "LayerRule",
     "Memorization",
     "Recommendation",
     "Requirement",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from capacity.inputs import map_tensors
-from capacity.layers import Layer, normalization
+from capacity.layers import Layer
 from capacity.states import State, entering
 from capacity.structure import Structure
 from capacity.tracing import Layers, intercepted
@@ -26,7 +26,7 @@ def constant_inputs(
     calls: Counter[str] = Counter()
 
     def visit(layer: Layer, forward: Any, args: Any, kwargs: Any) -> Any:
-        if layer.container or layer.rule is normalization:
+        if layer.container or not layer.counted:
             return forward(*args, **kwargs)
         tensors = entering(states[layer.name], args, kwargs)
         found[layer.name, calls[layer.name]] = [(t != 0) & ~torch.isnan(t) for t in tensors]

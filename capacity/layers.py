@@ -1,10 +1,12 @@
 """Which rule applies to which module: RULES, one visible dict that a caller extends.
 
-A rule takes a module and the number of parameters it owns, by name, and returns the bits those store
-before any cap. The kind shown in a report is the rule's name. A module of a listed type counts as one
-layer, submodules included; any other module that owns parameters is "generic": its parameter count.
+A rule says how many bits a module's parameters store before any cap, and how its elements go through. A
+module of a listed type counts as one layer, submodules included; any other module that owns parameters is
+"generic": its parameter count. A function from a module and the number of parameters it owns, by name, to
+bits is a rule too: a counted one, whose kind is the function's name.
 
     measure(model, (3, 32, 32), rules={**RULES, MyLayer: my_rule})
+    measure(model, (3, 32, 32), rules={**RULES, MyNorm: LayerRule("my norm", no_bits, counted=False)})
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -17,52 +19,54 @@ from capacity.errors import InputError
 Rule = Callable[[nn.Module, Mapping[str, int]], int]
 
 
-def dense(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """(inputs + 1) · units bits: every weight and bias one bit (rule 2)."""
+def every_parameter(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """One bit for each parameter that the module owns, biases too (rule 2)."""
     return sum(parameters.values())
 
 
-def convolution(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """(k·k·Cin/groups + 1) · Cout bits: weights are shared over positions, so each counts once."""
-    return sum(parameters.values())
-
-
-def embedding(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """rows · width bits: the rows that exist."""
-    return sum(parameters.values())
-
-
-def recurrent(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """The parameters once, for all steps; each step emits its own bits."""
-    return sum(parameters.values())
-
-
-def attention(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """The parameters of all projections (only where they cannot be told apart, see capacity.attention)."""
-    return sum(parameters.values())
-
-
-def bilinear(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """(inputs1 · inputs2 + 1) · units bits."""
-    return sum(parameters.values())
-
-
-def normalization(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """0 bits: scale and shift fold into the neighbouring perceptron (a convention)."""
+def no_bits(module: nn.Module, parameters: Mapping[str, int]) -> int:
+    """0 bits, whatever the module owns."""
     return 0
 
 
-def functional(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """The parameters of a module that uses its layers' weights without calling those layers."""
-    return sum(parameters.values())
+@dataclass(frozen=True)
+class LayerRule:
+    """How modules of one kind count.
+
+    kind: what reports call it
+    bits: module, elements of the parameters it owns by name -> bits that those store before any cap
+    elementwise: torch's own modules of this kind lead each element through single weights, units along one
+        axis; where that is not so, a layer is alive as a whole or not at all
+    counted: whether it is a layer, whose output caps those behind it; one that is not only passes data on
+    one_output: its first output tensor is all it emits, others repeat a part of it
+
+    >>> LayerRule("gate", lambda module, parameters: 2 * parameters["weight"])(nn.Linear(2, 1), {"weight": 2})
+    4
+    """
+
+    kind: str
+    bits: Rule = every_parameter
+    elementwise: bool = False
+    counted: bool = True
+    one_output: bool = False
+
+    def __call__(self, module: nn.Module, parameters: Mapping[str, int]) -> int:
+        """The bits that a module's parameters store before any cap."""
+        return self.bits(module, parameters)
 
 
-def generic(module: nn.Module, parameters: Mapping[str, int]) -> int:
-    """The parameter count of a module that no rule names."""
-    return sum(parameters.values())
+dense = LayerRule("dense", elementwise=True)  # (inputs + 1) · units bits
+convolution = LayerRule("convolution", elementwise=True)  # (k·k·Cin/groups + 1) · Cout, all positions alike
+embedding = LayerRule("embedding")  # rows · width bits: the rows that exist
+recurrent = LayerRule("recurrent", one_output=True)  # the parameters once, for all steps; each emits its bits
+attention = LayerRule("attention")  # all projections, only where capacity.attention cannot tell them apart
+bilinear = LayerRule("bilinear")  # (inputs1 · inputs2 + 1) · units bits
+# Scale and shift fold into the neighbouring perceptron, by convention.
+normalization = LayerRule("normalization", no_bits, elementwise=True, counted=False)
+functional = LayerRule("functional")  # a module that uses its layers' weights without calling those layers
+generic = LayerRule("generic")  # a module that no rule names
 
-
-RULES: Mapping[type[nn.Module], Rule] = {
+RULES: Mapping[type[nn.Module], LayerRule] = {
     nn.Linear: dense,
     nn.Conv1d: convolution,
     nn.Conv2d: convolution,
@@ -89,23 +93,26 @@ class Layer:
     """A module that owns parameters: its name, its rule, and the parameters it owns (elements by name)."""
 
     name: str
-    rule: Rule
+    rule: LayerRule
     parameters: Mapping[str, int]
     container: bool  # has layers of its own below it, so its output is theirs
     storage_bits: int  # what holds these parameters, as stored
 
     @property
     def kind(self) -> str:
-        return self.rule.__name__.replace("_", " ")
+        return self.rule.kind
 
     @property
     def counted(self) -> bool:
-        return self.rule is not normalization
+        return self.rule.counted
 
 
-def rule_for(module: nn.Module, rules: Mapping[type[nn.Module], Rule]) -> Rule | None:
+def rule_for(module: nn.Module, rules: Mapping[type[nn.Module], Rule]) -> LayerRule | None:
     """The rule of the nearest listed class of `module`, or None."""
-    return next((rules[base] for base in type(module).__mro__ if base in rules), None)
+    rule = next((rules[base] for base in type(module).__mro__ if base in rules), None)
+    if rule is None or isinstance(rule, LayerRule):
+        return rule
+    return LayerRule(getattr(rule, "__name__", type(rule).__name__).replace("_", " "), rule)
 
 
 def find_layers(
@@ -138,7 +145,7 @@ def find_layers(
 
 def _owners(
     model: nn.Module, rules: Mapping[type[nn.Module], Rule], wanted: Callable[[str, nn.Parameter], bool]
-) -> Iterator[tuple[str, nn.Module, Rule | None, list[tuple[str, nn.Parameter]]]]:
+) -> Iterator[tuple[str, nn.Module, LayerRule | None, list[tuple[str, nn.Parameter]]]]:
     """Modules that hold parameters asked for, tied ones too, with their rule if they count as a whole."""
     inside = ""
     for name, module in model.named_modules():

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from capacity.constants import constant_inputs, filled
 from capacity.inputs import map_tensors, tensors_in
-from capacity.layers import normalization
 from capacity.states import ROUTING, State, Undecided, emitted, entering, floats_in
 from capacity.structure import Structure
 from capacity.tracing import Layers, intercepted
@@ -75,7 +74,7 @@ class Passes:
             state = self.states[layer.name]
             if layer.container:
                 return forward(*args, **kwargs)
-            if layer.rule is normalization:
+            if not layer.counted:
                 return _switched_off(state, forward(*args, **kwargs))
             calls[layer.name] += 1
             return visit(state, calls[layer.name] - 1, forward, args, kwargs)

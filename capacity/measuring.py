@@ -92,7 +92,7 @@ def measure(
         effective=effective,
         input_size=_describe_input(example_input(hollow, input_size, device="meta")),
         total_parameters=total,
-        notes=(*notes, *_notes(rows)),
+        notes=(*notes, *_notes(rows, layers)),
     )
 
 
@@ -191,10 +191,10 @@ def _row_note(layer: Layer, note: Trace, constant: bool) -> str:
     return "no rule for its type: counted by its parameters" if layer.kind == "generic" else ""
 
 
-def _notes(rows: Sequence[LayerCapacity]) -> list[str]:
+def _notes(rows: Sequence[LayerCapacity], layers: Layers) -> list[str]:
     texts: dict[str, list[str]] = {}
     for row in rows:
-        if row.note and row.kind != "normalization":
+        if row.note and layers[row.name][0].counted:
             texts.setdefault(row.note, []).append(row.name or "(model)")
     return [f"{_few(names)}: {text}" for text, names in texts.items()]
 

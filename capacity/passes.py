@@ -9,7 +9,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line
-from capacity.layers import Layer, Rule, attention, find_layers
+from capacity.layers import RULES, Layer, Rule, find_layers
 from capacity.tracing import Layers, Trace, reached_by, trace
 
 Rules = Mapping[type[nn.Module], Rule]
@@ -18,7 +18,8 @@ Rules = Mapping[type[nn.Module], Rule]
 def measurable_copy(model: nn.Module, rules: Rules, *, device: str | None = None) -> nn.Module:
     """A copy for measuring, attention taken apart unless the caller has a rule of their own for it."""
     copied = evaluation_copy(model, device=device)
-    return unpack_attention(copied) if rules.get(nn.MultiheadAttention) is attention else copied
+    packed = nn.MultiheadAttention
+    return unpack_attention(copied) if rules.get(packed) == RULES[packed] else copied
 
 
 def layers_of(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.inputs import map_tensors, tensors_in
-from capacity.layers import Layer, normalization
+from capacity.layers import Layer
 from capacity.states import ROUTING, State, Undecided, emitted, entering, like
 from capacity.tracing import Layers, intercepted
 
@@ -144,11 +144,10 @@ class Sampler:
     def _draw_weights(self) -> None:
         """Other values for every weight that is not zero, of a size that keeps signals in bounds."""
         for state in self.states.values():
-            folded = state.layer.rule is normalization and state.torchs_own
-            if not state.plain and not folded:
+            if not state.masked:
                 continue
             for key, parameter in state.module.named_parameters(recurse=False):
-                if folded:
+                if state.folded:
                     values = 0.5 + torch.rand(parameter.shape, generator=self.generator)
                 elif parameter.dim() > 1:
                     fan = max(int(state.masks[key].sum()) / len(parameter), 1)
@@ -185,7 +184,7 @@ class Sampler:
         calls = dict.fromkeys(self.layers, 0)
 
         def visit(layer: Layer, forward: Any, args: Any, kwargs: Any) -> Any:
-            if note is None or layer.container or layer.rule is normalization:
+            if note is None or layer.container or not layer.counted:
                 return forward(*args, **kwargs)
             state, call = self.states[layer.name], (layer.name, calls[layer.name])
             calls[layer.name] += 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from capacity.errors import InputError
 from capacity.inputs import tensors_in
-from capacity.layers import Layer, convolution, dense, normalization
+from capacity.layers import Layer
 from capacity.tracing import Layers
 
 ROUTING = "the way through the model depends on the data"
@@ -47,9 +47,10 @@ class State:
         listed = [base for base in type(self.module).__mro__ if base.__module__.startswith("torch.nn.")]
         patched = "forward" in self.module.__dict__
         self.torchs_own = bool(listed) and own is vars(listed[0]).get("forward", own) and not patched
-        linear = self.layer.rule in (dense, convolution) and self.torchs_own
+        self.folded = self.torchs_own and self.layer.rule.elementwise and not self.layer.counted
+        linear = self.torchs_own and self.layer.rule.elementwise and self.layer.counted
         self.plain = linear and "weight" in self.module._parameters
-        self.masked = self.plain or (self.layer.rule is normalization and self.torchs_own)
+        self.masked = self.plain or self.folded
 
     @property
     def whole(self) -> bool:
@@ -61,7 +62,7 @@ class State:
         """The axis of units (channels) in an output."""
         weight = self.module.weight
         assert isinstance(weight, Tensor)
-        return elements.dim() - 1 if self.layer.rule is dense else elements.dim() - weight.dim() + 1
+        return elements.dim() - weight.dim() + 1
 
     def units(self, elements: Tensor) -> Tensor:
         """Elements of every unit (channel) that has at least one of the given elements."""
@@ -117,7 +118,7 @@ def masked(layers: Layers) -> tuple[dict[str, State], Held]:
     states, held, masks = {}, Held(), dict[int, Tensor]()
     for name, (layer, module) in layers.items():
         state = states[name] = State(layer, module)
-        folded = layer.rule is normalization
+        passed_on = layer.container or not layer.counted
         for key, parameter in module.named_parameters(recurse=not layer.container):
             if id(parameter) not in masks:
                 if parameter.is_floating_point() and bool(torch.isnan(parameter).any()):
@@ -125,11 +126,11 @@ def masked(layers: Layers) -> tuple[dict[str, State], Held]:
                 masks[id(parameter)] = parameter.detach() != 0
             mask = masks[id(parameter)]
             state.masks[key] = mask
-            state.live[key] = mask.clone() if folded or layer.container else torch.zeros_like(mask)
+            state.live[key] = mask.clone() if passed_on else torch.zeros_like(mask)
             if state.masked:
                 held.parameters.setdefault(id(parameter), (parameter, parameter.data))
                 parameter.requires_grad_()
-        if folded and state.torchs_own:
+        if state.folded:
             named = ((key, module._buffers.get(key)) for key in ("running_mean", "running_var"))
             held.buffers.extend((module, key, buffer) for key, buffer in named if buffer is not None)
     held.masks_again(states)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
-from capacity.layers import Layer, recurrent
+from capacity.layers import Layer
 from capacity.structure import Structure
 
 RAW = None  # the source of data that passed through no counted layer
@@ -191,7 +191,7 @@ def _carries(tensor: Tensor) -> bool:
 def _emitted(layer: Layer, output: Any) -> list[Tensor]:
     """A layer's output tensors; of a recurrent one the outputs of its steps, not its last state again."""
     tensors = tensors_in(output)
-    return tensors[:1] if layer.rule is recurrent else tensors
+    return tensors[:1] if layer.rule.one_output else tensors
 
 
 def _sources(tensor: Tensor, dyes: Mapping[Tensor, str | None]) -> dict[str | None, None]:

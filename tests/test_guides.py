@@ -24,7 +24,7 @@ TEMPLATES = ("bug", "feature", "question")
 SCRIPTS = ("rooms", "reference")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED = {
-    "capacity": "RULES InputError",
+    "capacity": "RULES InputError LayerRule",
     "capacity.layers": "normalization",
     "compression.criteria": "Sampler",
     "compression.identity": "describe compare",

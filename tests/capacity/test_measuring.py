@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from capacity import RULES, InputError, dense_capacity, measure
+from capacity import RULES, InputError, LayerRule, dense_capacity, measure
 
 
 def stack(inputs: int, units: list[int]) -> nn.Sequential:
@@ -146,6 +146,29 @@ def test_an_unknown_layer_is_named_and_counted() -> None:
 
     mine = measure(model, (2,), rules={**RULES, Odd: scaled})
     assert mine.layers[1].kind == "scaled" and mine.layers[1].capacity_bits == 1 and not mine.notes
+
+
+def test_a_rule_says_whether_its_modules_are_layers() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    model = nn.Sequential(nn.Linear(2, 3), Scale(), nn.Linear(3, 5))
+
+    def rows(rule: LayerRule, effective: bool) -> list[tuple[str, int, tuple[str, ...]]]:
+        report = measure(model, (2,), rules={**RULES, Scale: rule}, effective=effective)
+        assert report.notes == ()
+        return [(row.kind, row.capacity_bits, row.sources) for row in report.layers]
+
+    for effective in (False, True):
+        one = LayerRule("scale", lambda module, parameters: parameters["scale"] - 2)
+        assert rows(one, effective) == [("dense", 9, ()), ("scale", 1, ("0",)), ("dense", 3, ("1",))]
+        passed_on = LayerRule("scale", lambda module, parameters: 0, counted=False)
+        assert rows(passed_on, effective) == [("dense", 9, ()), ("scale", 0, ()), ("dense", 3, ("0",))]
 
 
 def test_a_layer_that_is_never_reached_is_named() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.lab.data.datasets import DataSet
-    from capacity.requirement import Requirement
+    from capacity import Requirement
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from capacity.memorization import Memorization
+    from capacity import Memorization
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def experiments(config: Config) -> "list[Memorization]":
     """One finished experiment for each network; finished ones are read from the run folder."""
     from analysis.lab.runs.directory import open_run
     from analysis.lab.runs.progress import progress
-    from capacity import Memorization, measure, memorization
-    from capacity.memorization import MemorizationPoint
+    from capacity import Memorization, MemorizationPoint, measure, memorization
     from compression.checkpoints import load_json, save_json
 
     config = _smoke(config) if config.smoke else config

@@ -16,20 +16,28 @@ Data, and whether a network generalizes
     generalization      correct predictions in bits, over the capacity
     label_entropy       bits in a label
     wilson_interval     interval of an accuracy
+    mean_half_width     half the interval of a mean
     certificate         the error on new data that a small file guarantees
 
 InputError is what bad input raises, and what it says is what would work.
 """
 
+import capacity._old_modules
 import capacity._startup  # noqa: F401  first: on Python 3.14 torch already needs what it puts right
+from capacity._generalization import (
+    Generalization,
+    generalization,
+    label_entropy,
+    mean_half_width,
+    wilson_interval,
+)
+from capacity._memorization import Memorization, MemorizationPoint, cover_fraction, memorization, separable
+from capacity._requirement import Recommendation, Requirement, recommend, requirement
 from capacity.certificates import Certificate, certificate
 from capacity.errors import InputError
-from capacity.generalization import Generalization, generalization, label_entropy, wilson_interval
 from capacity.layers import RULES, LayerRule
 from capacity.measuring import measure
-from capacity.memorization import Memorization, cover_fraction, memorization, separable
 from capacity.report import CapacityReport, LayerCapacity
-from capacity.requirement import Recommendation, Requirement, recommend, requirement
 from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
 
 __version__ = "0.2.0"
@@ -44,6 +52,7 @@ __all__ = [
     "LayerCapacity",
     "LayerRule",
     "Memorization",
+    "MemorizationPoint",
     "Recommendation",
     "Requirement",
     "certificate",
@@ -51,6 +60,7 @@ __all__ = [
     "dense_capacity",
     "generalization",
     "label_entropy",
+    "mean_half_width",
     "measure",
     "memorizable_rows",
     "memorization",

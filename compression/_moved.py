@@ -40,6 +40,9 @@ RENAMED = {  # by the module's first name
     "compression.training": {"Fitted": "FitResult", "Training": "TrainingSettings"},
 }
 _FIRST = {today: first for first, today in MOVED.items()} | {
+    "capacity._generalization": "capacity.generalization",
+    "capacity._memorization": "capacity.memorization",
+    "capacity._requirement": "capacity.requirement",
     "compression.codec._codec": "compression.codec",
     "compression.quantization._quantize": "compression.quantization",
     "compression.shrinking._shrink": "compression.shrinking",

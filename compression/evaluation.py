@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from capacity import wilson_interval
 from capacity.errors import InputError
-from capacity.generalization import wilson_interval
 from capacity.inputs import require_weights
 from compression.epochs import evaluation_mode
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run

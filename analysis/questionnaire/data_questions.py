@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from analysis.lab.measurement.robustness import MOST_NEIGHBOURS, kappa_of, neighbours, robustness_curve
 from analysis.lab.reporting.documents import Section
 from analysis.questionnaire.context import Experiment, title
-from capacity import measure, recommend, requirement
-from capacity.generalization import label_entropy
+from capacity import label_entropy, measure, recommend, requirement
 from compression.evaluation import evaluate, mcnemar
 
 if TYPE_CHECKING:

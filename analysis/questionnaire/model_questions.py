@@ -11,9 +11,8 @@ from analysis.lab.measurement.robustness import ensemble
 from analysis.lab.reporting.documents import Section
 from analysis.lab.runs.progress import silent
 from analysis.questionnaire.context import Experiment, title
-from capacity import memorizable_rows
+from capacity import mean_half_width, memorizable_rows, wilson_interval
 from capacity.cloning import clone
-from capacity.generalization import mean_half_width, wilson_interval
 from compression.checkpoints import fingerprint, load_model
 from compression.evaluation import Evaluation, evaluate, mcnemar
 from compression.stopping import knee

@@ -22,7 +22,7 @@ from analysis.lab.measurement.verdict import (
 from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB, on_meta
-from capacity.generalization import mean_half_width
+from capacity import mean_half_width
 from compression.costs import flops, time_calls, wall_ms
 
 STATIC_TRAIN = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
 from analysis.lab.measurement.statistics import paired_difference, summarize
-from capacity.generalization import mean_half_width
+from capacity import mean_half_width
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=10))

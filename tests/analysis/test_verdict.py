@@ -19,7 +19,7 @@ from analysis.lab.measurement.verdict import (
     not_run,
     together,
 )
-from capacity.generalization import mean_half_width
+from capacity import mean_half_width
 
 MEANS = st.floats(-1, 1)
 HALVES = st.floats(0, 1)

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from capacity import InputError, Memorization, cover_fraction, memorization, separable
-from capacity.memorization import MemorizationPoint
+from capacity import InputError, Memorization, MemorizationPoint, cover_fraction, memorization, separable
 
 
 @given(st.integers(1, 40), st.integers(1, 12))

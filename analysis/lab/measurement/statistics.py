@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import Estimate, Verdict, compare
-from capacity.generalization import mean_half_width
+from capacity import mean_half_width
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capacity._generalization import wilson_interval
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.generalization import wilson_interval
 from capacity.tables import Table, Tabular
 
 RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero

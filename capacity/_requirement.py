@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from capacity import tables
+from capacity._generalization import mean_half_width
 from capacity.columns import KEY, Column, with_interval
 from capacity.errors import InputError
-from capacity.generalization import mean_half_width
 from capacity.inputs import whole_number
 from capacity.report import CapacityReport
 from capacity.rules import dense_capacity

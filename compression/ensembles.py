@@ -1,8 +1,11 @@
 """fit_together(): many small networks trained at once as one stack, each as `fit` would train it alone."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any
 
 import torch
@@ -22,7 +25,7 @@ from compression.stacks import Stack, chain_of
 from compression.training import FitResult, TrainingSettings, check_training, fit, learning_rate_factor
 
 LOGGER = logging.getLogger("compression")
-SAME = ("epochs", "start_epoch", "optimizer")  # what the settings of one stack share
+SAME = ("epochs", "start_epoch", "optimizer", "mixed_precision")  # what the settings of one stack share
 ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch")
 
 
@@ -60,20 +63,30 @@ def fit_together(
             f"each model needs its data and settings: found {len(models)} models, data for {len(data)} and "
             f"settings for {len(given)}"
         )
+    tasks = [_Task(k, *one) for k, one in enumerate(zip(models, data, given, strict=True))]
     found: dict[int, FitResult] = {}
-    for places in _groups(models, data, given, objective):
-        part = [models[k] for k in places], [data[k] for k in places], [given[k] for k in places]
-        reason = why_alone(part[0][0], part[1][0], part[2][0], objective)
+    for group in _groups(tasks, objective):
+        reason = why_alone(group[0].model, group[0].data, group[0].settings, objective)
         if reason is None:
-            trained: list[FitResult] = _Ensemble(*part, objective).run(progress)
+            trained = _stacked(group, objective, progress)
         else:
             LOGGER.info("trained one by one: %s", reason)
             trained = [
-                fit(model, batches, settings=one, objective=objective, progress=progress)
-                for model, batches, one in zip(*part, strict=True)
+                fit(task.model, task.data, settings=task.settings, objective=objective, progress=progress)
+                for task in group
             ]
-        found |= dict(zip(places, trained, strict=True))
-    return [found[place] for place in range(len(models))]
+        found |= {task.number: one for task, one in zip(group, trained, strict=True)}
+    return [found[number] for number in range(len(tasks))]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One training, and which of all it is."""
+
+    number: int
+    model: nn.Module
+    data: TensorBatches
+    settings: TrainingSettings
 
 
 def why_alone(
@@ -86,8 +99,8 @@ def why_alone(
     for name in ALONE:
         if getattr(settings, name) != getattr(default, name):
             return f"settings ask for {name}"
-    if settings.mixed_precision != "no":
-        return f"settings ask for mixed_precision {settings.mixed_precision!r}"
+    if settings.mixed_precision == "fp16":
+        return "settings ask for mixed_precision 'fp16', whose gradients are scaled by their size"
     if not isinstance(data, TensorBatches):
         return f"data is a {type(data).__name__}, not TensorBatches"
     chain = chain_of(model)
@@ -99,47 +112,70 @@ def why_alone(
     return None
 
 
-def _groups(
-    models: Sequence[nn.Module],
-    data: Sequence[Any],
-    settings: Sequence[TrainingSettings],
-    objective: Objective | None,
-) -> list[list[int]]:
-    """Places of the models that can be one stack, or that are to be trained alone."""
-    groups: dict[Any, list[int]] = {}
-    for place, (model, batches, one) in enumerate(zip(models, data, settings, strict=True)):
-        key: Any = place
-        chain = chain_of(model)
-        if why_alone(model, batches, one, objective) is None and isinstance(chain, list):
-            sizes = [(name, str(layer)) for name, layer in chain]
-            kinds = [(p.dtype, p.device) for p in model.parameters()]
-            lengths = (len(batches.targets), batches.batch_size, tuple(batches.inputs.shape[1:]))
-            key = str((sizes, kinds, lengths, [getattr(one, name) for name in SAME]))
-        groups.setdefault(key, []).append(place)
+def _groups(tasks: Sequence[_Task], objective: Objective | None) -> list[list[_Task]]:
+    """Tasks that can be one stack, or that are to be trained alone."""
+    groups: dict[Any, list[_Task]] = {}
+    for task in tasks:
+        key: Any = task.number
+        chain = chain_of(task.model)
+        if why_alone(task.model, task.data, task.settings, objective) is None and isinstance(chain, list):
+            sizes = [(name, _kind(layer)) for name, layer in chain]
+            kinds = [(p.dtype, p.device) for p in task.model.parameters()]
+            batches = (len(task.data.targets), task.data.batch_size, tuple(task.data.inputs.shape[1:]))
+            key = str((sizes, kinds, batches, [getattr(task.settings, name) for name in SAME]))
+        groups.setdefault(key, []).append(task)
     return list(groups.values())
 
 
-class _Ensemble:
-    """One stack in training."""
+def _kind(layer: nn.Module) -> str:
+    """What layers of one stack have in common; a mask is not part of it."""
+    if isinstance(layer, nn.Linear):
+        return f"{layer.in_features}-{layer.out_features}-{layer.bias is not None}"
+    return str(layer)
 
-    def __init__(
-        self,
-        models: Sequence[nn.Module],
-        data: Sequence[TensorBatches],
-        settings: Sequence[TrainingSettings],
-        objective: Objective | None,
-    ) -> None:
-        for one in settings:
+
+def _stacked(
+    tasks: Sequence[_Task], objective: Objective | None, progress: Callable[[int, int], None] | None
+) -> list[FitResult]:
+    """A stack for each thread, which needs no other until the end."""
+    threads = torch.get_num_threads()
+    parts = min(threads, len(tasks)) if own_device().type == "cpu" else 1
+    stop = Event()
+    own = [tasks[part::parts] for part in range(parts)]
+    ensembles = [_Ensemble(part, objective, stop) for part in own]
+    with ThreadPoolExecutor(parts) as pool:
+        try:
+            others = [pool.submit(one.run, None) for one in ensembles[1:]]
+            trained = [ensembles[0].run(progress), *(other.result() for other in others)]
+        finally:
+            stop.set()
+            torch.set_num_threads(threads)
+    found = {
+        task.number: one
+        for part, results in zip(own, trained, strict=True)
+        for task, one in zip(part, results, strict=True)
+    }
+    return [found[task.number] for task in tasks]
+
+
+class _Ensemble:
+    """One stack in training, on one thread, until `stop` is set."""
+
+    def __init__(self, tasks: Sequence[_Task], objective: Objective | None, stop: Event) -> None:
+        self.settings = [task.settings for task in tasks]
+        self.data = [task.data for task in tasks]
+        for one in self.settings:
             check_training(one, None)
-        self.given, self.data, self.settings = models, data, settings
-        self.copies = [train_mode(clone(model)) for model in models]
+        self.tasks, self.stop = tasks, stop
+        self.copies = [train_mode(clone(task.model)) for task in tasks]
         self.masks = [lift_masks(copied) for copied in self.copies]
         device = own_device()
-        self.stack = Stack([copied.to(device) for copied in self.copies])
+        products = torch.bfloat16 if self.settings[0].mixed_precision == "bf16" else None
+        self.stack = Stack([copied.to(device) for copied in self.copies], products)
         self.loss = _Loss(objective)
         if objective is None:
             outputs = [layer.out_features for _, layer in self.stack.chain if isinstance(layer, nn.Linear)]
-            for batches in data:
+            for batches in self.data:
                 check_range(*span(batches.targets), outputs[-1])
         self.optimizer = self._optimizer()
         self.kept: Tensor | None = None
@@ -148,15 +184,11 @@ class _Ensemble:
             for row, masks in enumerate(self.masks):
                 self.stack.load(row, masks, into=self.kept)
 
-    def _rows(self) -> list[int]:
-        """The network of each row of the stack, which is at least two."""
-        return list(range(len(self.copies))) if len(self.copies) > 1 else [0, 0]
-
     def _optimizer(self) -> torch.optim.Optimizer:
         """One for all; a group of parameters for each where their rates differ."""
         values, slopes = self.stack.values, self.stack.slopes
         values.grad = slopes
-        own = [self.settings[row] for row in self._rows()]
+        own = self.settings
         rates = {(one.learning_rate, one.weight_decay, one.momentum, one.warmup_epochs) for one in own}
         if len(rates | {one.schedule for one in own}) == 2:
             groups: list[dict[str, Any]] = [{"params": [values], "settings": own[0]}]
@@ -172,26 +204,45 @@ class _Ensemble:
         return (torch.optim.SGD if own[0].optimizer == "sgd" else torch.optim.AdamW)(groups, fused=True)
 
     def run(self, progress: Callable[[int, int], None] | None) -> list[FitResult]:
+        """All epochs; the CPU's other threads have stacks of their own."""
+        if self.stack.values.device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            return self._run(progress)
+        except BaseException:
+            self.stop.set()
+            raise
+
+    def _run(self, progress: Callable[[int, int], None] | None) -> list[FitResult]:
         first = self.settings[0]
-        histories: list[list[dict[str, float]]] = [[] for _ in self.copies]
+        histories: list[list[dict[str, float]]] = [[] for _ in self.tasks]
         for epoch in range(first.start_epoch, first.epochs):
+            if self.stop.is_set():
+                return []
             losses = self._epoch(epoch)
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            for place, history in enumerate(histories):
-                loss = float(losses[place])
-                if not loss - loss == 0:
-                    raise InputError(
-                        f"training of network {place} diverged: the loss is {loss} in epoch {epoch + 1}; "
-                        f"{why_not_finite(self.given[place], self.data[place])}"
-                    )
-                rate = rates[place] if len(rates) > 1 else rates[0]
-                history.append({"epoch": epoch + 1, "training_loss_nats": loss, "learning_rate": rate})
+            for place, loss in enumerate(losses.tolist()):
+                self._require_finite(self.tasks[place], loss, epoch)
+                group = self.optimizer.param_groups[min(place, len(self.optimizer.param_groups) - 1)]
+                entry = {"epoch": epoch + 1, "training_loss_nats": loss, "learning_rate": group["lr"]}
+                histories[place].append(entry)
             if progress is not None:
                 progress(epoch + 1, first.epochs)
         return [self._fitted(place, history) for place, history in enumerate(histories)]
 
+    def _require_finite(self, task: _Task, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training of network {task.number} diverged: the loss is {loss} in epoch {epoch + 1}; "
+                f"{why_not_finite(task.model, task.data)}"
+            )
+
     def _fitted(self, place: int, history: list[dict[str, float]]) -> FitResult:
         model = self.copies[place]
+        if not bool(self.stack.values[place].isfinite().all()):
+            raise InputError(
+                f"training of network {self.tasks[place].number} diverged: its weights are not finite; "
+                f"a lower learning rate may help"
+            )
         self.stack.unload(place, model)
         apply_masks(model.eval(), self.masks[place])
         return FitResult(model, tuple(history))
@@ -219,7 +270,7 @@ class _Ensemble:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(S, B, inputs) and (S, B, ...) targets of each step."""
         device, dtype = self.stack.values.device, self.stack.values.dtype
-        own = [replace(self.data[row]) for row in self._rows()]
+        own = [replace(batches) for batches in self.data]
         for batches in own:
             batches.set_epoch(epoch)
         shared = all(b.inputs is own[0].inputs and b.targets is own[0].targets for b in self.data)
@@ -242,14 +293,14 @@ class _Loss:
         self.objective = objective
 
     def __call__(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        leaf = output.requires_grad_()
+        leaf = output.detach().float() if output.dtype == torch.bfloat16 else output.detach()
+        leaf.requires_grad_()
         if self.objective is None:
             losses = F.cross_entropy(leaf.flatten(0, 1), targets.flatten(), reduction="none")
             each = losses.view(targets.shape).mean(1)
         else:
             each = torch.func.vmap(self._own)(leaf, targets)
         (slope,) = torch.autograd.grad(each.sum(), leaf)
-        output.requires_grad_(False)
         return each.detach(), slope
 
     def _own(self, output: Tensor, targets: Tensor) -> Tensor:

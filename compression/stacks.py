@@ -3,11 +3,10 @@
 A stack holds S networks of dense layers one after another: their parameters are rows of one matrix (S, P),
 each weight laid out as (inputs, outputs), and forward and backward passes are products (S, B, ...) of all
 networks at once. The backward pass is written out, which saves what automatic differentiation costs small
-networks. What one network computes does not depend on the others beside it, to the last bit; a stack of one
-is computed as two, since the products of one matrix are rounded otherwise.
+networks. On one thread, what a network computes depends on no other beside it, to the last bit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,21 +91,23 @@ class Stack:
     Parameters
     ----------
     models: of one architecture that `chain_of` takes, without masks; their values are copied
+    products: number type of the products; by default the parameters' own. Of values and gradients in another
+        type there is a rounded copy, which `forward` and `backward` bring up to date
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], products: torch.dtype | None = None) -> None:
         chain = chain_of(models[0])
         assert isinstance(chain, list)
         self.chain = chain
-        self.networks = len(models)
-        rows = list(models) if len(models) > 1 else [models[0], models[0]]
         first = next(models[0].parameters())
         sizes = [p.numel() for _, layer in chain for p in layer.parameters()]
         width = -(-sum(sizes) // ALIGNED) * ALIGNED
-        self.values = torch.zeros(len(rows), width, dtype=first.dtype, device=first.device)
+        self.values = torch.zeros(len(models), width, dtype=first.dtype, device=first.device)
         self.slopes = torch.zeros_like(self.values)
+        self.multiplied = self.values.to(products or first.dtype)  # the same tensors where the type is
+        self.collected = self.slopes.to(products or first.dtype)
         self.steps = self._laid_out()
-        for row, model in enumerate(rows):
+        for row, model in enumerate(models):
             self.load(row, dict(model.named_parameters()))
 
     def _laid_out(self) -> list[Dense | nn.Module]:
@@ -120,7 +121,7 @@ class Stack:
             parts: list[Tensor | None] = []
             for shape in (size, (1, size[1])) if layer.bias is not None else (size,):
                 stop = start + shape[0] * shape[1]
-                parts += [held[:, start:stop].view(-1, *shape) for held in (self.values, self.slopes)]
+                parts += [held[:, start:stop].view(-1, *shape) for held in (self.multiplied, self.collected)]
                 start = stop
             weight, weight_slope, bias, bias_slope = parts if len(parts) == 4 else (*parts, None, None)
             assert weight is not None and weight_slope is not None
@@ -128,34 +129,35 @@ class Stack:
         return steps
 
     @torch.no_grad()
-    def load(self, row: int, tensors: dict[str, Tensor], into: Tensor | None = None) -> None:
+    def load(self, row: int, tensors: Mapping[str, Tensor], into: Tensor | None = None) -> None:
         """Copy tensors of parameters' names and shapes into a network's row, of the values or `into`."""
-        flat = (self.values if into is None else into)[row]
-        start = 0
-        for name, layer in self.chain:
-            for key in ("weight", "bias"):  # which a mask that was taken off may have changed the order of
-                parameter = getattr(layer, key, None)
-                if parameter is None:
-                    continue
-                value = tensors.get(f"{name}.{key}" if name else key)
-                if value is not None:
-                    turned = value.t()
-                    flat[start : start + value.numel()].view(turned.shape).copy_(turned)
-                start += parameter.numel()
+        for name, part in self._parts((self.values if into is None else into)[row]):
+            if name in tensors:
+                part.copy_(tensors[name].t())
 
     @torch.no_grad()
     def unload(self, row: int, model: nn.Module) -> None:
         """Copy a network's row into a model's parameters, in place."""
-        for (name, _), step in zip(self.chain, self.steps, strict=True):
-            if isinstance(step, Dense):
-                layer: Any = model.get_submodule(name)
-                layer.weight.copy_(step.weight[row].T)
-                if step.bias is not None:
-                    layer.bias.copy_(step.bias[row, 0])
+        for name, part in self._parts(self.values[row]):
+            model.get_parameter(name).copy_(part.t())
+
+    def _parts(self, row: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """The parameters' names, and where in a row each lies, transposed."""
+        start = 0
+        for name, layer in self.chain:
+            for key in ("weight", "bias"):  # in this order, which taking off a mask may have changed
+                parameter = getattr(layer, key, None)
+                if isinstance(parameter, Tensor):
+                    stop = start + parameter.numel()
+                    yield f"{name}.{key}".removeprefix("."), row[start:stop].view(parameter.t().shape)
+                    start = stop
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(S, B, outputs) of (S, B, inputs), and what each step was given, for `backward`."""
+        if self.multiplied is not self.values:
+            self.multiplied.copy_(self.values)
+            inputs = inputs.to(self.multiplied.dtype)
         given = []
         for step in self.steps:
             given.append(inputs)
@@ -169,6 +171,7 @@ class Stack:
     @torch.no_grad()
     def backward(self, given: Sequence[Tensor], output: Tensor, slope: Tensor) -> None:
         """Fill the gradients of all parameters from that of the output, (S, B, outputs)."""
+        slope = slope.to(self.collected.dtype)
         outputs = [*given[1:], output]
         for place in reversed(range(len(self.steps))):
             step = self.steps[place]
@@ -180,6 +183,8 @@ class Stack:
                 torch.sum(slope, 1, keepdim=True, out=step.bias_slope)
             if place:
                 slope = torch.bmm(slope, step.weight.transpose(1, 2))
+        if self.collected is not self.slopes:
+            self.slopes.copy_(self.collected)
 
 
 def _through(step: nn.Module, given: Tensor, output: Tensor, slope: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """Trials of a squeezing experiment: a network per seed, squeezed by each criterion, each step scored."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from analysis.lab.criteria import criterion_of
 from analysis.lab.runner import Runner
@@ -53,33 +57,43 @@ class IterativePruningTrials:
 
     def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> list[dict[str, Any]]:
         """All steps of all criteria and of the control, from one trained network."""
-        config, runner, rows = self.config, self.runner, []
+        config, runner = self.config, self.runner
         seed_dir = folder.path / f"seed-{seed}"
         advance(doing=f"seed {seed}: training")
         settings = training_of(config, runner, seed, config.epochs)
         base = runner.trained(seed, seed_dir / "trained.safetensors", settings, advance)
+        squeezes = [
+            partial(self._squeezed, base, name, seed, seed_dir, advance)
+            for name in (*config.criterion, "control")
+        ]
+        return [row for rows in runner.side_by_side(squeezes) for row in rows]
+
+    def _squeezed(
+        self, base: nn.Module, name: str, seed: int, seed_dir: Path, advance: Advance
+    ) -> list[dict[str, Any]]:
+        """All steps of one criterion."""
+        config, runner, rows = self.config, self.runner, []
+        advance(doing=f"seed {seed}: {name}")
         again = training_of(config, runner, seed, config.retrain_epochs)
-        for name in (*config.criterion, "control"):
-            advance(doing=f"seed {seed}: {name}")
-            steps = squeeze(
-                base,
-                criterion_of(name, config.center, seed),
-                amount=config.amount,
-                iterations=config.iterations,
-                retrain=lambda model: runner.fit(model, again, advance),
-                evaluate=runner.score,
-                directory=seed_dir / name,
-                identity=again,  # all else is what the run directory compares
-                unit=config.unit,
-                scope=config.scope,
-                layers=runner.layers,
-            )
-            for step in steps:
-                if step.resumed and step.index:
-                    advance(config.retrain_epochs)
-                facts = {"seed": seed, "criterion": name, "step": step.index}
-                amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
-                rows.append(facts | amounts | dict(step.metrics))
+        steps = squeeze(
+            base,
+            criterion_of(name, config.center, seed),
+            amount=config.amount,
+            iterations=config.iterations,
+            retrain=lambda model: runner.fit(model, again, advance),
+            evaluate=runner.score,
+            directory=seed_dir / name,
+            identity=again,  # all else is what the run directory compares
+            unit=config.unit,
+            scope=config.scope,
+            layers=runner.layers,
+        )
+        for step in steps:
+            if step.resumed and step.index:
+                advance(config.retrain_epochs)
+            facts = {"seed": seed, "criterion": name, "step": step.index}
+            amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
+            rows.append(facts | amounts | dict(step.metrics))
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
@@ -30,6 +31,10 @@ class Trials(Protocol):
 
     def trial(self, seed: int, folder: "RunDirectory", advance: "Advance") -> Iterable[dict[str, Any]]:
         """The rows of one seed."""
+
+
+def _rows_of(trials: Trials, seed: int, folder: "RunDirectory", advance: "Advance") -> list[dict[str, Any]]:
+    return list(trials.trial(seed, folder, advance))
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,10 @@ class Experiment:
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:
             print(resumed)
-        rows: list[dict[str, Any]] = []
         with progress(config.seeds * trials.epochs(), "epochs") as advance:
             trials.prepare(folder, advance)
-            for seed in range(config.seeds):
-                rows += trials.trial(seed, folder, advance)
+            seeds = [partial(_rows_of, trials, seed, folder, advance) for seed in range(config.seeds)]
+            rows = [row for found in trials.runner.side_by_side(seeds) for row in found]
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)
         return frame

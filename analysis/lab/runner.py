@@ -1,8 +1,9 @@
 """The runner that experiments share: data, a network per seed, how to train it and how to score it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,16 +13,31 @@ from analysis.lab.data.datasets import DataSet, load
 from analysis.lab.data.features import cached_features, split_frozen
 from analysis.lab.models import create
 from analysis.lab.runs.directory import RunDirectory
+from analysis.lab.runs.meeting import Meeting
 from analysis.lab.runs.progress import Advance
 from analysis.lab.settings import RunnerSettings
 from capacity import InputError, generalization, label_entropy, measure
-from compression.batches import Augment, CropAndFlip
+from compression.batches import Augment, CropAndFlip, TensorBatches
 from compression.checkpoints import load_model, save_model
+from compression.ensembles import fit_together, why_alone
 from compression.identity import describe
 from compression.outputs import output_layers
 from compression.processes import own_device
+from compression.stacks import chain_of
 from compression.targets import prunable, targets
 from compression.training import FitResult, Objective, TrainingSettings, evaluate, fit
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A training that was asked for."""
+
+    model: nn.Module
+    settings: TrainingSettings
+    advance: Advance
+    objective: Objective | None
 
 
 class Runner:
@@ -61,6 +77,9 @@ class Runner:
         if not self.layers:
             raise InputError(f"{config.model} has no layer to squeeze besides its output layer")
         self.example = network
+        self._meeting: Meeting[_Task, FitResult] | None = None
+        # With one seed there is nothing to stack, and `fit` computes on several threads.
+        self._stacks = getattr(config, "seeds", 1) > 1 and not isinstance(chain_of(network), str)
         outputs = output_layers(network).names  # may lose weights, not units
         heads = [name for name, target in targets(network).items() if target.layer in outputs]
         self.weighted = list(dict.fromkeys([*self.layers, *heads]))
@@ -122,21 +141,67 @@ class Runner:
         advance: Advance,
         objective: Objective | None = None,
     ) -> FitResult:
-        """Train on the training split in the order that the settings' seed gives; advance by epochs."""
-        config = self.config
-        batches = self.data.train.batches(
-            config.batch_size, shuffle=True, augment=augmentation(config), seed=settings.seed
-        )
+        """Train on the training split in the order that the settings' seed gives; advance by epochs.
+
+        Among trials side by side, small networks are trained together with those of the other trials.
+        """
+        task = _Task(model, settings, advance, objective)
+        return self._fit_all([task])[0] if self._meeting is None else self._meeting.ask(task)
+
+    def side_by_side(self, trials: Sequence[Callable[[], R]]) -> list[R]:
+        """The results of trials, or of parts of one, that need nothing of each other."""
+        if self._meeting is not None:
+            return self._meeting.hold(trials)
+        if len(trials) < 2 or not self._stacks:
+            return [trial() for trial in trials]
+        self._meeting = Meeting(self._fit_all)
+        try:
+            return self._meeting.hold(trials)
+        finally:
+            self._meeting = None
+
+    def _fit_all(self, tasks: "Sequence[_Task]") -> list[FitResult]:
+        """Trainings at once, or one after another where they cannot be stacked."""
+        batches = [self._batches(task.settings) for task in tasks]
+        found: dict[int, FitResult] = {}
+        together = [
+            k for k, task in enumerate(tasks)
+            if self._stacks and task.objective is None
+            and why_alone(task.model, batches[k], task.settings) is None
+        ]  # fmt: skip
+        if together:
+            chosen = [tasks[k] for k in together]
+            left = sum(task.settings.epochs - task.settings.start_epoch for task in chosen)
+            trained = fit_together(
+                [task.model for task in chosen],
+                [batches[k] for k in together],
+                settings=[task.settings for task in chosen],
+                progress=lambda epoch, epochs: chosen[0].advance(left / max(1, epochs)),
+            )
+            found |= dict(zip(together, trained, strict=True))
+        for k, task in enumerate(tasks):
+            if k not in found:
+                found[k] = self._fit_alone(task, batches[k])
+        return [found[k] for k in range(len(tasks))]
+
+    def _fit_alone(self, task: "_Task", batches: TensorBatches) -> FitResult:
+        settings = task.settings
         fitted = fit(
-            model,
+            task.model,
             batches,
             settings=settings,
             validation=self.data.validation.batches(1000) if settings.patience is not None else None,
-            objective=objective,
-            progress=lambda epoch, epochs: advance(1),
+            objective=task.objective,
+            progress=lambda epoch, epochs: task.advance(1),
         )
-        advance(settings.epochs - settings.start_epoch - len(fitted.history))
+        task.advance(settings.epochs - settings.start_epoch - len(fitted.history))
         return fitted
+
+    def _batches(self, settings: TrainingSettings) -> TensorBatches:
+        config = self.config
+        return self.data.train.batches(
+            config.batch_size, shuffle=True, augment=augmentation(config), seed=settings.seed
+        )
 
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Everything measured of a model; the test split is touched here, once."""

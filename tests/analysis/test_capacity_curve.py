@@ -17,7 +17,7 @@ from running import ends_in_one_line, run_command
 from analysis.capacity_curve import PRESETS, Config, headline, plot, run, summary, table
 from capacity import dense_capacity
 
-SMALL = ["--seeds", "1", "--epochs", "6", "--retrain-epochs", "6", "--criterion", "l1", "reservoir"]
+SMALL = ["--seeds", "2", "--epochs", "6", "--retrain-epochs", "3", "--criterion", "l1", "reservoir"]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,18 @@ def undisturbed(tmp_path_factory) -> Path:
 def test_the_run_folder(undisturbed: Path) -> None:
     names = {path.name for path in undisturbed.iterdir()}
     files = {"config.json", "inputs.json", "environment.json", "results.csv", "summary.csv", "table.tex"}
-    assert names == files | {"capacity_curve.pdf", "capacity_curve.png", "seed-0"}
+    assert names == files | {"capacity_curve.pdf", "capacity_curve.png", "seed-0", "seed-1"}
     frame = pd.read_csv(undisturbed / "results.csv")
-    assert frame.groupby("criterion", sort=False).size().to_dict() == {"l1": 7, "reservoir": 7, "control": 7}
+    assert frame.groupby("criterion", sort=False).size().to_dict() == {
+        "l1": 14,
+        "reservoir": 14,
+        "control": 14,
+    }
     units, expected = [256, 256, 64], []
     for _ in range(7):
         expected.append(dense_capacity(64, [*units, 10]))
         units = [unit - round(0.3 * unit) for unit in units]
-    assert frame[frame["criterion"] == "l1"]["capacity_bits"].tolist() == expected
+    assert frame[frame["criterion"] == "l1"]["capacity_bits"].tolist() == expected * 2
     assert set(frame[frame["criterion"] == "control"]["capacity_bits"]) == {expected[0]}
     assert (frame["points_per_bit"] == frame["correct"] / frame["capacity_bits"]).all()
     assert frame["top1_error"].between(0, 0.5).all()

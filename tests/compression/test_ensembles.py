@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from capacity import InputError
 from compression.batches import CropAndFlip, TensorBatches
 from compression.criteria import L1
-from compression.ensembles import fit_together, why_alone
+from compression.ensembles import _groups, _Task, fit_together, why_alone
 from compression.masks import masks_of
 from compression.pruning import prune
 from compression.stacks import ELEMENTWISE, Stack, chain_of
@@ -83,17 +83,38 @@ def test_masks_of_each_stay_and_rates_of_the_other_optimizer() -> None:
             assert not trained.model.get_parameter(f"{_original(name)}").detach()[~mask].any()
 
 
+def test_masked_and_whole_networks_are_one_stack() -> None:
+    whole = net()
+    masked = prune(net(1), L1(), amount=0.3).model
+    tasks = [
+        _Task(k, model, batches(), TrainingSettings())
+        for k, model in enumerate((whole, masked, net(hidden=8)))
+    ]
+    assert [[task.number for task in group] for group in _groups(tasks, None)] == [[0, 1], [2]]
+
+
+def test_products_in_bfloat16_are_those_of_training_alone_in_it() -> None:
+    models, data = [net(seed) for seed in range(3)], [batches(seed) for seed in range(3)]
+    given = [TrainingSettings(epochs=3, mixed_precision="bf16")] * 3
+    assert_alike(models, data, given, 0.02)
+    exact = fit_together(models, data, settings=TrainingSettings(epochs=3))
+    rounded = fit_together(models, data, settings=given)
+    for one, two in zip(exact, rounded, strict=True):
+        assert 0 < float((weights(one.model) - weights(two.model)).abs().max()) < 0.05
+
+
 def _original(name: str) -> str:
     layer, _, key = name.rpartition(".")
     return f"{layer}.parametrizations.{key}.original"
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from([None, 0.01]))
-def test_what_is_trained_beside_it_changes_no_bit(chosen: set[int], decay: float | None) -> None:
+@given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from([None, 0.01]), st.sampled_from(["no", "bf16"]))
+def test_what_is_trained_beside_it_changes_no_bit(chosen: set[int], decay: float | None, precision) -> None:
     models = [net(seed) for seed in range(6)]
     data = [batches(seed) for seed in range(6)]
-    given = [TrainingSettings(epochs=2, weight_decay=5e-4 if decay is None else decay * k) for k in range(6)]
+    decays = [5e-4 if decay is None else decay * k for k in range(6)]
+    given = [TrainingSettings(epochs=2, weight_decay=one, mixed_precision=precision) for one in decays]
     every = fit_together(models, data, settings=given)
     places = sorted(chosen)
     some = fit_together(
@@ -149,7 +170,6 @@ DROPPED = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Dropout(0.5), nn.Line
         (NORMED, {}, "'2', a BatchNorm1d, is neither dense nor elementwise"),
         (DROPPED, {}, "'2', a Dropout, is neither dense nor elementwise"),
         (net(), {"neuron_dropout": {"1": 2}}, "settings ask for neuron_dropout"),
-        (net(), {"mixed_precision": "bf16"}, "settings ask for mixed_precision 'bf16'"),
         (net(), {"snapshot_epoch": 1}, "settings ask for snapshot_epoch"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
+from analysis.lab.reporting.style import styled
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     ]
 
 
+@styled
 def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
     """Along the depth of the network: parameters, bits entering, and what each layer stores."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -160,6 +162,7 @@ def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
     return figure
 
 
+@styled
 def plot_usage(frame: "pd.DataFrame", *, title: str) -> "Figure":
     """rho of each layer, and of the network, as bars."""
     from matplotlib.ticker import FuncFormatter

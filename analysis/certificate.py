@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from analysis.lab.cli import execute
+from analysis.lab.reporting.style import styled
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", run: "Run") -> "Figure":
     """Guaranteed and measured error against bytes of the file, a mark per file."""
     from analysis.lab.literature import CERTIFICATES

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
+from analysis.lab.reporting.style import styled
 from analysis.lab.settings import ColumnsSettings
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def headline(frame: "pd.DataFrame") -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Label changes against rows, both logarithmic; memorizing is the diagonal."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator

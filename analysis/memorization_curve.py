@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted, listed
+from analysis.lab.reporting.style import styled
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _smoke(config: Config) -> Config:
     )
 
 
+@styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
     from analysis.lab.reporting.figures import MARKERS, PAGE_INCHES, colours, new_figure

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from analysis.capacity_curve.config import Config
 from analysis.lab.criteria import LABELS
+from analysis.lab.reporting.style import styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +77,7 @@ def headline(frame: "pd.DataFrame", config: Config | None = None) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """Correct points and rho against capacity, mean and interval over seeds, control beside them."""
     from analysis.lab.reporting.figures import (

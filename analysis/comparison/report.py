@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from analysis.lab.measurement.ranking import Ranking
 from analysis.comparison.config import Config
+from analysis.lab.reporting.style import styled
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -96,6 +97,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file and against speed-up, mean and interval, with both Pareto fronts."""
     from matplotlib.colors import to_rgba

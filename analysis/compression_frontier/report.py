@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from analysis.lab.measurement.verdict import Judgement
 
 from analysis.compression_frontier.config import LABELS, Config
+from analysis.lab.reporting.style import styled
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -99,6 +100,7 @@ def _beside(record: "Record", means: "pd.DataFrame", quick: bool) -> str:
     return f"{told}; ours {ours} ({best['method']}, {100 * best['density']:g} % kept): {verdict}"
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file, with intervals of both, and the published records."""
     from analysis.lab.literature import compression_records

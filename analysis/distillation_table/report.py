@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 from analysis.distillation_table.config import Config
+from analysis.lab.reporting.style import styled
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -91,6 +92,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error of each student and variant, mean and interval over seeds, each seed, the teacher as a line."""
     from analysis.distillation_table.trials import variants

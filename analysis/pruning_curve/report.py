@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.lab.criteria import LABELS as CRITERION_LABELS
+from analysis.lab.reporting.style import styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,6 +138,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against the amount pruned, published points beside it; bytes and time, measured, below."""
     from analysis.lab.literature import published

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+from analysis.lab.reporting.style import styled
 from analysis.quantization_table.config import Config
 
 
@@ -91,6 +92,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error, bytes of the file and speed-up of each scheme, a row each; mean and interval over seeds."""
     from matplotlib.ticker import MaxNLocator
@@ -135,6 +137,7 @@ def noise(frame: "pd.DataFrame") -> "pd.DataFrame":
     return summarize(rows.assign(**parts), ["bits", "layer"], ["ratio_db"])
 
 
+@styled
 def plot_noise(frame: "pd.DataFrame") -> "Figure":
     """How far above its rounding noise each layer's output lies, in order of the layers."""
     from analysis.lab.reporting.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure

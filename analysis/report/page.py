@@ -94,19 +94,15 @@ def article(run: Run, mark: str) -> str:
 
 def figures(run: Run, means: "pd.DataFrame", mark: str) -> str:
     """The run's figures, each for wide screens and for phones."""
-    import matplotlib.pyplot as plt
-
     found = []
     for place, name in enumerate(run.figures()):
         label = name.replace("_", " ")
         options = {"row_ids": f"{mark}-row", "label": label}
         wide = run.figures()[name]()
         versions = [("wide", inline_svg(wide, means, prefix=f"{mark}-f{place}", **options))]
-        plt.close(wide)
         narrow = run.figures()[name]()
         if for_phones(narrow):
             versions.append(("narrow", inline_svg(narrow, means, prefix=f"{mark}-n{place}", **options)))
-        plt.close(narrow)
         if len(versions) == 1:
             versions = [("any", versions[0][1])]
         found += [f'<figure class="{kind}">{svg}</figure>' for kind, svg in versions]

@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from capacity.cloning import unwrapped
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, tensors_in
 from capacity.layers import RULES, Layer, Rule, functional
+from capacity.parametrized import norm_hooks
 from capacity.passes import (
     device_of,
     layers_of,
@@ -92,8 +94,18 @@ def measure(
         effective=effective,
         input_size=_describe_input(example_input(hollow, input_size, device="meta")),
         total_parameters=total,
-        notes=(*notes, *_notes(rows, layers)),
+        notes=(*notes, *_notes(rows, layers), *_parametrized(model, hollow)),
     )
+
+
+def _parametrized(model: nn.Module, hollow: nn.Module) -> list[str]:
+    """Where weights are made of more or fewer parameters than they have (weight norms): which, and both."""
+    held, made = (sum(p.numel() for p in one.parameters()) for one in (model, hollow))
+    names = [name for name, module in model.named_modules() if is_parametrized(module) or norm_hooks(module)]
+    if held == made or not names:
+        return []
+    text = f"counted as the weights that its parametrizations make, {made:,} numbers of {held:,} parameters"
+    return [f"{_few(names)}: {text} in the whole model"]
 
 
 def _live(

@@ -282,3 +282,16 @@ def test_the_report_as_table_frame_and_latex() -> None:
     assert list(frame["capacity_bits"]) == [15, 3] and frame["input_bits"].isna().tolist() == [True, False]
     assert r"\toprule" in latex and "tab:mine" in latex and "previous" in latex
     assert "total" in latex and ".0" not in latex
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_weights_made_of_more_parameters_are_told(norm) -> None:
+    model = nn.Sequential(norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, 2))
+    report = measure(model, (4,))
+    assert report.total_parameters == 66 and [row.parameters for row in report.layers] == [40, 18]
+    assert report.notes[-1] == (
+        "0: counted as the weights that its parametrizations make, 58 numbers of 66 parameters "
+        "in the whole model"
+    )
+    assert not measure(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)), (4,)).notes

@@ -190,6 +190,7 @@ def test_no_run_is_one_line(tmp_path: Path, capsys) -> None:
 
 def test_cells_are_escaped_sorted_by_number_and_cut() -> None:
     table = HtmlTable(["<b>", "x"], [[Cell("<i>"), Cell("1.0 ± 0.2", 1.0)]] * (MOST_ROWS + 2))
+    assert "button" not in table._repr_html_()  # nothing that does nothing in a notebook
     read = Reader(table.to_html(row_ids="r", caption='"<'))
     assert not {"b", "i"} & set(read.tags) and ("data-order", "1.0") in read.attributes
     assert read.tags.count("tr") == MOST_ROWS + 1 and "2 more rows are in results.csv." in read.text()

@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table that shows itself in notebooks, and on a page is sorted by its headings.
+    """A table that shows itself in notebooks, and whose headings a page makes buttons that sort it.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class HtmlTable:
         """The table in a box in which it scrolls; rows get the ids ROW_IDS-0, ROW_IDS-1, ..."""
         kinds = [self._kind(place) for place in range(len(self.headings))]
         head = "".join(
-            f'<th scope="col" class="{kind}"><button type="button">{escape(name)}</button></th>'
+            f'<th scope="col" class="{kind}">{escape(name)}</th>'
             for name, kind in zip(self.headings, kinds, strict=True)
         )
         body = []
@@ -69,7 +69,7 @@ class HtmlTable:
         return "prose" if any(len(cell.text) > PROSE for cell in cells) else "text"
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return f"<style>.sortable .number, .sortable .text {{ white-space: nowrap }}</style>{self.to_html()}"
 
 
 def html_table(frame: "pd.DataFrame") -> HtmlTable:

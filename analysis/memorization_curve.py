@@ -166,16 +166,8 @@ def plot(frame: "pd.DataFrame") -> "Figure":
             bars = [y - part["low"], part["high"] - y]
             line = "none" if part["cover"].notna().all() else "-"
             label = f"{name} (C = {part['capacity_bits'].iloc[0]} bit)"
-            side.errorbar(
-                x,
-                y,
-                yerr=bars,
-                color=colour[name],
-                marker=MARKERS[place],
-                linestyle=line,
-                capsize=2,
-                label=label,
-            )
+            style = {"color": colour[name], "marker": MARKERS[place], "linestyle": line, "label": label}
+            side.errorbar(x, y, yerr=bars, capsize=2, **style)
             if part["cover"].notna().all():
                 side.plot(x, part["cover"], "-", color=colour[name], linewidth=0.8)
             side.plot(x, part["memorized"] / part["trials"], "x", color=colour[name], markersize=3, alpha=0.8)

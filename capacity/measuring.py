@@ -73,8 +73,7 @@ def measure(
     total = sum(parameter.numel() for parameter in model.parameters())
     layers = layers_of(hollow, rules, wanted)
     if not layers:
-        found = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
-        raise InputError(f"the model has no parameters to measure: {found}")
+        raise _nothing_to_measure(scope, total)
     traces, notes = traces_of(model, hollow, layers, input_size, rules)
     whole, last = parents_of_uncalled(hollow, traces), unreached_ties(layers, traces)
     if whole or last:
@@ -106,6 +105,11 @@ def _parametrized(model: nn.Module, hollow: nn.Module) -> list[str]:
         return []
     text = f"counted as the weights that its parametrizations make, {made:,} numbers of {held:,} parameters"
     return [f"{_few(names)}: {text} in the whole model"]
+
+
+def _nothing_to_measure(scope: str | Sequence[str], total: int) -> InputError:
+    why = f"scope {describe_scope(scope)!r} holds none of them" if total else "it has none at all"
+    return InputError(f"the model has no parameters to measure: {why}")
 
 
 def _live(

@@ -70,15 +70,8 @@ def traces_of(
     rules: Rules,
 ) -> tuple[dict[str, Trace], list[str]]:
     """Traces from a pass on the meta device or, where the model refuses that, on real memory; and notes."""
+    traces, reason = _traces_on_meta(hollow, layers, input_size)
     notes: list[str] = []
-    reason = ""
-    try:
-        args, kwargs = example_input(hollow, input_size, device="meta")
-        traces = trace(hollow, layers, args, kwargs)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
     if not reason and not any(note.untraced for note in traces.values()):
         return traces, notes
     if device_of(model) == "meta":
@@ -105,6 +98,17 @@ def traces_of(
             f"{type(model).__name__} cannot take an input of size {_shown(input_size)}: {first_line(error)}"
         ) from error
     return traces, notes
+
+
+def _traces_on_meta(hollow: nn.Module, layers: Layers, input_size: Any) -> tuple[dict[str, Trace], str]:
+    """Traces from a pass on the meta device, or why that failed."""
+    try:
+        args, kwargs = example_input(hollow, input_size, device="meta")
+        return trace(hollow, layers, args, kwargs), ""
+    except InputError:
+        raise
+    except Exception as error:
+        return {}, first_line(error)
 
 
 def _find_detached(

@@ -37,6 +37,16 @@ class Trace:
     called: bool = True
     untraced: int = 0  # input elements that came from nowhere: constants, or the model detached them
 
+    def enter(self, tensor: Tensor, sources: Mapping[str | None, None], batch: int) -> None:
+        """Note a tensor that reached the layer, which carries these dyes."""
+        if RAW in sources or not _carries(tensor):
+            self.raw = True
+        elif sources:
+            self.entering_elements += tensor.numel() // batch
+        else:
+            self.untraced += tensor.numel() // batch
+        self.sources.update({name: None for name in sources if name is not RAW})
+
 
 @contextmanager
 def intercepted(layers: Layers, visit: Visit) -> Iterator[None]:
@@ -70,12 +80,7 @@ def trace(
     Layers whose weights are used without calling them (F.linear(x, self.layer.weight)) get a Trace with
     `called` False: their parameters are dyes too, which only such a use lets out of their layer.
     """
-    dyes: dict[Tensor, str | None] = {
-        parameter.requires_grad_(): name
-        for name, (layer, module) in counted(layers).items()
-        for parameter in module.parameters()
-        if not layer.container and _carries(parameter)
-    }
+    dyes = _parameter_dyes(layers)
     used: dict[str | None, None] = {}
     traces: dict[str, Trace] = {}
     batch = batch_size(args, kwargs)
@@ -93,15 +98,9 @@ def trace(
     ) -> Any:
         note = traces.setdefault(layer.name, Trace())
         for tensor in tensors_in((args, kwargs)):
-            found = _sources(tensor, dyes)
-            used.update(found)
-            if RAW in found or not _carries(tensor):
-                note.raw = True
-            elif found:
-                note.entering_elements += tensor.numel() // batch
-            else:
-                note.untraced += tensor.numel() // batch
-            note.sources.update({name: None for name in found if name is not RAW})
+            sources = _sources(tensor, dyes)
+            used.update(sources)
+            note.enter(tensor, sources, batch)
         output = forward(*args, **kwargs)
         note.leaving_elements += sum(tensor.numel() for tensor in _emitted(layer, output)) // batch
         return output if layer.container else map_tensors(output, partial(dyed, name=layer.name))
@@ -117,6 +116,16 @@ def trace(
         if name is not RAW and name not in traces:
             traces[name] = Trace(called=False)
     return traces
+
+
+def _parameter_dyes(layers: Layers) -> dict[Tensor, str | None]:
+    """The parameters of layers that are called themselves, each a dye of its layer's name."""
+    return {
+        parameter.requires_grad_(): name
+        for name, (layer, module) in counted(layers).items()
+        for parameter in module.parameters()
+        if not layer.container and _carries(parameter)
+    }
 
 
 def reached_by(

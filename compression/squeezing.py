@@ -115,16 +115,46 @@ def squeeze(
             **functions,
         )  # fmt: skip
         store = _Store(Path(directory), content, iterations, fresh)
-    return _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning)
+    work = _Work(criterion, amount, retrain, evaluate, pruning)
+    return _steps(model, iterations, work, store, stop)
 
 
-def _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop, pruning) -> Iterator[Step]:  # type: ignore[no-untyped-def]
+@dataclass(frozen=True)
+class _Work:
+    """What is done in each step."""
+
+    criterion: Criterion | None
+    amount: Amount
+    retrain: Retrain
+    evaluate: Evaluate
+    pruning: PruneOptions
+
+    def step(self, index: int, current: nn.Module) -> Step:
+        """The next step after `current`, which step 0 only evaluates."""
+        requested: Amount = 0
+        achieved: Amount = 0
+        if index == 0:
+            current = clone(current)
+        else:
+            if self.criterion is not None:
+                result = prune(current, self.criterion, amount=self.amount, **self.pruning)
+                current, requested, achieved = result.model, result.requested, result.achieved
+            trained = self.retrain(current)
+            current = model_of(trained)
+        metrics = metrics_of(self.evaluate(current))
+        return Step(index, current, requested, achieved, density(masks_of(current)), metrics, False)
+
+
+def _steps(
+    model: nn.Module, iterations: int, work: _Work, store: "_Store | None", stop: Stop | None
+) -> Iterator[Step]:
     current = model
-    first, metrics = None, []
+    first: Step | None = None
+    metrics: list[Metrics] = []
     for index in range(iterations + 1):
         step = store.load(index, model) if store is not None else None
         if step is None:
-            step = _compute(current, criterion, amount, index, retrain, evaluate, pruning)
+            step = work.step(index, current)
             if store is not None:
                 store.save(step)
                 if index < 2:  # by then both functions have run
@@ -135,21 +165,6 @@ def _steps(model, criterion, amount, iterations, retrain, evaluate, store, stop,
         yield step
         if stop is not None and stop(first, step, metrics):
             return
-
-
-def _compute(current, criterion, amount, index, retrain, evaluate, pruning) -> Step:  # type: ignore[no-untyped-def]
-    requested: Amount = 0
-    achieved: Amount = 0
-    if index == 0:
-        current = clone(current)
-    else:
-        if criterion is not None:
-            result = prune(current, criterion, amount=amount, **pruning)
-            current, requested, achieved = result.model, result.requested, result.achieved
-        trained = retrain(current)
-        current = model_of(trained)
-    metrics = metrics_of(evaluate(current))
-    return Step(index, current, requested, achieved, density(masks_of(current)), metrics, False)
 
 
 class _Store:

@@ -142,9 +142,6 @@ def fit(
     require_anew(data, settings.epochs - settings.start_epoch)
     if settings.gradual is not None and length_of(data) is None:
         raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
     copied = train_mode(clone(model))
     masks = masks_of(copied)
     lift_masks(copied)  # masking once after each step is cheaper than in every forward and backward
@@ -153,16 +150,7 @@ def fit(
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        AcceleratorState._reset_state()  # else the first precision of a process would be the only one
-        if world_size() > 1:
-            joined()
-        accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-        copied.to(accelerator.device)
-        trained, optimizer = accelerator.prepare(copied), _optimizer(settings, trainable)
-        trained = torch.compile(trained) if settings.compile else trained
-        if settings.mixed_precision == "fp16":  # the wrapper scales gradients, which costs 0.3 ms a step
-            optimizer = accelerator.prepare(optimizer)
-        loop = _Loop(trained, optimizer, accelerator, settings, objective or class_loss(data))
+        loop = _loop(copied, trainable, settings, objective or class_loss(data))
         loop.mask(masks)
         try:
             fitted = loop.run(data, validation, progress)
@@ -173,6 +161,25 @@ def fit(
         later = {name: torch.ones_like(mask) for name, mask in masks_of(fitted.snapshot).items()}
         apply_masks(fitted.snapshot, later | masks)
     return fitted
+
+
+def _loop(
+    model: nn.Module, trainable: list[nn.Parameter], settings: TrainingSettings, objective: Objective
+) -> "_Loop":
+    """The training loop on this process's device."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # else the first precision of a process would be the only one
+    if world_size() > 1:
+        joined()
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    model.to(accelerator.device)
+    trained, optimizer = accelerator.prepare(model), _optimizer(settings, trainable)
+    trained = torch.compile(trained) if settings.compile else trained
+    if settings.mixed_precision == "fp16":  # the wrapper scales gradients, which costs 0.3 ms a step
+        optimizer = accelerator.prepare(optimizer)
+    return _Loop(trained, optimizer, accelerator, settings, objective)
 
 
 def check_training(settings: TrainingSettings, validation: Batches | None) -> None:

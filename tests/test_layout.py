@@ -44,6 +44,40 @@ def test_compression_is_ours_and_light() -> None:
     assert found.stdout.strip() == "False"
 
 
+LONG = {  # one whole each: what is read is checked and filled in, or steps are read, run and kept
+    "compression/quantization/files.py load_quantized",
+    "compression/recipes.py recipe",
+}
+MANY = {  # arguments that users give by name, or that torch's own function of that name takes
+    "capacity/attention.py forward",
+    "compression/distillation.py distill",
+    "compression/operations.py bilinear_flops",
+    "compression/pruning.py extend_masks",
+    "compression/pruning.py prune",
+    "compression/quantization/_quantize.py quantize",
+    "compression/recipes.py recipe",
+    "compression/squeezing.py squeeze",
+    "compression/techniques.py pruning",
+}
+
+
+def test_functions_are_short_and_take_few_arguments() -> None:
+    """At most 40 lines without the docstring, and six arguments besides `self`."""
+    long, many = set(), set()
+    for path in (path for room in ALLOWED for path in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                name = f"{path.relative_to(ROOT).as_posix()} {node.name}"
+                text = node.body[0] if ast.get_docstring(node) else None
+                lines = node.end_lineno - node.lineno + 1
+                if lines - (text.end_lineno - text.lineno + 1 if text else 0) > 40:
+                    long.add(name)
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([argument for argument in arguments if argument.arg not in ("self", "cls")]) > 6:
+                    many.add(name)
+    assert (long, many) == (LONG, MANY)
+
+
 def test_no_test_folder_is_a_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 from analysis.distillation_table.config import Config
@@ -96,7 +97,6 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error of each student and variant, mean and interval over seeds, each seed, the teacher as a line."""
     from analysis.distillation_table.trials import variants
-    from analysis.lab.literature import published_students
     from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure
 
     means = summary(frame)
@@ -115,17 +115,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
             100 * row["top1_error_mean"], place, xerr=None if half != half else 100 * half, fmt="o",
             color=colour[row["network"]], capsize=2, elinewidth=0.9,
         )  # fmt: skip
-    for point in published_students(config.student, config.dataset) if config.labels is None else ():
-        match = students[(students["network"] == point.student) & (students["variant"] == point.variant)]
-        for place in match.index:
-            axes.plot(
-                100 * point.top1_error,
-                place,
-                "*",
-                color="black",
-                markersize=6,
-                label=f"published, {point.source}",
-            )
+    _plot_published(axes, students, config)
     teacher = means.loc[means["variant"] == "teacher", "top1_error_mean"].iloc[0]
     axes.axvline(100 * teacher, color="0.45", linestyle="--", label=f"teacher, {config.model}")
     axes.set_yticks(
@@ -140,3 +130,14 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     unique = dict(zip(texts, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2)
     return figure
+
+
+def _plot_published(axes: "Axes", students: "pd.DataFrame", config: Config) -> None:
+    """A star on the line of each student and variant that others published, of the same data."""
+    from analysis.lab.literature import published_students
+
+    for point in published_students(config.student, config.dataset) if config.labels is None else ():
+        match = students[(students["network"] == point.student) & (students["variant"] == point.variant)]
+        for place in match.index:
+            error, label = 100 * point.top1_error, f"published, {point.source}"
+            axes.plot(error, place, "*", color="black", markersize=6, label=label)

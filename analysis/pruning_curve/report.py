@@ -141,7 +141,6 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against the amount pruned, published points beside it; bytes and time, measured, below."""
-    from analysis.lab.literature import published
     from analysis.lab.reporting.figures import (
         MARKERS,
         PAGE_INCHES,
@@ -162,22 +161,11 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
         style = {"color": colour[name], "marker": MARKERS[place % len(MARKERS)], "label": LABELS[name]}
         interval_line(left, rows, "kept", "percent", **style)
         interval_line(right, rows, "kept", "file_ratio", **style | {"label": f"{LABELS[name]}: file"})
-        interval_line(
-            right,
-            rows,
-            "kept",
-            "latency_ratio",
-            **style | {"linestyle": ":", "label": f"{LABELS[name]}: time"},
-        )
+        style |= {"linestyle": ":", "label": f"{LABELS[name]}: time"}
+        interval_line(right, rows, "kept", "latency_ratio", **style)
     whole = means[means["criterion"] == reference(frame)]["top1_error_mean"].iloc[0]
     left.axhline(100 * whole, color="0.45", linestyle="--", label=f"{reference(frame)}, not pruned")
-    points = published(config.model, config.dataset)
-    for place, point in enumerate(points[points["amount"] > 0].to_dict("records")):
-        label = f"published: {point['source']}" + ("" if len(names) == 1 else f", {point['criterion']}")
-        left.plot(
-            1 - point["amount"], 100 * point["top1_error"], marker="*x+1"[place % 4], color="black",
-            linestyle="none", markersize=6, label=label,
-        )  # fmt: skip
+    _plot_published(left, config, several=len(names) > 1)
     kept = means.loc[means["criterion"] == names[0], "amount"].rsub(1)
     right.plot(kept, kept, color="0.45", linestyle="--", label="4 bytes per weight kept, in theory")
     left.set(ylabel="top-1 error [%]")
@@ -191,6 +179,19 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
         _kept_axis(axes, kept, config.unit)
         axes.legend(loc="best")
     return figure
+
+
+def _plot_published(axes: "Axes", config: Config, *, several: bool) -> None:
+    """What others published of this network and data; with `several` criteria, each point names its own."""
+    from analysis.lab.literature import published
+
+    points = published(config.model, config.dataset)
+    for place, point in enumerate(points[points["amount"] > 0].to_dict("records")):
+        label = f"published: {point['source']}" + (f", {point['criterion']}" if several else "")
+        axes.plot(
+            1 - point["amount"], 100 * point["top1_error"], marker="*x+1"[place % 4], color="black",
+            linestyle="none", markersize=6, label=label,
+        )  # fmt: skip
 
 
 def _kept_axis(axes: "Axes", kept: "pd.Series", unit: str) -> None:

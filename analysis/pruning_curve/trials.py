@@ -99,7 +99,8 @@ class PruningTrials:
             loss = self._objective(base) if taught else None
             for amount in config.amounts:
                 advance(doing=f"seed {seed}: {way}, {amount:.4g}")
-                compute = partial(self._pruned, current, early, name, amount, seed, advance, loss)
+                fit = partial(self._fit, advance=advance, loss=loss)
+                compute = partial(self._pruned, current, early, name, amount, seed, fit)
                 path = seed_dir / way.replace(" ", "") / f"{amount:.6f}"
                 found, row = self._kept(path, base, self._cell_epochs(), advance, compute)
                 yield {"seed": seed, "criterion": way, "amount": amount} | row
@@ -136,8 +137,7 @@ class PruningTrials:
         name: str,
         amount: float,
         seed: int,
-        advance: Advance,
-        loss: Objective | None,
+        fit: Callable[[nn.Module, TrainingSettings], nn.Module],
     ) -> nn.Module:
         config, settings = self.config, self._settings(seed, name)
         if config.schedule == "gradual":
@@ -146,12 +146,12 @@ class PruningTrials:
                 end_epoch=config.gradual_until * config.epochs, updates=8 * config.epochs,
                 scope=config.scope, layers=self.layers,
             )  # fmt: skip
-            return self._fit(self.runner.network(seed), replace(settings, gradual=schedule), advance, loss)
+            return fit(self.runner.network(seed), replace(settings, gradual=schedule))
         cut = self._cut(current, name, amount, seed)
         if config.schedule == "rewind":
             cut = rewind(cut, load_model(self.runner.network(seed), early))
-            return self._fit(cut, settings, advance, loss)
-        return self._fit(cut, settings, advance, loss) if config.retrain_epochs else cut
+            return fit(cut, settings)
+        return fit(cut, settings) if config.retrain_epochs else cut
 
     def _cut(self, current: nn.Module, name: str, amount: float, seed: int) -> nn.Module:
         """Prune until this fraction of all units is gone; what was pruned before counts."""

@@ -2,11 +2,14 @@
 
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.lab.measurement.memory import peak_mib
 from analysis.speed.config import Config
 from analysis.speed.timing import Benchmark
+
+if TYPE_CHECKING:
+    from compression.rates import RoundResult
 
 
 def files(config: Config) -> Iterator[Benchmark]:
@@ -53,14 +56,9 @@ print(size)
 
 def peer_files(config: Config) -> Iterator[Benchmark]:
     """Bytes of sparse, rounded LeNets trained on MNIST: our file, and NNCodec's of the same integers."""
-    import subprocess
-
-    import numpy as np
-
     from analysis.lab.data.datasets import load
     from analysis.lab.models import create
     from capacity import InputError
-    from compression.codec import encode
     from compression.criteria import L1
     from compression.pruning import prune
     from compression.rates import quantize_rate_distortion
@@ -83,18 +81,30 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
         layers = [key for key, m in whole.named_modules() if hasattr(m, "weight")]
         cut = prune(whole, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
         result = quantize_rate_distortion(cut, penalty=0.0)
-        parameters = dict(result.model.named_parameters())
-        with tempfile.TemporaryDirectory() as folder:
-            ours = encode(result.model, f"{folder}/net.dcz")
-            levels: dict[str, Any] = {
-                tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
-                for tensor in result.tensors
-            }
-            np.savez(f"{folder}/net.npz", **{key: value.astype(np.int32) for key, value in levels.items()})
-            call = [config.nncodec, "-c", NNCODEC, f"{folder}/net"]
-            theirs = int(subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-1])
+        ours, theirs = _sizes(result, config.nncodec)
         print(
             f"{name} at {100 * density:g} % density, rounded: {ours:,} bytes; NNCodec {theirs:,} bytes, "
-            f"without the {len(levels)} steps ({ours / theirs:.3f})"
+            f"without the {len(result.tensors)} steps ({ours / theirs:.3f})"
         )
     yield from ()
+
+
+def _sizes(result: "RoundResult", python: str) -> tuple[int, int]:
+    """Bytes of our file, and of NNCodec's of the same integers without their steps."""
+    import subprocess
+
+    import numpy as np
+
+    from compression.codec import encode
+
+    parameters = dict(result.model.named_parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        ours = encode(result.model, f"{folder}/net.dcz")
+        levels: dict[str, Any] = {
+            tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
+            for tensor in result.tensors
+        }
+        np.savez(f"{folder}/net.npz", **{key: value.astype(np.int32) for key, value in levels.items()})
+        call = [python, "-c", NNCODEC, f"{folder}/net"]
+        theirs = subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-1]
+    return ours, int(theirs)

@@ -4,10 +4,15 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
 from analysis.speed.timing import Benchmark
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compression.batches import TensorBatches
 
 
 def training(config: Config) -> Iterator[Benchmark]:
@@ -24,7 +29,6 @@ def training(config: Config) -> Iterator[Benchmark]:
     from analysis.lab.models import create
     from compression.batches import TensorBatches
     from compression.criteria import L1
-    from compression.distillation import distill
     from compression.pruning import prune
     from compression.training import TrainingSettings, fit
 
@@ -36,17 +40,7 @@ def training(config: Config) -> Iterator[Benchmark]:
     pictures = datasets.MNIST(config.data, train=True, transform=change)
     loader = DataLoader(Subset(pictures, range(count)), batch_size=128, shuffle=True)
     once = TrainingSettings(epochs=1)
-    for name in ("cnn_student", "lenet300"):
-        student = create(name, input_size=(1, 28, 28), classes=10)
-        with tempfile.TemporaryDirectory() as folder:
-            cache = f"{folder}/outputs.npy"
-            several = TrainingSettings(epochs=1 if config.smoke else 3)
-            distill(student, model, ours, settings=once, cache=cache)
-            yield Benchmark(
-                f"epochs of {name} under cached teacher outputs", "plain epochs", "at least 0.87 (1 / 1.15)",
-                partial(distill, student, model, ours, settings=several, cache=cache),
-                partial(fit, student, ours, settings=several),
-            )  # fmt: skip
+    yield from _cached_distillation(config, model, ours)
     yield Benchmark(
         "MNIST epoch of LeNet-300-100", "data set in a DataLoader", "at least 10",
         lambda: fit(model, ours, settings=once), lambda: bare_epoch(model, loader),
@@ -110,3 +104,23 @@ def cached_heads(config: "Config") -> Iterator[Benchmark]:
             lambda: fit(head, cached.train.batches(32), settings=once),
             lambda: fit(whole, split.batches(32), settings=once),
         )  # fmt: skip
+
+
+def _cached_distillation(
+    config: Config, teacher: "nn.Module", pictures: "TensorBatches"
+) -> Iterator[Benchmark]:
+    from analysis.lab.models import create
+    from compression.distillation import distill
+    from compression.training import TrainingSettings, fit
+
+    for name in ("cnn_student", "lenet300"):
+        student = create(name, input_size=(1, 28, 28), classes=10)
+        with tempfile.TemporaryDirectory() as folder:
+            cache = f"{folder}/outputs.npy"
+            several = TrainingSettings(epochs=1 if config.smoke else 3)
+            distill(student, teacher, pictures, settings=TrainingSettings(epochs=1), cache=cache)
+            yield Benchmark(
+                f"epochs of {name} under cached teacher outputs", "plain epochs", "at least 0.87 (1 / 1.15)",
+                partial(distill, student, teacher, pictures, settings=several, cache=cache),
+                partial(fit, student, pictures, settings=several),
+            )  # fmt: skip

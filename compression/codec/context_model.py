@@ -253,7 +253,7 @@ class _Model:
         flags = coder.flags(None if values is None else (values != 0).astype(np.int32), probabilities)
         self.near += _counts(near, flags)
         self.due_near += _sums(near, _fixed(odds / (1 + odds)))
-        self._learn(rows, columns, flags, by_column, density * row, bands, step)
+        self._learn(rows, flags, by_column, density * row, bands, step)
         where = np.flatnonzero(flags)
         if len(where):
             given = None if values is None else values[where] - 1
@@ -270,7 +270,6 @@ class _Model:
     def _learn(
         self,
         rows: slice,
-        columns: NDArray[np.int64],
         flags: Ints,
         by_column: Floats,
         by_row: Floats,

@@ -17,6 +17,7 @@ from capacity.inputs import example_input, require_weights
 from capacity.report import render
 from compression.criteria import Criterion
 from compression.shrinking.coupling import (
+    Importance,
     following,
     group_of,
     groups_of,
@@ -193,17 +194,19 @@ class _Request:
     def _pruner(
         self, model: nn.Module, example: Any, locked: Mapping[str, str], refused: dict[str, str]
     ) -> Any:
+        importance = Importance(self.criterion, model, refused)
         ratios: dict[nn.Module, float] = {}
         if not isinstance(self.amount, Mapping):
-            return pruner_of(model, example, self.amount or 0.0, self.criterion, locked, ratios, refused)
-        groups = groups_of(model, pruner_of(model, example, 0.0, None, locked, {}), locked)
+            return pruner_of(model, example, self.amount or 0.0, importance, locked, ratios)
+        even = pruner_of(model, example, 0.0, Importance(None, model, {}), locked, {})
+        groups = groups_of(model, even, locked)
         for name, value in self.amount.items():
             group = group_of(name, model, groups, locked)
             for layer in group:
                 if ratios.setdefault(layer, value) != value:
                     names = [key for key, module in model.named_modules() if module in group]
                     raise InputError(f"layers {names} lose units together: one amount for all of them")
-        return pruner_of(model, example, 0.0, self.criterion, locked, ratios, refused)
+        return pruner_of(model, example, 0.0, importance, locked, ratios)
 
 
 def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:

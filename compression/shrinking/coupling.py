@@ -34,7 +34,7 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     copied = unpack_attention(plain_copy(model).eval())
     locked = locked_layers(copied, input_size, ())
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
-    pruner = pruner_of(copied, kwargs or args, 0.5, None, locked, {})
+    pruner = pruner_of(copied, kwargs or args, 0.5, Importance(None, copied, {}), locked, {})
     names = {module: name for name, module in copied.named_modules()}
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
@@ -256,24 +256,19 @@ def pruner_of(
     model: nn.Module,
     example: Any,
     amount: float,
-    criterion: Criterion | None,
+    importance: "Importance",
     locked: Mapping[str, str],
     ratios: Mapping[nn.Module, float],
-    refused: dict[str, str] | None = None,
 ) -> Any:
-    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS.
-
-    Layers of groups whose units it maps to places that do not exist are noted in `refused`, and stay.
-    """
+    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS."""
     import torch_pruning
 
-    magnitude = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     heads = attention_heads(model)
     with following("which layers lose units together"):
         pruner = torch_pruning.pruner.BasePruner(
             model,
             example,
-            _Guarded(magnitude if criterion is None else _Importance(criterion), model, refused),
+            importance,
             pruning_ratio=amount,
             pruning_ratio_dict=dict(ratios),
             ignored_layers=[model.get_submodule(name) for name in locked],
@@ -307,16 +302,23 @@ def _part_gates(graph: Any) -> None:
         ]
 
 
-class _Guarded:
-    """An importance that passes a group over, and notes its layers, where the graph's places do not exist."""
+class Importance:
+    """What decides between groups: a criterion of ours, or by default the magnitude of their weights.
 
-    def __init__(self, importance: Any, model: nn.Module, refused: dict[str, str] | None) -> None:
-        self.importance, self.refused = importance, {} if refused is None else refused
+    A group that the graph maps to places that do not exist is passed over, its layers noted in `refused`.
+    """
+
+    def __init__(self, criterion: Criterion | None, model: nn.Module, refused: dict[str, str]) -> None:
+        import torch_pruning
+
+        magnitude = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+        self.refused = refused
+        self.scores = magnitude if criterion is None else _Scores(criterion)
         self.names = {module: name for name, module in model.named_modules()}
 
     def __call__(self, group: Any) -> Tensor | None:
         try:
-            scores: Tensor | None = self.importance(group)
+            scores: Tensor | None = self.scores(group)
             return scores
         except Exception as error:  # whatever torch says of places beyond the end
             for dependency, _ in group:
@@ -328,7 +330,7 @@ class _Guarded:
             return None
 
 
-class _Importance:
+class _Scores:
     """A criterion of ours as torch-pruning's importance: scores of a channel, summed over coupled layers."""
 
     def __init__(self, criterion: Criterion) -> None:

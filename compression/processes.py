@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from capacity.errors import InputError
-from capacity.inputs import map_tensors, tensors_in
+from capacity.inputs import first_line, map_tensors, tensors_in
 from compression._moved import keep_old_names
 
 
@@ -38,8 +38,35 @@ def _number(variable: str, default: int) -> int:
     return int(text)
 
 
+DEVICE = "ACCELERATE_TORCH_DEVICE"  # Accelerate reads it too, and processes started later inherit it
+
+
+def use_device(name: str) -> torch.device:
+    """Train on this device from now on, here and in processes started later: "cpu", "cuda", "cuda:1", "mps".
+
+    Raises InputError for a device that there is not, and under torchrun, where each process has its own.
+    """
+    if world_size() > 1:
+        raise InputError(f"device {name!r}: under torchrun each process has a device of its own")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device {name!r} is not here ({first_line(error, 90)}); cpu always is, cuda, cuda:1 or mps may "
+            f"be"
+        ) from error
+    from accelerate.state import AcceleratorState
+
+    os.environ[DEVICE] = name
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the first device of a process would stay
+    return device
+
+
 def own_device() -> torch.device:
-    """This process's GPU, or the CPU where there is none."""
+    """The device chosen by `use_device`, else this process's GPU, or the CPU where there is none."""
+    if DEVICE in os.environ and world_size() == 1:
+        return torch.device(os.environ[DEVICE])
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", _number("LOCAL_RANK", 0))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from analysis.lab.cli import at_least_one
+from analysis.lab.cli import at_least_one, single_precision
 from analysis.lab.settings import (
     MeasureSettings,
     RunnerSettings,
@@ -85,6 +85,7 @@ def check(config: Config) -> None:
         config, "seeds", "epochs", "retrain_epochs", "batch_size", "image_size", "calibration", "repeats",
         "processes",
     )  # fmt: skip
+    single_precision(config)
     if not config.techniques:
         raise unknown("technique", "", ALL)
     for name in ("sparsity", "channels", "student_amount", "coded_sparsity", "energy"):

@@ -33,7 +33,7 @@ def compare_cells(
         print(resumed)
     setting = (here, str(folder.path.resolve()))
     names = [  # the baselines first: all other cells start from them
-        [f"seed-{seed}/{name}" for name in wave for seed in range(config.seeds)]
+        [f"seed-{seed}/{name}" for name in wave for seed in config.trial_seeds]
         for wave in (("baseline",), config.techniques)
     ]
     rows: list[Any] = []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from analysis.lab.measurement.deployment import CompressedModel, measure_deployment
-from analysis.lab.models import create
 from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import silent
@@ -68,8 +67,7 @@ class ComparisonTrials:
         """The student asked for, or this network with fewer channels, not trained."""
         config, runner = self.config, self.runner
         if config.student:
-            size, classes = runner.picture_size, len(runner.data.classes)
-            return create(config.student, input_size=size, classes=classes).to(runner.device)
+            return runner.build(config.student, seed + 1000).to(runner.device)
         return shrink(runner.network(seed + 1000), runner.data.input_size, amount=config.student_amount).model
 
     def calibration(self) -> Any:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.lab.models import create
 from analysis.lab.runner import Runner, augmentation
 from analysis.lab.runs.cache import cached_model, is_cached
 from analysis.lab.runs.directory import RunDirectory
@@ -105,10 +104,7 @@ class DistillationTrials:
                 yield {"seed": seed, "network": network, "variant": name} | row
 
     def _student(self, name: str, seed: int) -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + 1_000)
-            data = self.runner.data
-            student = create(name, input_size=data.shape, classes=len(data.classes))
+        student = self.runner.build(name, seed + 1_000)
         return with_dropout(student, self.config.student_dropout).to(self.runner.device)
 
     def _teacher(self, fresh: nn.Module, settings: TrainingSettings, advance: Advance) -> nn.Module:

@@ -168,6 +168,15 @@ def at_least_one(config: Any, *names: str) -> None:
             raise InputError(f"{name} must be at least 1, found {getattr(config, name)}")
 
 
+def single_precision(config: Any) -> None:
+    """Raise InputError for weights of another type, in commands that make integers of them and time them."""
+    if config.dtype != "float32":
+        raise InputError(
+            f"dtype {config.dtype}: integers are made of float32 weights and timed beside them; "
+            f"capacity_curve, pruning_curve, distillation_table and compression_frontier take other types"
+        )
+
+
 def check_numbers(config: Any) -> None:
     """Raise InputError for a setting that is negative, NaN or infinite, or 0 where that means nothing.
 

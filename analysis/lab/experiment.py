@@ -93,7 +93,7 @@ class Experiment:
             print(resumed)
         with progress(config.seeds * trials.epochs(), "epochs") as advance:
             trials.prepare(folder, advance)
-            seeds = [partial(_rows_of, trials, seed, folder, advance) for seed in range(config.seeds)]
+            seeds = [partial(_rows_of, trials, seed, folder, advance) for seed in config.trial_seeds]
             rows = [row for found in trials.runner.side_by_side(seeds) for row in found]
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)

@@ -22,7 +22,7 @@ from compression.checkpoints import load_model, save_model
 from compression.ensembles import fit_together, why_alone
 from compression.identity import describe
 from compression.outputs import output_layers
-from compression.processes import own_device
+from compression.processes import own_device, use_device
 from compression.stacks import chain_of
 from compression.targets import prunable, targets
 from compression.training import FitResult, Objective, TrainingSettings, evaluate, fit
@@ -53,6 +53,10 @@ class Runner:
     ) -> None:
         self.config = config
         check_numbers(config)
+        if config.mixed_precision != "no" and config.dtype != "float32":
+            raise InputError(f"mixed precision keeps weights in float32: leave out --dtype {config.dtype}")
+        if config.device:
+            use_device(config.device)
         data = load(
             config.dataset, data=config.data, image_size=config.image_size, validation=validation,
             columns=config,
@@ -65,9 +69,11 @@ class Runner:
                 f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}"
             )
         self.label_bits = label_entropy(data.test.labels)
-        self.picture_size = data.shape
+        self.sample_shape = data.shape
         self.device = own_device()
-        network = self._create(0)  # the frozen part is the same in every trial
+        network = self.build(
+            config.model, 0, pretrained=config.pretrained
+        )  # the frozen part is the same in every trial
         measure(network, data.input_size)  # refuses a network that cannot take this data
         self.frozen: nn.Module | None = None
         if cache_features:
@@ -84,16 +90,14 @@ class Runner:
         heads = [name for name, target in targets(network).items() if target.layer in outputs]
         self.weighted = list(dict.fromkeys([*self.layers, *heads]))
 
-    def _create(self, seed: int) -> nn.Module:
-        config = self.config
+    def build(self, name: str, seed: int, *, pretrained: bool = False) -> nn.Module:
+        """A network by name for this data, with the initial weights of a seed, of the type asked for."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return create(
-                config.model,
-                input_size=self.picture_size,
-                classes=len(self.data.classes),
-                pretrained=config.pretrained,
+            network = create(
+                name, input_size=self.sample_shape, classes=len(self.data.classes), pretrained=pretrained
             )
+        return network.to(getattr(torch, self.config.dtype))
 
     def content(self) -> dict[str, str]:
         """What results depend on besides the settings: the pictures, their classes, the network's code."""
@@ -111,7 +115,7 @@ class Runner:
 
     def network(self, seed: int) -> nn.Module:
         """A fresh network of this seed; where features are cached, its head."""
-        network = self._create(seed)
+        network = self.build(self.config.model, seed, pretrained=self.config.pretrained)
         if self.frozen is not None:
             _, network = split_frozen(network)
         return network.to(self.device)

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler")
+NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler", "device")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class TrainSettings:
     """Random crops and flips of the training pictures."""
     shift: int = 0
     """Random shifts of the training pictures by up to so many pixels; for digits, which must not flip."""
+    device: str = ""
+    """cpu, cuda, cuda:1 or mps; by default the first GPU where there is one."""
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Number type of the weights, in training and after."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,14 @@ class RunSettings:
     """Run folder; by default runs/COMMAND-DATASET-MODEL-HASH, resumed if it exists."""
     seeds: int = 3
     """How many trials, each with its own initial weights and order of the data."""
+    seed: int = 0
+    """The first of the seeds."""
     smoke: bool = False
     """A quick pass through everything: few samples, one seed, one epoch."""
     fresh: bool = False
     """Start over, whatever the run folder holds."""
+
+    @property
+    def trial_seeds(self) -> range:
+        """The seed of each trial."""
+        return range(self.seed, self.seed + self.seeds)

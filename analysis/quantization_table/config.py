@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from analysis.lab.cli import at_least_one
+from analysis.lab.cli import at_least_one, single_precision
 from analysis.lab.settings import MeasureSettings, RunnerSettings, RunSettings
 from capacity.errors import unknown
 
@@ -65,6 +65,7 @@ PRESETS = {
 
 def check(config: Config) -> None:
     """Raise InputError for settings that cannot be."""
+    single_precision(config)
     at_least_one(
         config,
         "seeds",

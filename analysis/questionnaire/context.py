@@ -37,7 +37,7 @@ class Experiment:
     @cached_property
     def networks(self) -> list[nn.Module]:
         """The trained network of each seed, before any squeeze."""
-        paths = [self.run.path / f"seed-{seed}/trained.safetensors" for seed in range(self.settings.seeds)]
+        paths = [self.run.path / f"seed-{seed}/trained.safetensors" for seed in self.settings.trial_seeds]
         missing = [str(path) for path in paths if not path.exists()]
         if missing:
             raise InputError(f"the run's networks are gone: {', '.join(missing)}; run its command again")

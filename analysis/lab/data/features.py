@@ -12,6 +12,7 @@ from torch import nn
 from analysis.lab.data.datasets import DataSet, Split
 from capacity.errors import InputError
 from compression.checkpoints import fingerprint, load_json, save_json
+from compression.forms import dtype_of, placed
 from compression.processes import main_first, own_device
 
 
@@ -75,13 +76,13 @@ def _fill(
     """The features file, computed from its first missing row on."""
     device = own_device()
     file, progress = path.with_suffix(".npy"), path.with_suffix(".json")
-    frozen = frozen.to(device)
+    frozen, kind = frozen.to(device), dtype_of(frozen)
     rows = load_json(progress)["rows"] if progress.exists() and file.exists() else 0
     batches = split.batches(batch_size)
     start = rows // batch_size
     with torch.inference_mode():
         if rows == 0:
-            width = frozen(next(iter(batches))[0][:1].to(device)).flatten(1).shape[1]
+            width = frozen(placed(next(iter(batches))[0][:1], device, kind)).flatten(1).shape[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             progress.unlink(missing_ok=True)  # which must not outlive the rows it speaks of
             features = np.lib.format.open_memmap(file, "w+", np.float16, (len(split), width))
@@ -91,7 +92,7 @@ def _fill(
             rest = split.take(slice(start * batch_size, None))
             at = start * batch_size
             for number, (pictures, _) in enumerate(rest.batches(batch_size)):
-                values = frozen(pictures.to(device)).flatten(1).half().cpu().numpy()
+                values = frozen(placed(pictures, device, kind)).flatten(1).half().cpu().numpy()
                 features[at : at + len(values)] = values
                 at += len(values)
                 if number % 16 == 15 or at == len(split):

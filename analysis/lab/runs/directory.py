@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, settle, write_whole
-from compression.processes import main_first
+from compression.processes import main_first, own_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,13 +146,13 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    cuda = torch.cuda.is_available()
+    device = own_device()
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "packages": versions,
         "commit": _commit(),
     }

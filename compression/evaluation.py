@@ -1,6 +1,7 @@
 """evaluate(): top-1 and top-5 error, Cohen's kappa and loss of a classifier."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
@@ -14,7 +15,7 @@ from capacity import wilson_interval
 from capacity.errors import InputError
 from capacity.inputs import require_weights
 from compression.epochs import evaluation_mode
-from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run
+from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run, size_of
 from compression.labels import IGNORED, aligned, check_range, matched, span
 from compression.processes import gather_objects, rank, world_size
 
@@ -22,6 +23,10 @@ from compression.processes import gather_objects, rank, world_size
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of a classifier on one split; errors as fractions. `top5_error` is None below six classes.
+
+    `balanced_accuracy` is the mean over classes of the share found, `macro_f1` that of
+    F1 = 2 hits / (labels + predictions), both as in scikit-learn over the classes that occur: a rare class
+    weighs as much as a frequent one.
 
     `not_finite` samples have logits with NaN or plus infinity: they count as wrong, and the cross-entropy is
     NaN.
@@ -35,6 +40,8 @@ class Evaluation:
     kappa: float
     cross_entropy_nats: float
     not_finite: int = 0
+    balanced_accuracy: float = math.nan
+    macro_f1: float = math.nan
 
     @property
     def top1_error_interval(self) -> tuple[float, float]:
@@ -87,11 +94,12 @@ def evaluate(
 class _Counts:
     """Counts that add up over batches; memory grows with the classes, not with their square.
 
-    `truths` and `guesses` are (classes,) numbers of labels and of predictions of each class.
+    `truths`, `guesses` and `hits` are (classes,) numbers of labels, predictions and right ones.
     """
 
     truths: Tensor
     guesses: Tensor
+    hits: Tensor
     correct: int
     top5: int
     loss: float
@@ -109,6 +117,7 @@ class _Counts:
         classes, total = len(self.truths), int(self.truths.sum())
         if not total:
             raise InputError(f"all labels are {IGNORED}, which are left out: there is nothing to evaluate on")
+        named = self.truths + self.guesses
         return Evaluation(
             correct=self.correct,
             total=total,
@@ -118,6 +127,8 @@ class _Counts:
             kappa=_kappa(self.correct, self.truths, self.guesses),
             cross_entropy_nats=self.loss / total,
             not_finite=self.not_finite,
+            balanced_accuracy=float((self.hits / self.truths)[self.truths > 0].mean()),
+            macro_f1=float((2 * self.hits / named)[named > 0].mean()),
         )
 
 
@@ -132,6 +143,7 @@ def _count(logits: Tensor, targets: Tensor) -> _Counts:
     return _Counts(
         torch.bincount(targets, minlength=classes).cpu(),
         torch.bincount(guesses[finite], minlength=classes).cpu(),
+        torch.bincount(guesses[right], minlength=classes).cpu(),
         int(right.sum()),
         top5,
         float(F.cross_entropy(logits, targets, reduction="sum")),
@@ -174,10 +186,27 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def mean_loss(model: nn.Module, data: Iterable[Any], objective: Callable[..., Tensor]) -> float:
+    """The mean of an objective over all samples of the data; the model is run as by `evaluate`."""
+    device, kind = _device_of(model), dtype_of(model)
+    total, count = 0.0, 0
+    with _evaluating(model):
+        for batch in data:
+            inputs, targets = parts_of(batch)
+            loss = objective(model, placed(inputs, device, kind), placed(targets, device))
+            total, count = total + float(loss) * size_of(targets), count + size_of(targets)
+    if not count:
+        raise InputError("there is no data to evaluate on")
+    return total / count
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
 def _run(model: nn.Module, data: Iterable[Any], *, with_labels: bool = False) -> Iterator[tuple[Any, Any]]:
     """Outputs and targets of each batch, on the device that the model lies on."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    kind = dtype_of(model)
+    device, kind = _device_of(model), dtype_of(model)
     for batch in data:
         inputs, targets = parts_of(batch)
         targets = placed(targets, device)

@@ -15,10 +15,10 @@ from capacity.inputs import require_weights, whole_number
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
-from compression.evaluation import Evaluation, evaluate
+from compression.evaluation import Evaluation, evaluate, mean_loss
 from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
-from compression.objectives import Objective, class_loss
+from compression.objectives import ElementLoss, Objective, objective_of
 from compression.processes import gather_objects, joined, shard_batch, world_size
 from compression.schedules import GradualPruning
 
@@ -108,7 +108,7 @@ def fit(
     *,
     settings: TrainingSettings | None = None,
     validation: Batches | None = None,
-    objective: Objective | None = None,
+    objective: Objective | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitResult:
     """Train a copy of the model; masks stay masks, frozen parameters stay frozen.
@@ -120,8 +120,9 @@ def fit(
     settings: see TrainingSettings
     validation: batches to score after each epoch; needed for `patience`
     objective: (model, inputs, targets) -> scalar loss; by default the cross-entropy of the logits, the
-        model's own `loss` where it returns one, and 0.3 of the loss of auxiliary heads besides. Regression,
-        several labels to a sample and a single output need one
+        model's own `loss` where it returns one, and 0.3 of the loss of auxiliary heads besides. "mse" is for
+        numbers, "bce" for several labels to a sample (see `compression.objectives`): their mean on
+        `validation` is then watched. Anything else needs a callable
     progress: called with (epochs done, epochs) after each epoch
 
     Batch norms in evaluation mode with frozen parameters stay so, and so does any module in evaluation mode
@@ -150,7 +151,7 @@ def fit(
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        loop = _loop(copied, trainable, settings, objective or class_loss(data))
+        loop = _loop(copied, trainable, settings, objective_of(objective, data))
         loop.mask(masks)
         try:
             fitted = loop.run(data, validation, progress)
@@ -291,10 +292,11 @@ class _Loop:
             for epoch in range(settings.start_epoch, settings.epochs):
                 entry = self._epoch(data, epoch)
                 if validation is not None:
-                    entry["validation_top1_error"] = evaluate(self.plain, validation, gather=True).top1_error
+                    watched, score = self._score(validation)
+                    entry[watched] = score
                     since += 1
-                    if settings.patience is not None and entry["validation_top1_error"] < best_error:
-                        best_error, since = entry["validation_top1_error"], 0
+                    if settings.patience is not None and score < best_error:
+                        best_error, since = score, 0
                         best = self._weights()
                 history.append(entry)
                 if settings.snapshot_epoch == epoch + 1:
@@ -316,6 +318,12 @@ class _Loop:
             early.load_state_dict(snapshot, strict=False)  # masks may have come later, over weight norms
         self.plain.eval()  # whose own return value an exported graph leaves out
         return FitResult(self.plain, tuple(history), stopped, early)
+
+    def _score(self, validation: Batches) -> tuple[str, float]:
+        """What is watched on validation: top-1 error; the objective's mean where targets are no classes."""
+        if isinstance(self.objective, ElementLoss):
+            return "validation_loss", mean_loss(self.plain, validation, self.objective)
+        return "validation_top1_error", evaluate(self.plain, validation, gather=True).top1_error
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in self.plain.state_dict().items()}

@@ -53,27 +53,14 @@ class Runner:
     ) -> None:
         self.config = config
         check_numbers(config)
-        if config.mixed_precision != "no" and config.dtype != "float32":
-            raise InputError(f"mixed precision keeps weights in float32: leave out --dtype {config.dtype}")
         if config.device:
             use_device(config.device)
-        data = load(
-            config.dataset, data=config.data, image_size=config.image_size, validation=validation,
-            columns=config,
-        )  # fmt: skip
-        if config.limit is not None:
-            data = data.map(lambda split: split.take(slice(0, config.limit)))
-        self.data: DataSet = data
-        if augmentation(config) is not None and len(data.shape) != 3:
-            raise InputError(
-                f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}"
-            )
+        self.data: DataSet = _loaded(config, validation)
+        data = self.data
         self.label_bits = label_entropy(data.test.labels)
         self.sample_shape = data.shape
         self.device = own_device()
-        network = self.build(
-            config.model, 0, pretrained=config.pretrained
-        )  # the frozen part is the same in every trial
+        network = self.build(config.model, 0, pretrained=config.pretrained)  # frozen parts are all trials'
         measure(network, data.input_size)  # refuses a network that cannot take this data
         self.frozen: nn.Module | None = None
         if cache_features:
@@ -226,6 +213,20 @@ class Runner:
             "bits_per_bit": used.bits_per_bit,
             "convention": report.convention,
         }
+
+
+def _loaded(config: RunnerSettings, validation: float) -> DataSet:
+    """The data asked for; raises InputError for settings that do not go together."""
+    if config.mixed_precision != "no" and config.dtype != "float32":
+        raise InputError(f"mixed precision keeps weights in float32: leave out --dtype {config.dtype}")
+    data = load(
+        config.dataset, data=config.data, image_size=config.image_size, validation=validation, columns=config
+    )
+    if augmentation(config) is not None and len(data.shape) != 3:
+        raise InputError(f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}")
+    if config.limit is None:
+        return data
+    return data.map(lambda split: split.take(slice(0, config.limit)))
 
 
 def augmentation(config: RunnerSettings) -> Augment | None:

@@ -22,23 +22,33 @@ Data, and whether a network generalizes
 InputError is what bad input raises, and what it says is what would work.
 """
 
+from typing import TYPE_CHECKING
+
 import capacity._old_modules
 import capacity._startup  # noqa: F401  first: on Python 3.14 torch already needs what it puts right
-from capacity._generalization import (
-    Generalization,
-    generalization,
-    label_entropy,
-    mean_half_width,
-    wilson_interval,
-)
-from capacity._memorization import Memorization, MemorizationPoint, cover_fraction, memorization, separable
-from capacity._requirement import Recommendation, Requirement, recommend, requirement
-from capacity.certificates import Certificate, certificate
 from capacity.errors import InputError
-from capacity.layers import RULES, LayerRule
-from capacity.measuring import measure
-from capacity.report import CapacityReport, LayerCapacity
-from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
+
+if TYPE_CHECKING:
+    from capacity._generalization import (
+        Generalization,
+        generalization,
+        label_entropy,
+        mean_half_width,
+        wilson_interval,
+    )
+    from capacity._memorization import (
+        Memorization,
+        MemorizationPoint,
+        cover_fraction,
+        memorization,
+        separable,
+    )
+    from capacity._requirement import Recommendation, Requirement, recommend, requirement
+    from capacity.certificates import Certificate, certificate
+    from capacity.layers import RULES, LayerRule
+    from capacity.measuring import measure
+    from capacity.report import CapacityReport, LayerCapacity
+    from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
 
 __version__ = "0.2.0"
 
@@ -69,3 +79,28 @@ __all__ = [
     "separable",
     "wilson_interval",
 ]
+
+_NAMES = {
+    "_generalization": "Generalization generalization label_entropy mean_half_width wilson_interval",
+    "_memorization": "Memorization MemorizationPoint cover_fraction memorization separable",
+    "_requirement": "Recommendation Requirement recommend requirement",
+    "certificates": "Certificate certificate",
+    "layers": "RULES LayerRule",
+    "measuring": "measure",
+    "report": "CapacityReport LayerCapacity",
+    "rules": "CONVENTIONS dense_capacity memorizable_rows",
+}
+
+if not TYPE_CHECKING:  # checkers know the names from the imports above, and report any other
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+    def __getattr__(name: str) -> object:
+        """Load one of the names above, so that `import capacity` itself loads no torch."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return globals().setdefault(name, getattr(import_module(f"{__name__}.{_HOMES[name]}"), name))
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})

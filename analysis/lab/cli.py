@@ -122,9 +122,7 @@ def execute(
 
     Of several processes under torchrun, the first one speaks.
     """
-    from compression.processes import rank
-
-    if rank() > 0:
+    if _follows():
         sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     with patient_streams():
         _execute(config, presets, start, sys.argv[1:] if arguments is None else arguments)
@@ -133,8 +131,6 @@ def execute(
 def _execute(
     config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str]
 ) -> None:
-    from compression.processes import leave
-
     try:
         settings = parse(config, presets, arguments)
         check_numbers(settings)
@@ -149,7 +145,19 @@ def _execute(
         if "torchvision" not in str(error):
             raise
         _stop(f"error: {unmatched(error)}", 2)
-    leave()
+    if "WORLD_SIZE" in os.environ:
+        from compression.processes import leave
+
+        leave()
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes, and not the first; alone it loads no torch."""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    from compression.processes import rank
+
+    return rank() > 0
 
 
 def unmatched(error: Exception) -> str:

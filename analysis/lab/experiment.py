@@ -118,6 +118,8 @@ class Experiment:
 
     def start(self, config: Any) -> None:
         """Run, print the table, write the figure and the table beside the results."""
+        trials = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
+        print(f"{self.name}: {config.model} on {config.dataset}, {trials}", flush=True)
         self.write(self.run(config), config)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,13 @@ def run_command(module: str, *arguments: str, **options) -> subprocess.Completed
     return subprocess.run(call_of(module, *arguments), capture_output=True, text=True, **options)
 
 
+def run_python(code: str) -> str:
+    """What code prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def kill_when(module: str, *arguments: str, exists: Path) -> None:
     """Start a command in its own process and kill it as soon as a file exists."""
     call = call_of(module, *arguments)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from compression.processes import rank
-
 
 class Advance(Protocol):
     """Tells the bar what is going on, and how many units of work were done."""
@@ -19,6 +17,8 @@ def progress(total: float, doing: str) -> Iterator[Advance]:
     """A bar over `total` units of work; it lives on standard error and leaves standard output clean."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from compression.processes import rank
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.lab.data.datasets import DataSet
-    from capacity import Requirement
+    from capacity import CapacityReport, Recommendation, Requirement
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,20 @@ def requirements(config: Config, data: "DataSet") -> "dict[str, Requirement]":
     }
 
 
+def advice_for(
+    config: Config, data: "DataSet", report: "CapacityReport", need: "Requirement"
+) -> "Recommendation":
+    """A size to start from; but for a quick pass, by two small networks trained first."""
+    import torch
+
+    from capacity import pilot, recommend
+
+    first = None
+    if not config.smoke and need.rows >= 25:
+        first = pilot(torch.as_tensor(data.train.inputs), data.train.labels, seed=config.seed)
+    return recommend(report, need, pilot=first)
+
+
 def run(config: Config) -> "pd.DataFrame":
     """A row per kind of labels and part of the rows."""
     return frame_of(requirements(config, data_of(config)))
@@ -138,7 +152,7 @@ def start(config: Config) -> None:
     from analysis.lab.models import create
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import open_run
-    from capacity import measure, recommend
+    from capacity import measure
 
     data = data_of(config)
     needs = requirements(config, data)
@@ -147,7 +161,7 @@ def start(config: Config) -> None:
     need = next(iter(needs.values()))
     if config.model != "none":
         model = create(config.model, input_size=data.shape, classes=len(data.classes))
-        lines.append(f"{config.model}: {recommend(measure(model, data.input_size), need)}")
+        lines.append(f"{config.model}: {advice_for(config, data, measure(model, data.input_size), need)}")
     folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])
     folder.save_frame(frame)
     folder.save_text(need.to_latex(), "table.tex")

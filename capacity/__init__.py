@@ -12,7 +12,8 @@ A network
 
 Data, and whether a network generalizes
     requirement         bits that features and labels need
-    recommend           what a report and a requirement say together
+    pilot               two small networks trained first: what the larger gains
+    recommend           a size to start from, its range, and how far such advice was off
     generalization      correct predictions in bits, over the capacity
     label_entropy       bits in a label
     wilson_interval     interval of an accuracy
@@ -43,10 +44,12 @@ if TYPE_CHECKING:
         memorization,
         separable,
     )
-    from capacity._requirement import Recommendation, Requirement, recommend, requirement
+    from capacity._requirement import Requirement, requirement
     from capacity.certificates import Certificate, certificate
     from capacity.layers import RULES, LayerRule
     from capacity.measuring import measure
+    from capacity.pilots import Pilot, pilot
+    from capacity.recommendation import Recommendation, recommend
     from capacity.report import CapacityReport, LayerCapacity
     from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
 
@@ -63,6 +66,7 @@ __all__ = [
     "LayerRule",
     "Memorization",
     "MemorizationPoint",
+    "Pilot",
     "Recommendation",
     "Requirement",
     "certificate",
@@ -74,6 +78,7 @@ __all__ = [
     "measure",
     "memorizable_rows",
     "memorization",
+    "pilot",
     "recommend",
     "requirement",
     "separable",
@@ -83,10 +88,12 @@ __all__ = [
 _NAMES = {
     "_generalization": "Generalization generalization label_entropy mean_half_width wilson_interval",
     "_memorization": "Memorization MemorizationPoint cover_fraction memorization separable",
-    "_requirement": "Recommendation Requirement recommend requirement",
+    "_requirement": "Requirement requirement",
     "certificates": "Certificate certificate",
     "layers": "RULES LayerRule",
     "measuring": "measure",
+    "pilots": "Pilot pilot",
+    "recommendation": "Recommendation recommend",
     "report": "CapacityReport LayerCapacity",
     "rules": "CONVENTIONS dense_capacity memorizable_rows",
 }

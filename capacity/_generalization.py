@@ -7,7 +7,7 @@ G = N · H / C: bits of label learned per bit of capacity, with H the label entr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
@@ -15,6 +15,7 @@ from capacity.report import CapacityReport
 from capacity.tables import Table, Tabular
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -123,7 +124,7 @@ def generalization(
     )
 
 
-def label_entropy(labels: "Sequence[int] | Tensor") -> float:
+def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     """H = -Σ p·log2 p of the labels' frequencies, in bits.
 
     >>> label_entropy([0, 0, 1, 1]), label_entropy([3, 3])

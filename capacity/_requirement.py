@@ -6,25 +6,34 @@ sorted sums is a threshold that has to be stored, so with t changes and d featur
     maximum_bits  = t · (d + 1) + t        each threshold a perceptron of its own, and its output weight
     expected_bits = ceil(log2(t + 1)) · d  the thresholds learned as well as a binary search finds them
 
-Reference: Friedland, Metere and Krell 2018, arXiv:1810.02328 (the heuristic for a data set).
+A later form, of the book, lets each of log2(t + 1) perceptrons keep its bias and its output weight:
+
+    expected_bits = ceil(log2(t + 1) · (d + 1) + log2(t + 1) + 1)
+
+Neither is a bound: a sum hides structure, and separates what is mixed along it no worse than noise. The
+program that the first form comes from warns that it is reliable for balanced two-class problems only.
+
+Reference: Friedland, Metere and Krell 2018, arXiv:1810.02328 and its program nntailoring (the heuristic for
+a data set); Friedland 2024, "Information-Driven Machine Learning", Springer (the later form).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from capacity import tables
-from capacity._generalization import mean_half_width
+from capacity._generalization import label_entropy, mean_half_width
 from capacity.columns import KEY, Column, with_interval
-from capacity.errors import InputError
+from capacity.errors import InputError, unknown
 from capacity.inputs import whole_number
-from capacity.report import CapacityReport
-from capacity.rules import dense_capacity
 from capacity.sums import Table, ranks_of_sums, table_of
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+BALANCED = 0.6  # the largest of two classes has no more than this share
+Formula = Literal["nntailoring", "book"]
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,34 @@ class Requirement(tables.Tabular):
     classes: int | None
     thresholds: int
     progression: tuple[Progress, ...]
+    label_bits: float = float("nan")  # entropy H of the labels
+    largest_class: float = float("nan")  # its share of the rows
+    formula: Formula = "nntailoring"
 
     @property
     def maximum_bits(self) -> int:
         """t · (d + 1) + t."""
-        return self.thresholds * (self.features + 1) + self.thresholds
+        return maximum_bits(self.thresholds, self.features)
 
     @property
     def expected_bits(self) -> int:
-        """ceil(log2(t + 1)) · d."""
-        return expected_bits(self.thresholds, self.features)
+        """As the formula has it: ceil(log2(t + 1)) · d, or the book's form."""
+        return FORMULAS[self.formula](self.thresholds, self.features)
+
+    @property
+    def stored_label_bits(self) -> float:
+        """n · H: bits that storing the labels takes; NaN for regression."""
+        return self.rows * self.label_bits
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the heuristic's source warns of, where these data are such."""
+        if self.classes is None or not self.largest_class > 0:
+            return ()
+        if self.classes == 2 and self.largest_class <= BALANCED:
+            return ()
+        size = f"{self.classes} classes, the largest with {self.largest_class:.0%} of the rows"
+        return (f"the heuristic's source calls it reliable for two balanced classes only; here: {size}",)
 
     @property
     def growth(self) -> float:
@@ -91,14 +118,17 @@ class Requirement(tables.Tabular):
         size = f"{self.rows:,} rows, {self.features:,} features, {kind}"
         title = (
             f"{size}, {self.thresholds:,} label changes along the feature sum\n"
-            f"maximum need {self.maximum_bits:,} bits, expected need {self.expected_bits:,} bits"
+            f"maximum need {self.maximum_bits:,} bits, expected need {self.expected_bits:,} bits "
+            f"(formula {self.formula!r})"
         )
+        if self.stored_label_bits > 0:
+            title += f"; storing the labels as they are takes {self.stored_label_bits:,.0f} bits"
         verdict = "levels off: the data can be generalized" if self.levels_off else "keeps growing"
         note = f"the need grows as rows^{self.growth:.2f}: it {verdict}"
         if not self.levels_off:
             note += ", so by feature sums alone these rows can only be memorized"
         rows = list(map(vars, self.progression))
-        return tables.Table(COLUMNS, rows, title, (note,), label="tab:requirement")
+        return tables.Table(COLUMNS, rows, title, (note, *self.warnings), label="tab:requirement")
 
 
 def expected_bits(thresholds: float, features: int) -> int:
@@ -110,8 +140,36 @@ def expected_bits(thresholds: float, features: int) -> int:
     return ceil(log2(thresholds + 1)) * features
 
 
+def maximum_bits(thresholds: int, features: int) -> int:
+    """t · (d + 1) + t.
+
+    >>> maximum_bits(1, 2), maximum_bits(2, 2)
+    (4, 8)
+    """
+    return thresholds * (features + 1) + thresholds
+
+
+def book_bits(thresholds: float, features: int) -> int:
+    """ceil(log2(t + 1) · (d + 1) + log2(t + 1) + 1).
+
+    >>> book_bits(1, 2), book_bits(2, 2)
+    (5, 8)
+    """
+    cuts = log2(thresholds + 1)
+    return ceil(cuts * (features + 1) + cuts + 1)
+
+
+FORMULAS: dict[str, Callable[[float, int], int]] = {"nntailoring": expected_bits, "book": book_bits}
+
+
 def requirement(
-    features: Any, labels: Any, *, tolerance: float | None = None, repeats: int = 5, seed: int = 0
+    features: Any,
+    labels: Any,
+    *,
+    tolerance: float | None = None,
+    repeats: int = 5,
+    seed: int = 0,
+    formula: Formula = "nntailoring",
 ) -> Requirement:
     """Bits that a data set needs, and how that need grows with its rows.
 
@@ -121,17 +179,21 @@ def requirement(
     labels: (rows,) of classes, any number of them; or of targets, with `tolerance`
     tolerance: for regression: one threshold serves targets within ± tolerance of a common value
     repeats: random parts drawn for each step of the progression (5, 10, 20, 40, 80 and 100 % of the rows)
+    formula: of the expected need, "nntailoring" or "book" (see the module)
 
     Rows with equal sums but different classes may stand in any order; the order with the fewest changes
     is counted, so the result depends neither on the order of the rows nor on the names of the classes. Sums
     that differ by rounding only are equal (see `capacity.sums`), so it does not depend on the unit of the
     features, the order of their columns or their number type either.
 
-    Raises InputError for lengths that differ, fewer than two rows, NaN, or labels of one class.
+    Raises InputError for lengths that differ, fewer than two rows, NaN, labels of one class, or an unknown
+    formula.
 
     >>> requirement([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]).expected_bits
     4
     """
+    if formula not in FORMULAS:
+        raise unknown("formula", formula, FORMULAS)
     table, targets = _checked(features, labels, tolerance)
     rows, columns = table.values.shape
     sums = ranks_of_sums(table)
@@ -142,8 +204,17 @@ def requirement(
             return _segments(sums[part], targets[part], tolerance) - 1
         return _label_changes(sums[part], targets[part])
 
-    progression = _progression(changes, rows, columns, whole_number("repeats", repeats), seed)
-    return Requirement(rows, columns, classes, int(progression[-1].thresholds), progression)
+    progression = _progression(
+        changes, rows, FORMULAS[formula], columns, whole_number("repeats", repeats), seed
+    )
+    entropy, largest = (float("nan"),) * 2 if classes is None else _balance(targets)
+    thresholds = int(progression[-1].thresholds)
+    return Requirement(rows, columns, classes, thresholds, progression, entropy, largest, formula)
+
+
+def _balance(codes: np.ndarray) -> tuple[float, float]:
+    """Entropy of the classes in bits, and the share of the largest."""
+    return label_entropy(codes), float(np.bincount(codes).max() / len(codes))
 
 
 def _checked(features: Any, labels: Any, tolerance: float | None) -> tuple[Table, np.ndarray]:
@@ -216,7 +287,9 @@ def _segments(sums: np.ndarray, targets: np.ndarray, tolerance: float) -> int:
     return segments
 
 
-def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int) -> tuple[Progress, ...]:
+def _progression(
+    changes: Any, rows: int, bits: Callable[[float, int], int], features: int, repeats: int, seed: int
+) -> tuple[Progress, ...]:
     generator = np.random.default_rng(seed)
     parts = []
     for fraction in FRACTIONS:
@@ -230,62 +303,7 @@ def _progression(changes: Any, rows: int, features: int, repeats: int, seed: int
                 size,
                 mean,
                 0.0 if draws == 1 else mean_half_width(found),
-                expected_bits(mean, features),
+                bits(mean, features),
             )
         )
     return tuple(parts)
-
-
-@dataclass(frozen=True)
-class Recommendation(tables.Told):
-    """A network beside its data: how many times the expected need it holds, and a size to start from.
-
-    Both rest on label changes along the feature sum. Neither promises an accuracy: structure that the sum
-    does not show makes a smaller network do, and labels that the sum mixes may need a larger one.
-    """
-
-    capacity_bits: int
-    expected_bits: int
-    maximum_bits: int
-    hidden_units: int
-    convention: str
-    scope: str
-
-    @property
-    def times_the_need(self) -> float:
-        """Capacity over expected need."""
-        return self.capacity_bits / self.expected_bits
-
-    def __str__(self) -> str:
-        times = self.times_the_need
-        size = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
-        units = "1 unit" if self.hidden_units == 1 else f"{self.hidden_units:,} units"
-        return (
-            f"this network has {size} times the capacity that the feature-sum heuristic expects of your data "
-            f"({self.capacity_bits:,} of {self.expected_bits:,} bits, convention {self.convention!r}, scope "
-            f"{self.scope}); a size to start from: one hidden layer of {units}, which reaches that "
-            f"expectation. It rests on label changes along the feature sum alone and promises no accuracy: "
-            f"train it beside larger ones"
-        )
-
-
-def recommend(report: CapacityReport, need: Requirement) -> Recommendation:
-    """Relate a measured network to what the feature-sum heuristic expects its data to need.
-
-    `hidden_units` is a size to start from, not one that is known to do: the least number of units in one
-    hidden layer, between the features and one output per class, whose capacity (same convention) reaches
-    the expected need.
-
-    Raises InputError for data that needs no bits.
-    """
-    if need.expected_bits < 1:
-        raise InputError("the data needs no bits: its labels never change along the feature sum")
-    outputs = need.classes if need.classes is not None and need.classes > 2 else 1
-    low, high = 1, need.expected_bits
-    while low < high:
-        middle = (low + high) // 2
-        bits = dense_capacity(need.features, [middle, outputs], convention=report.convention)
-        low, high = (low, middle) if bits >= need.expected_bits else (middle + 1, high)
-    return Recommendation(
-        report.capacity_bits, need.expected_bits, need.maximum_bits, low, report.convention, report.scope
-    )

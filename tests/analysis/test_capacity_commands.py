@@ -62,7 +62,7 @@ def test_bad_input_to_the_report(arguments, message, tmp_path, capsys) -> None:
 
 def test_what_digits_need(tmp_path: Path) -> None:
     text = command("data_requirement", "--smoke", "--output", str(tmp_path / "run"))
-    assert "1,437 rows, 64 features, 10 classes" in text and "a size to start from" in text
+    assert "1,437 rows, 64 features, 10 classes" in text and "64 units always" in text
     frame = pd.read_csv(tmp_path / "run" / "results.csv")
     whole = frame[frame["fraction"] == 1.0].set_index("labels")["thresholds"]
     assert whole["labels as they are"] < whole["labels shuffled"]

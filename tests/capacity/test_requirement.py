@@ -7,9 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from capacity import InputError, dense_capacity, measure, recommend, requirement
+from capacity import InputError, requirement
 
 CORNERS = [[0, 0], [0, 1], [1, 0], [1, 1]]
 
@@ -117,29 +116,26 @@ def test_labels_of_every_type(kind: torch.dtype) -> None:
     assert requirement(CORNERS, torch.tensor([0, 1, 1, 0]).to(kind)).expected_bits == 4
 
 
-@given(st.integers(1, 20), st.integers(2, 400))
-@settings(deadline=None, max_examples=30)
-def test_the_size_to_start_from_is_the_smallest_that_fits(features: int, rows: int) -> None:
-    generator = np.random.default_rng(rows)
-    labels = np.arange(rows) % 2
-    need = requirement(generator.normal(size=(rows, features)), labels)
-    report = measure(nn.Sequential(nn.Linear(features, 9), nn.ReLU(), nn.Linear(9, 1)), (features,))
-    found = recommend(report, need)
-    units = found.hidden_units
-    assert dense_capacity(features, [units, 1]) >= need.expected_bits
-    assert units == 1 or dense_capacity(features, [units - 1, 1]) < need.expected_bits
-    assert found.times_the_need == report.capacity_bits / need.expected_bits
+@pytest.mark.parametrize(("labels", "bits"), [([0, 0, 0, 1], 5), ([0, 1, 1, 0], 8)])
+def test_the_book_s_form(labels: list[int], bits: int) -> None:
+    """AND: one change, log2(2)·3 + log2(2) + 1; XOR: two, 1.585·3 + 1.585 + 1 = 7.34."""
+    need = requirement(CORNERS, labels, formula="book")
+    assert need.expected_bits == bits and need.progression[-1].expected_bits == bits
+    assert (
+        requirement(CORNERS, labels).expected_bits
+        == requirement(CORNERS, labels, formula="nntailoring").expected_bits
+    )
 
 
-def test_the_recommendation_in_words() -> None:
-    big = measure(nn.Sequential(nn.Linear(2, 50), nn.ReLU(), nn.Linear(50, 1)), (2,))
-    text = str(recommend(big, requirement(CORNERS, [0, 1, 1, 0])))
-    assert "50 times the capacity that the feature-sum heuristic expects" in text
-    assert "(200 of 4 bits" in text and "a size to start from: one hidden layer of 1 unit," in text
-    assert "rests on label changes along the feature sum alone and promises no accuracy" in text
-    tiny = measure(nn.Linear(2, 1), (2,))
-    text = str(recommend(tiny, requirement(CORNERS, [0, 1, 1, 0])))
-    assert "0.75 times the capacity" in text and "would do" not in text
-    flat = requirement([[1], [2]], [1.0, 1.0], tolerance=1.0)
-    with pytest.raises(InputError, match="needs no bits"):
-        recommend(tiny, flat)
+def test_an_unknown_formula() -> None:
+    with pytest.raises(InputError, match="formula"):
+        requirement(CORNERS, [0, 1, 1, 0], formula="bok")  # type: ignore[arg-type]
+
+
+def test_the_source_s_warning_and_the_labels_own_bits() -> None:
+    balanced = requirement(CORNERS, [0, 1, 1, 0])
+    assert balanced.warnings == () and balanced.stored_label_bits == 4
+    skewed = requirement(np.arange(10)[:, None], np.arange(10) > 7)
+    assert "largest with 80% of the rows" in str(skewed)
+    assert "two balanced classes only; here: 3 classes" in str(requirement([[1], [2], [3]], [0, 1, 2]))
+    assert requirement([[1], [2]], [0.0, 1.0], tolerance=0.1).warnings == ()

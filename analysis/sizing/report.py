@@ -1,0 +1,126 @@
+"""What the rows of the sizing experiment say: each predictor judged, in tables, sentences and a figure."""
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.sizing.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A row per predictor; each data set is foretold from the others.
+
+    rank: Spearman's between value and adequate size, with its 95 % interval; octaves: distance of foretold
+    and adequate size, 1 is a factor of two; gain: octaves by which it is nearer than 64 units always;
+    regret: test error beyond that of the best width; within_two: share within a factor of two.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from analysis.sizing.advice import judged
+    from analysis.sizing.judging import foretell, rank_correlation
+    from analysis.sizing.predictors import tables_of, unfitted
+    from analysis.sizing.sizes import adequate
+
+    sets = adequate(frame)
+    octaves = np.log2(sets["adequate"].to_numpy(dtype=float))
+    facts = sets.to_dict("records")
+    guesses = {name: (guess, guess) for name, guess in unfitted(facts).items()}
+    for name, values in tables_of(facts).items():
+        value = values[:, 0] if values.shape[1] else np.zeros(len(sets))
+        guesses[name] = (value, foretell(values, octaves))
+    rows: list[dict[str, Any]] = []
+    for name, (value, guess) in guesses.items():
+        ranks = dict(zip(("rank", "rank_low", "rank_high"), rank_correlation(value, octaves), strict=True))
+        rows.append({"predictor": name} | ranks | judged(frame, sets, guess))
+    return pd.DataFrame(rows)
+
+
+def sizes(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A row per data set: its facts, the adequate size, and the size and range that the pilot foretells it.
+
+    Line and range come from the other data sets.
+    """
+    import numpy as np
+
+    from analysis.sizing.advice import KINDS
+    from analysis.sizing.judging import foretell_by_the_best
+    from analysis.sizing.predictors import tables_of
+    from analysis.sizing.sizes import adequate
+
+    sets = adequate(frame)
+    tables = {name: v for name, v in tables_of(sets.to_dict("records")).items() if name in KINDS["pilot"]}
+    found = foretell_by_the_best(tables, np.log2(sets["adequate"].to_numpy(dtype=float)))
+    least, most = frame["width"].min(), frame["width"].max()
+    ends = {"foretold": np.zeros(len(sets)), "low": -found.half_ranges, "high": found.half_ranges}
+    return sets.assign(**{n: np.clip(2 ** (found.octaves + end), least, most) for n, end in ends.items()})
+
+
+def table(frame: "pd.DataFrame") -> str:
+    """Data sets and predictors as text."""
+    from analysis.sizing.columns import PREDICTORS, SETS
+    from capacity.tables import Table
+
+    sets = Table(SETS, sizes(frame).to_dict("records"), more="in results.csv")
+    return f"{sets}\n{Table(PREDICTORS, summary(frame).to_dict('records'), more='in summary.csv')}"
+
+
+def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
+    """What the run says, in sentences; verdicts are computed."""
+    from analysis.sizing.advice import KINDS, advice_of
+    from analysis.sizing.predictors import REACHED
+
+    seeds, widths = frame["seed"].nunique(), sorted(frame["width"].unique())
+    lines = [
+        f"{frame['dataset'].nunique()} data sets, {seeds} seeds, one hidden layer of {widths[0]} to "
+        f"{widths[-1]} units; adequate is the smallest within one standard error of the best on validation; "
+        f"± and [ ] are 95 % intervals over data sets"
+    ]
+    if config.smoke:
+        return [*lines, "quick pass: no verdict"]
+    rows = summary(frame).set_index("predictor")
+    reached = rows.loc[REACHED]
+    lines.append(
+        f"{REACHED}: rank correlation with the adequate size {reached['rank']:+.2f} "
+        f"[{reached['rank_low']:+.2f}, {reached['rank_high']:+.2f}]"
+    )
+    for kind in KINDS:
+        advice = advice_of(frame, kind)
+        lines.append(
+            f"best of {kind}: {advice.predictor}; {advice}; against 64 units always: {advice.verdict}"
+        )
+    return lines
+
+
+def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
+    """Left, each data set's foretold and adequate size, with ranges; right, how far each predictor is off."""
+    import numpy as np
+
+    from analysis.lab.reporting.figures import PAGE_INCHES, colours, new_figure
+
+    rows, judged = sizes(frame), summary(frame)
+    figure, (left, right) = new_figure(PAGE_INCHES, 3.4, ncols=2)
+    colour = colours(["sets", "predictors"])
+    grid = np.sort(frame["width"].unique())
+    shake = 2 ** np.random.default_rng(0).uniform(-0.2, 0.2, len(rows))  # equal sizes side by side
+    bars = [rows["foretold"] - rows["low"], rows["high"] - rows["foretold"]]
+    left.errorbar(rows["adequate"] * shake, rows["foretold"], yerr=bars, fmt="o", elinewidth=0.6, alpha=0.7,
+                  color=colour["sets"], label="by the pilot, 90 % range")  # fmt: skip
+    left.plot(grid, grid, "--", color="0.5", linewidth=0.8, label="foretold = adequate")
+    left.axhline(64, color="0.5", linestyle=":", linewidth=0.8, label="64 units always")
+    left.set_xscale("log", base=2)
+    left.set_yscale("log", base=2)
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_ticks(grid, [str(width) for width in grid])
+    left.set(xlabel="smallest adequate size [units]", ylabel="foretold from the other data sets [units]")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    place = np.arange(len(judged))[::-1]
+    half = judged["octaves_half_width"]
+    right.errorbar(judged["octaves_mean"], place, xerr=half, fmt="o", color=colour["predictors"], capsize=2,
+                   elinewidth=0.8)  # fmt: skip
+    right.set_yticks(place, judged["predictor"])
+    right.axvline(1, color="0.5", linestyle=":", linewidth=0.8)
+    right.set(xlabel="distance to the adequate size [octaves]", xlim=(0, None))
+    return figure

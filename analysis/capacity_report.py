@@ -13,6 +13,7 @@ from capacity.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from torch import nn
 
     from capacity.report import CapacityReport
 
@@ -70,12 +71,21 @@ STORY = Story(
 )
 
 
-def report_of(config: Config) -> "CapacityReport":
-    """Build the network, without memory for its weights where they are not needed, and measure it."""
+def report_of(config: Config, model: "nn.Module | None" = None) -> "CapacityReport":
+    """Measure the network of these settings, built anew unless it is given."""
+    from capacity import measure
+
+    return measure(
+        network_of(config) if model is None else model,
+        config.input_size, convention=config.convention, scope=config.scope, effective=config.effective,
+    )  # fmt: skip
+
+
+def network_of(config: Config) -> "nn.Module":
+    """Build the network, without memory for its weights where they are not needed."""
     import torch
 
     from analysis.lab.models import create
-    from capacity import measure
 
     if not config.input_size or min(config.input_size) < 1:
         raise InputError(f"input_size must be positive numbers such as 3 224 224, found {config.input_size}")
@@ -89,12 +99,9 @@ def report_of(config: Config) -> "CapacityReport":
     hollow = not (config.effective or config.pretrained)
     try:
         with torch.device("meta" if hollow else "cpu"):
-            model = build()
+            return build()
     except (RuntimeError, NotImplementedError):  # some constructors compute with numbers meta does not have
-        model = build()
-    return measure(
-        model, config.input_size, convention=config.convention, scope=config.scope, effective=config.effective
-    )
+        return build()
 
 
 def run(config: Config) -> "pd.DataFrame":
@@ -115,7 +122,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     capped = (frame["capacity_bits"] == frame["input_bits"]) & (frame["capacity_bits"] < frame["parameters"])
     largest = frame.iloc[frame["capacity_bits"].astype(float).argmax()]
     return [
-        f"{config.model} stores at most {total:,} bits in {parameters:,} parameters, convention "
+        f"{config.model} has a capacity of {total:,} bits in {parameters:,} parameters, convention "
         f"{config.convention!r}, scope {config.scope}",
         f"{int(capped.sum())} of {counted(len(frame), 'layer')} can store less than their parameters, "
         f"because fewer bits enter them",
@@ -188,11 +195,13 @@ def start(config: Config) -> None:
 
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import open_run
-    from capacity import generalization
+    from capacity import bounds, generalization
 
     if (config.correct is None) != (config.total is None):
         raise InputError("correct and total belong together: how many of how many points were right")
-    report = report_of(config)
+    model = network_of(config)
+    report = report_of(config, model)
+    proven = bounds(model, config.input_size, convention=config.convention)
     used = None
     if config.correct is not None and config.total is not None:
         label_bits = log2(config.classes) if config.label_bits is None else config.label_bits
@@ -204,13 +213,15 @@ def start(config: Config) -> None:
     frame = frame_of(report)
     folder.save_frame(frame)
     folder.save_text(report.to_latex(label="tab:capacity"), "table.tex")
+    folder.save_frame(proven.to_frame(), "bounds.csv")
+    folder.save_text(proven.to_latex(), "bounds.tex")
     title = f"{config.model}: {report.capacity_bits:,} bits, convention “{config.convention}”"
     figures = save_figure(plot(frame, title=title), folder.path, "capacity_report")
     if used is not None:
         folder.save_frame(used.to_frame(), "generalization.csv")
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
         figures += save_figure(plot_usage(used.to_frame(), title=name), folder.path, "generalization")
-    print(report if used is None else f"{report}\n{used}")
+    print(f"{report}\n{proven}" if used is None else f"{report}\n{proven}\n{used}")
     print(f"results: {folder.path / 'results.csv'}\nfigures: {', '.join(path.name for path in figures)}")
 
 

@@ -2,6 +2,7 @@
 
 A network
     measure             capacity of a model, layer by layer: a CapacityReport
+    bounds              bits of labels that are proven to be too many, beside the capacity
     dense_capacity      of dense layers, from their sizes alone
     RULES, LayerRule    what counts as a layer, and its parameters
     CONVENTIONS         what caps the bits that reach a layer
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from capacity.layers import RULES, LayerRule
     from capacity.measuring import measure
     from capacity.pilots import Pilot, pilot
+    from capacity.proven import Bounds, bounds
     from capacity.recommendation import Recommendation, recommend
     from capacity.report import CapacityReport, LayerCapacity
     from capacity.rules import CONVENTIONS, dense_capacity, memorizable_rows
@@ -58,6 +60,7 @@ __version__ = "0.2.0"
 __all__ = [
     "CONVENTIONS",
     "RULES",
+    "Bounds",
     "CapacityReport",
     "Certificate",
     "Generalization",
@@ -69,6 +72,7 @@ __all__ = [
     "Pilot",
     "Recommendation",
     "Requirement",
+    "bounds",
     "certificate",
     "cover_fraction",
     "dense_capacity",
@@ -93,6 +97,7 @@ _NAMES = {
     "layers": "RULES LayerRule",
     "measuring": "measure",
     "pilots": "Pilot pilot",
+    "proven": "Bounds bounds",
     "recommendation": "Recommendation recommend",
     "report": "CapacityReport LayerCapacity",
     "rules": "CONVENTIONS dense_capacity memorizable_rows",

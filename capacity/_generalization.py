@@ -2,8 +2,16 @@
 
 rho = N / C: correctly classified points per bit of capacity.
 G = N · H / C: bits of label learned per bit of capacity, with H the label entropy.
+
+Both grow without end as C falls, and count points that chance would get right: a network of one weight has
+the highest. `learned_share` pays for both: told by the network, and where it errs by a flag and the right
+class, labels take n · h(e) bits, h(e) = H2(e) + e · log2(k - 1), beside the bits of the network itself. The
+share of the n · H bits of the labels that needs neither is learned. Chance learns nothing.
+
+Reference: Rissanen 1978, "Modeling by shortest data description" (two-part code); Fano 1961 for h(e).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
@@ -44,6 +52,21 @@ class Generalization(Tabular):
     layers: tuple[tuple[str, float, float], ...]
 
     @property
+    def learned_share(self) -> float:
+        """Share of the labels' bits saved by the network, its capacity paid; below 0 where it costs more."""
+        return self.learned_beyond(self.capacity_bits)
+
+    def learned_beyond(self, model_bits: float) -> float:
+        """Share of the labels' bits saved, so many paid for the network: 8 times the bytes of its file, say.
+
+        NaN where the number of classes is not known or the labels hold nothing.
+        """
+        if self.classes is None or not self.label_bits > 0:
+            return math.nan
+        told = self.total * left_bits(1 - self.accuracy, self.classes, self.label_bits)
+        return 1 - (told + model_bits) / (self.total * self.label_bits)
+
+    @property
     def ratio(self) -> float:
         """rho = N / C in points per bit."""
         return self.correct / self.capacity_bits
@@ -77,10 +100,17 @@ class Generalization(Tabular):
             f"({100 * self.accuracy:.2f} %, 95 % [{100 * low:.2f}, {100 * high:.2f}]), "
             f"H = {self.label_bits:.3g} bit, convention {self.convention!r}"
         )
+        notes = ["rho and G are highest for the smallest network, whatever it learned"]
+        if not math.isnan(self.learned_share):
+            share = f"{self.learned_share:.1%}" if self.learned_share > 0 else "none"
+            notes.append(
+                f"share of the labels' {self.total * self.label_bits:,.0f} bits that is learned, the "
+                f"network's {self.capacity_bits:,} bits of capacity paid: {share} (by chance: none)"
+            )
         rows = [*self.layers, ("network", self.ratio, self.bits_per_bit)]
         names = ("name", "points_per_bit", "bits_per_bit")
         named = [dict(zip(names, row, strict=True)) for row in rows]
-        return Table(COLUMNS, named, title, label="tab:generalization")
+        return Table(COLUMNS, named, title, notes, label="tab:generalization")
 
 
 def generalization(
@@ -122,6 +152,20 @@ def generalization(
     return Generalization(
         correct, total, report.capacity_bits, label_bits, split, classes, report.convention, layers
     )
+
+
+def left_bits(error: float, classes: int, label_bits: float) -> float:
+    """Bits that a label takes which is told right but for this error: H2(e) + e · log2(k - 1), at most H.
+
+    Where chance errs no more, the network tells nothing, and H is left.
+
+    >>> left_bits(0.0, 10, 3.3), left_bits(0.9, 10, 3.3), round(left_bits(0.5, 4, 2.0), 3)
+    (0.0, 3.3, 1.792)
+    """
+    if error >= 1 - 1 / classes:
+        return label_bits
+    flag = -sum(share * log2(share) for share in (error, 1 - error) if share > 0)
+    return min(flag + (error * log2(classes - 1) if error > 0 else 0.0), label_bits) + 0.0
 
 
 def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:

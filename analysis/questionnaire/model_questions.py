@@ -70,7 +70,7 @@ def _reason(trained: FitResult, known: Evaluation) -> str:
         return "not all, and the loss was still falling when training ended: a limit of training time"
     return (
         "not all, although the loss no longer fell: what this training finds lies below the capacity, "
-        "which is an upper bound"
+        "which is a convention's count and promises no more"
     )
 
 

@@ -91,3 +91,39 @@ def test_impossible_counts_are_refused(arguments: dict, message: str) -> None:
 def test_a_network_without_capacity_is_refused() -> None:
     with pytest.raises(InputError, match="0 bits"):
         generalization(report(), correct=1, total=2, label_bits=1.0)
+
+
+def test_one_weight_cannot_win() -> None:
+    """The digits: one weight that answers always the same has the highest rho, and has learned nothing."""
+    one = generalization(report(1), correct=37, total=360, label_bits=3.32, classes=10)
+    real = generalization(report(640), correct=350, total=360, label_bits=3.32, classes=10)
+    assert one.ratio > real.ratio and one.bits_per_bit > real.bits_per_bit
+    assert one.learned_share < 0.01 < real.learned_share
+    error = 10 / 360
+    told = 360 * (-error * np.log2(error) - (1 - error) * np.log2(1 - error) + error * np.log2(9))
+    assert real.learned_share == pytest.approx(1 - (told + 640) / (360 * 3.32))
+    assert real.learned_beyond(8 * 2000) < 0 and "by chance: none" in str(real)
+    assert np.isnan(generalization(report(3), correct=1, total=2, label_bits=1.0).learned_share)
+
+
+@given(st.integers(2, 20), st.integers(1, 1000), st.data())
+def test_neither_chance_nor_the_majority_learns(classes: int, bits: int, data) -> None:
+    counts = data.draw(st.lists(st.integers(1, 50), min_size=classes, max_size=classes))
+    labels = np.repeat(np.arange(classes), counts)
+    entropy_bits = label_entropy(labels)
+    for correct in (len(labels) // classes, max(counts)):
+        used = generalization(
+            report(bits), correct=correct, total=len(labels), label_bits=entropy_bits, classes=classes
+        )
+        assert used.learned_share < 1e-9
+
+
+@given(st.integers(2, 20), st.integers(10, 100))
+def test_more_right_is_more_learned(classes: int, total: int) -> None:
+    shares = [
+        generalization(
+            report(5), correct=correct, total=total, label_bits=float(np.log2(classes)), classes=classes
+        ).learned_share
+        for correct in range(total // classes + 1, total + 1)
+    ]
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1 - 5 / (total * np.log2(classes)))

@@ -4,6 +4,7 @@ Networks of one hidden layer (ReLU), one for each split of the rows, are trained
 training rows; the step counts that is best on the validation rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
@@ -54,7 +55,7 @@ def pilot(features: Any, labels: Any, *, seed: int = 0) -> Pilot:
     names, codes = np.unique(targets[chosen], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"all labels are {names[0]!r}: there is nothing to learn")
-    splits = split(np.asarray(values[chosen], dtype=np.float64), codes.reshape(-1), SEEDS)
+    splits = split(np.asarray(values[chosen], dtype=np.float64), codes.reshape(-1), range(SEEDS))
     errors = [
         float(np.mean(train(splits, units, steps=STEPS, learning_rate=LEARNING_RATE).validation))
         for units in UNITS
@@ -70,6 +71,7 @@ class Splits:
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     classes: int
+    seeds: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,12 @@ class Errors:
     training: list[float]
 
 
-def split(features: NDArray[np.float64], labels: NDArray[np.int64], seeds: int) -> Splits:
+def split(features: NDArray[np.float64], labels: NDArray[np.int64], seeds: Sequence[int]) -> Splits:
     """60, 20 and 20 % of the rows, drawn anew for each seed; standardized by the training rows."""
     rows = len(labels)
     first, second = rows - 2 * (rows // 5), rows - rows // 5
     parts: list[list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = [[], [], []]
-    for seed in range(seeds):
+    for seed in seeds:
         order = np.random.default_rng(seed).permutation(rows)
         mean, spread = features[order[:first]].mean(0), features[order[:first]].std(0)
         scaled = ((features - mean) / np.where(spread > 0, spread, 1)).astype(np.float32)
@@ -96,13 +98,13 @@ def split(features: NDArray[np.float64], labels: NDArray[np.int64], seeds: int) 
         (torch.from_numpy(np.stack([x for x, _ in part])), torch.from_numpy(np.stack([y for _, y in part])))
         for part in parts
     )
-    return Splits(train, validation, test, int(labels.max()) + 1)
+    return Splits(train, validation, test, int(labels.max()) + 1, seeds)
 
 
 def train(splits: Splits, width: int, *, steps: int, learning_rate: float) -> Errors:
     """Train a network for each seed by Adam on all its training rows; none sees another's."""
     inputs, labels = splits.train
-    weights = _start(len(inputs), inputs.shape[2], width, splits.classes)
+    weights = _start(splits.seeds, inputs.shape[2], width, splits.classes)
     optimizer = torch.optim.Adam(weights, lr=learning_rate)
     best = torch.full((len(inputs),), torch.inf)
     validation, test, training = (torch.ones(len(inputs)) for _ in range(3))
@@ -126,11 +128,11 @@ def train(splits: Splits, width: int, *, steps: int, learning_rate: float) -> Er
     return Errors(validation.tolist(), test.tolist(), training.tolist())
 
 
-def _start(seeds: int, features: int, width: int, classes: int) -> list[Tensor]:
+def _start(seeds: Sequence[int], features: int, width: int, classes: int) -> list[Tensor]:
     """Initial weights as nn.Linear draws them, from a generator of its own for each seed."""
     shapes = [((features, width), features), ((1, width), features), ((width, classes), width)]
     shapes.append(((1, classes), width))
-    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [
         torch.stack([(2 * torch.rand(shape, generator=g) - 1) / fan**0.5 for g in generators])
         .requires_grad_()

@@ -39,6 +39,15 @@ class Sizing(Experiment):
         folder.save_frame(frame)
         return frame
 
+    def start(self, config: Any) -> None:
+        """Run, print the tables, write them, the figure and the advice beside the results."""
+        config = self.settings(config)
+        count = len(config.datasets)
+        print(
+            f"{self.name}: {count} data sets, {len(config.widths)} widths, {config.seeds} seeds", flush=True
+        )
+        self.write(self.run(config), config)
+
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Also write advice.json, in the form of `capacity/sizing.json`."""
         import json

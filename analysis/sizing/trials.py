@@ -41,12 +41,12 @@ def measure_one(name: str, config: "Config") -> list[dict[str, Any]]:
     """The rows of one data set: its facts, and the errors of each width and seed."""
     features, labels = table(name, config.rows)
     facts = {"dataset": name} | facts_of(features, labels)
-    splits = split(features, labels, config.seeds)
+    splits = split(features, labels, config.trial_seeds)
     rows = []
     for width in config.widths:
         found = train(splits, width, steps=config.steps, learning_rate=config.learning_rate)
         errors = zip(found.validation, found.test, found.training, strict=True)
-        for seed, (validation, test, training) in enumerate(errors):
+        for seed, (validation, test, training) in zip(config.trial_seeds, errors, strict=True):
             rows.append(
                 facts | {"width": width, "seed": seed, "validation_error": validation, "test_error": test,
                          "training_error": training}

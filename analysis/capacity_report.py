@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
-from analysis.lab.reporting.style import styled
+from analysis.lab.settings import OutputSettings
+from capacity.columns import number
 from capacity.errors import InputError
+from capacity.figures import styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(OutputSettings):
     """Measure a network by name; with --correct and --total also how well each layer's bits are used."""
 
     model: str = "mlp"
@@ -134,58 +136,30 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
     """Along the depth of the network: parameters, bits entering, and what each layer stores."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from capacity.depth import plot_depth
 
-    from analysis.lab.reporting.figures import PAGE_INCHES, colours, new_figure, short_number
-
-    rows = frame[(frame["kind"] != "normalization") & (frame["output_bits"] > 0)].reset_index(drop=True)
-    depth = rows.index + 1
-    figure, axes = new_figure(PAGE_INCHES, 2.7)
-    colour = colours(["parameters", "entering", "stored"])
-    axes.bar(
-        depth, rows["capacity_bits"], color=colour["stored"], alpha=0.55, label="stored (capacity)", zorder=1
-    )
-    axes.plot(depth, rows["parameters"], "_", color=colour["parameters"], markersize=6, label="parameters")
-    caps = rows["input_bits"].astype("float")
-    axes.plot(depth, caps, "v", color=colour["entering"], markersize=3, label="bits entering (the cap)")
-    free = rows["input_bits"].isna()
-    if free.any():
-        axes.plot(
-            depth[free],
-            rows["capacity_bits"][free],
-            "*",
-            color="black",
-            markersize=5,
-            label="sees raw data: no cap",
-        )
-    axes.set(yscale="log", xlabel="layer, in order of execution", ylabel="bits", title=title)
-    axes.set_xlim(0.2, len(rows) + 0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, prune="lower"))
-    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
-    if len(rows) <= 12:
-        axes.set_xticks(depth, rows["name"], rotation=30, ha="right")
-        axes.set_xlabel("")
-    figure.legend(loc="outside upper center", ncols=4)
-    return figure
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    return plot_depth(rows, title=title)
 
 
 @styled
 def plot_usage(frame: "pd.DataFrame", *, title: str) -> "Figure":
     """rho of each layer, and of the network, as bars."""
-    from matplotlib.ticker import FuncFormatter
+    from analysis.lab.reporting import figures
 
-    from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure, short_number
-
-    height = min(9.0, 0.9 + 0.15 * len(frame))
-    figure, axes = new_figure(COLUMN_INCHES, height)
-    colour = colours(["layer", "network"])
-    shades = [colour["network" if name == "network" else "layer"] for name in frame["name"]]
-    axes.barh(frame["name"], frame["points_per_bit"], color=shades)
+    height = min(9.0, 1.1 + 0.15 * len(frame))
+    figure, axes = figures.new_figure(figures.COLUMN_INCHES, height)
+    whole = frame["name"] == "network"
+    for rows, colour, label in ((frame[~whole], figures.COLOURS[0], "layer, by its own bits"),
+                                (frame[whole], figures.COLOURS[1], "network")):  # fmt: skip
+        axes.barh(rows["name"], rows["points_per_bit"], color=colour, label=label)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="generalization ratio ρ [points/bit]", title=title)
-    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+    figures.log_axis(axes, "x")
+    axes.set(xlabel=r"generalization ratio $\rho$ [points/bit]", title=title)
+    axes.xaxis.set_major_formatter(lambda value, place: number(value, "g"))
     axes.margins(y=0.01)
     axes.tick_params(axis="y", labelsize=7 if len(frame) <= 40 else 5.5)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -212,16 +186,22 @@ def start(config: Config) -> None:
     folder = open_run("capacity_report", config, name=config.model.replace(":", "."))
     frame = frame_of(report)
     folder.save_frame(frame)
-    folder.save_text(report.to_latex(label="tab:capacity"), "table.tex")
+    caption = f"{config.model}, input {report.input_size}: {report.title}"
+    folder.save_text(report.to_latex(caption=caption, venue=config.venue), "table.tex")
     folder.save_frame(proven.to_frame(), "bounds.csv")
     folder.save_text(proven.to_latex(), "bounds.tex")
+    shown: Any = {"venue": config.venue, "pgf": config.pgf}
     title = f"{config.model}: {report.capacity_bits:,} bits, convention “{config.convention}”"
-    figures = save_figure(plot(frame, title=title), folder.path, "capacity_report")
+    figures = save_figure(plot(frame, title=title), folder.path, "capacity_report", **shown)
     if used is not None:
         folder.save_frame(used.to_frame(), "generalization.csv")
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
-        figures += save_figure(plot_usage(used.to_frame(), title=name), folder.path, "generalization")
-    print(f"{report}\n{proven}" if used is None else f"{report}\n{proven}\n{used}")
+        figures += save_figure(
+            plot_usage(used.to_frame(), title=name), folder.path, "generalization", **shown
+        )
+    print(report.table().told(wide=config.wide), proven, sep="\n\n")
+    if used is not None:
+        print(f"\n{used.table().told(wide=config.wide)}")
     print(f"results: {folder.path / 'results.csv'}\nfigures: {', '.join(path.name for path in figures)}")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from analysis.lab.cli import execute
-from analysis.lab.reporting.style import styled
 from capacity.errors import InputError
+from capacity.figures import styled
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,13 +1,14 @@
 """How many bits a data set needs, whether that need levels off, and how a network compares."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
-from analysis.lab.reporting.style import styled
-from analysis.lab.settings import ColumnsSettings
+from analysis.lab.settings import ColumnsSettings, OutputSettings
+from capacity.figures import styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config(ColumnsSettings):
+class Config(OutputSettings, ColumnsSettings):
     """Count label changes along the sorted feature sums, for growing parts of the data."""
 
     dataset: str = "digits"
@@ -125,25 +126,24 @@ def headline(frame: "pd.DataFrame") -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Label changes against rows, both logarithmic; memorizing is the diagonal."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from analysis.lab.reporting import figures
 
-    from analysis.lab.reporting.figures import COLUMN_INCHES, MARKERS, colours, new_figure, short_number
-
-    figure, axes = new_figure(COLUMN_INCHES, 2.6)
+    figure, axes = figures.new_figure(figures.COLUMN_INCHES, 2.8)
     names = list(frame["labels"].unique())
-    colour = colours(names)
+    colour, mark = figures.colours(names), figures.marks(names)
     for place, name in enumerate(names):
         rows = frame[frame["labels"] == name]
+        bars = figures.bounded_bars(rows["thresholds"], rows["thresholds_half_width"], 1, math.inf)
         axes.errorbar(
-            rows["rows"], rows["thresholds"], yerr=rows["thresholds_half_width"], capsize=2,
-            color=colour[name], marker=MARKERS[place], linestyle=("-", "--")[place % 2], label=name,
+            rows["rows"], rows["thresholds"].clip(lower=1), yerr=bars, capsize=2, color=colour[name],
+            marker=mark[name], linestyle=("-", "--")[place % 2], label=name,
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="label changes along the feature sum")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(short_number))
-    axes.legend(title="mean and 95 % interval", title_fontsize=7)
+    least, most = frame["rows"].min(), frame["rows"].max()
+    axes.plot([least, most], [least, most], ":", color=figures.GREY, label="a change at every row")
+    axes.set(xlabel="rows", ylabel="label changes along the feature sum")
+    figures.log_axis(axes, "x")
+    figures.log_axis(axes, "y")
+    axes.legend(title="bars: 95 % interval over the parts drawn")
     return figure
 
 
@@ -153,21 +153,24 @@ def start(config: Config) -> None:
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import open_run
     from capacity import measure
+    from capacity.terminal import broken
 
     data = data_of(config)
     needs = requirements(config, data)
     frame = frame_of(needs)
-    lines = [f"{name}: {need}\n" for name, need in needs.items()]
+    lines = [f"{name}: {need.table().told(wide=config.wide)}\n" for name, need in needs.items()]
     need = next(iter(needs.values()))
     if config.model != "none":
         model = create(config.model, input_size=data.shape, classes=len(data.classes))
-        lines.append(f"{config.model}: {advice_for(config, data, measure(model, data.input_size), need)}")
+        advice = advice_for(config, data, measure(model, data.input_size), need)
+        lines.insert(0, f"{config.model}: {advice}\n")
     folder = open_run("data_requirement", config, name=config.dataset.partition(":")[0])
     folder.save_frame(frame)
-    folder.save_text(need.to_latex(), "table.tex")
-    figure = save_figure(plot(frame), folder.path, "data_requirement")
-    print("\n".join([*data.notes, *lines]))
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+    caption = f"Bits that the training rows of {config.dataset} need: {need.table().title}"
+    folder.save_text(need.to_latex(caption=caption.replace("\n", "; "), venue=config.venue), "table.tex")
+    figure = save_figure(plot(frame), folder.path, "data_requirement", venue=config.venue, pgf=config.pgf)
+    print("\n".join(map(broken, [*data.notes, *lines])))
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {', '.join(map(str, figure))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted, listed
-from analysis.lab.reporting.style import styled
+from analysis.lab.settings import OutputSettings
 from capacity.errors import InputError
+from capacity.figures import styled
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from capacity import Memorization
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(OutputSettings):
     """Train perceptrons and small networks on random labels of random points."""
 
     networks: tuple[str, ...] = ("3-1", "6-1", "11-1", "2-2-1", "4-3-1", "3-3-3-1")
@@ -149,38 +151,42 @@ def _smoke(config: Config) -> Config:
 @styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
-    from analysis.lab.reporting.figures import MARKERS, PAGE_INCHES, colours, new_figure
+    from analysis.lab.reporting import figures
 
-    figure, axes = new_figure(PAGE_INCHES, 2.8, ncols=2, sharey=True)
+    figure, panels = figures.new_figure(figures.PAGE_INCHES, 3.0, ncols=2, sharey=True)
+    names = list(frame["name"].unique())
+    colour, mark = figures.colours(names), figures.marks(names)
     exact = frame["decided"].notna()
-    for side, rows, title in (
-        (axes[0], frame[exact], "perceptrons: linear programming (marks), Cover (lines), training (crosses)"),
-        (axes[1], frame[~exact], "deeper networks: best of several starts (marks), one start (crosses)"),
-    ):
-        names = list(rows["name"].unique())
-        colour = colours(names)
-        for place, name in enumerate(names):
-            part = rows[rows["name"] == name]
-            x = part["points"] / part["capacity_bits"] * (1 + 0.008 * (place - 1))
-            y = part["possible_share"]
-            bars = [y - part["low"], part["high"] - y]
-            line = "none" if part["cover"].notna().all() else "-"
-            label = f"{name} (C = {part['capacity_bits'].iloc[0]} bit)"
-            style = {"color": colour[name], "marker": MARKERS[place], "linestyle": line, "label": label}
-            side.errorbar(x, y, yerr=bars, capsize=2, **style)
-            if part["cover"].notna().all():
-                side.plot(x, part["cover"], "-", color=colour[name], linewidth=0.8)
-            side.plot(x, part["memorized"] / part["trials"], "x", color=colour[name], markersize=3, alpha=0.8)
+    titles = (
+        "perceptrons: linear programming (marks), Cover (lines), training (crosses)",
+        "deeper networks: best of several starts (marks), one start (crosses)",
+    )
+    for axes, rows, title in zip(panels, (frame[exact], frame[~exact]), titles, strict=True):
+        for place, (name, part) in enumerate(rows.groupby("name", sort=False)):
+            style = {"color": colour[str(name)], "marker": mark[str(name)]}
+            _draw_network(axes, part.assign(aside=1 + 0.008 * (place - 1)), style)
         for ratio, word in ((1, "C"), (2, "2C")):
-            side.axvline(ratio, color="0.5", linewidth=0.8, linestyle=":")
-            side.text(ratio, 1.06, word, ha="center", fontsize=7)
-        side.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
-        side.set(xlabel="points N per bit of capacity", ylim=(-0.03, 1.13))
-        side.set_title(title, fontsize=6.5)
-        if names:
-            side.legend(loc="lower left", fontsize=6)
-    axes[0].set_ylabel("share of random labelings memorized")
+            axes.axvline(ratio, color="0.5", linewidth=0.8, linestyle=":")
+            axes.text(ratio, 1.06, word, ha="center", fontsize=7)
+        axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="points N per bit of capacity", ylim=(-0.03, 1.13))
+        axes.set_title(title, fontsize=6.5)
+        if len(rows):
+            axes.legend(loc="lower left", fontsize=6, title="bars: 95 % interval")
+    panels[0].set_ylabel("share of random labelings memorized")
     return figure
+
+
+def _draw_network(axes: "Axes", part: "pd.DataFrame", style: dict[str, Any]) -> None:
+    x, y = part["points"] / part["capacity_bits"] * part["aside"], part["possible_share"]
+    line = "none" if part["cover"].notna().all() else "-"
+    label = f"{part['name'].iloc[0]} (C = {part['capacity_bits'].iloc[0]} bit)"
+    bars = [y - part["low"], part["high"] - y]
+    axes.errorbar(x, y, yerr=bars, linestyle=line, capsize=2, label=label, **style)
+    if line == "none":
+        axes.plot(x, part["cover"], "-", color=style["color"], linewidth=0.8)
+    once = part["memorized"] / part["trials"]
+    axes.plot(x, once, "x", color=style["color"], markersize=3, alpha=0.8)
 
 
 def headline(frame: "pd.DataFrame") -> list[str]:
@@ -205,18 +211,19 @@ def start(config: Config) -> None:
     """Print and write everything."""
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import open_run
+    from capacity.terminal import broken
 
     found = experiments(config)
     frame = frame_of(found)
     config = replace(_smoke(config) if config.smoke else config, fresh=False)
     folder = open_run("memorization_curve", config, name="networks")
     folder.save_frame(frame)
-    folder.save_text("\n".join(done.to_latex() for done in found), "table.tex")
-    figure = save_figure(plot(frame), folder.path, "memorization_curve")
+    folder.save_text("\n".join(done.to_latex(venue=config.venue) for done in found), "table.tex")
+    figure = save_figure(plot(frame), folder.path, "memorization_curve", venue=config.venue, pgf=config.pgf)
+    print("\n".join([*map(broken, headline(frame)), ""]))
     for done in found:
-        print(f"{done}\n")
-    print(headline(frame)[0])
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {figure[0]}, {figure[1].name}")
+        print(f"{done.table().told(wide=config.wide)}\n")
+    print(f"results: {folder.path / 'results.csv'}\nfigure:  {', '.join(map(str, figure))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,10 +36,13 @@ SYMBOLS = {
     "…": r"\dots{}", "ŷ": r"$\hat y$", "√": r"$\surd$", "‖": r"$\|$",
 }  # fmt: skip
 SUPERSCRIPTS = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
-NARROW = dict.fromkeys("iljtfrI.,:;!'|()[] -", 0.33)
-WIDE = dict.fromkeys("mwMW%@&", 0.92) | dict.fromkeys("ABCDEFGHJKLNOPQRSTUVXYZ±×→+=<>~−", 0.76)
-LETTERS = NARROW | WIDE  # em that a character takes in Computer Modern, the widest of the usual fonts
-OTHER = 0.54
+WIDTHS = {  # thousandths of an em in Computer Modern, the widest of the usual fonts
+    278: "il.,:;!'|[]", 306: "fj", 333: "- ", 389: "t()", 392: "rs", 444: "cez", 472: "?I",
+    500: "ago0123456789/±·", 528: "kqvxy", 556: "bdhnpuS", 653: "JEFLPT", 722: "wBCDRUVXYZ",
+    778: "AGHKNOQ+=<>~−×_", 833: "m%", 917: "M&→", 1028: "W@",
+}  # fmt: skip
+LETTERS = {letter: width / 980 for width, letters in WIDTHS.items() for letter in letters}
+OTHER = 0.55
 
 
 def escape_latex(value: object) -> str:

@@ -47,9 +47,9 @@ class Cells:
 
     def width(self, letters: Letters, broken: bool) -> float:
         """What the widest cell takes in points, and the arrow in the header."""
-        signs = 1 if self.column.numeric else 0
+        signs = 0.9 if self.column.numeric else 0
         cells = max((em(text) + signs * text.count("±") for text in self.texts), default=0)
-        arrow = 1.4 if self.column.better else 0
+        arrow = 0.95 if self.column.better else 0
         return letters.em * max(cells, *(em(line) + arrow for line in self.heads(broken)))
 
     def head(self, broken: bool) -> str:
@@ -65,7 +65,7 @@ class Cells:
         if len(lines) == 1 or self.room:
             return " ".join(lines) + arrow
         lines[-1] += arrow
-        stack = r" \\ ".join(lines)
+        stack = r" \\ {}".join(lines)  # {}: a bracket after \\ would be its option
         return rf"\shortstack[{'lr'[column.numeric]}]{{{stack}}}"
 
     def cell(self, place: int) -> str:
@@ -92,7 +92,8 @@ class Layout:
 
     def row(self, place: int) -> str:
         """A row in LaTeX."""
-        lines = [" & ".join(cells.cell(place) for cells in self.beside) + r" \\"]
+        cells_in_row = " & ".join(cells.cell(place) for cells in self.beside)
+        lines = ["{}" * cells_in_row.startswith("[") + cells_in_row + r" \\"]
         room = f"@{{}}p{{{self.width - 2:.1f}pt}}@{{}}"
         for cells in self.below:
             if cells.texts[place]:
@@ -214,7 +215,7 @@ def _float(table: Text, layout: Layout, environment: str, rows: Sequence[int], p
     lines = [
         rf"\begin{{{environment}}}[t]",
         rf"\centering\{layout.letters.name}\setlength{{\tabcolsep}}{{{layout.letters.gap:g}pt}}",
-        *([rf"\caption{{{caption}}}"] if caption else []),
+        *([rf"\caption{{{caption}}}\vspace{{3pt}}"] if caption else []),
         *([rf"\label{{{label}}}"] if table.label else []),
         rf"\begin{{tabular}}{{{layout.kinds()}}}",
         r"\toprule",

@@ -4,12 +4,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO, TextIOWrapper
+from typing import TYPE_CHECKING
 
 from capacity.characters import LOOKALIKE
 from capacity.columns import KEY, Column, number
 from capacity.latex import escape_latex as escape_latex
 from capacity.rules import Convention
 from capacity.tables import Table, Tabular
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,13 @@ class CapacityReport(Tabular):
             COLUMNS, [asdict(layer) for layer in self.layers], f"{self.title}\n{size}",
             (stored, *(f"note: {note}" for note in self.notes)), total, self.title, "tab:capacity",
         )  # fmt: skip
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Parameters, caps and capacity along the depth, in a figure of its own or in `ax`."""
+        from capacity.depth import plot_depth
+
+        title = f"{self.capacity_bits:,} bits, convention “{self.convention}”"
+        return plot_depth([asdict(layer) for layer in self.layers], title=title, ax=ax)
 
 
 def render(table: object, *, width: int = 110) -> str:

@@ -47,7 +47,7 @@ class Table:
             return table
         names = [c.heading for c, strip in zip(columns, strips, strict=True) if strip in dropped]
         count = f"{len(names)} more column" + "s" * (len(names) > 1)
-        return table + "\n" + broken(printable(f"{count} {self.more}: {', '.join(names)}"), width)
+        return table + "\n" + broken(printable(f"{count} {self.more}: {'; '.join(names)}"), width)
 
     def total_cell(self, column: Column) -> str:
         """The total of a column, empty where it has none."""
@@ -113,10 +113,14 @@ class Table:
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
         )
 
-    def __str__(self) -> str:
+    def told(self, *, wide: bool = False) -> str:
+        """Title, table and notes as plain text."""
         title = printable(broken(self.title))
         notes = [printable(broken(note)) for note in self.notes]
-        return "\n".join([*([title] if title else []), self.text(), *notes])
+        return "\n".join([*([title] if title else []), self.text(wide=wide), *notes])
+
+    def __str__(self) -> str:
+        return self.told()
 
 
 class Tabular:

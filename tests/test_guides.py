@@ -37,7 +37,7 @@ NAMED = {
     "analysis.lab.runs.cache": "cached_model",
     "analysis.lab.runs.loading": "COMMANDS",
     "analysis.lab.measurement.deployment": "METRICS measure_deployment",
-    "analysis.lab.reporting.latex": "COLUMNS",
+    "analysis.lab.reporting.columns": "COLUMNS",
     "analysis.lab.data.datasets": "TORCHVISION NAMES load",
     "analysis.lab.models.registry": "MODELS",
     "analysis.comparison.techniques": "MAKERS",

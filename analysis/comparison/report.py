@@ -1,15 +1,19 @@
 """What the rows of the comparison experiment say: summary, table, sentences, figure."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from analysis.lab.measurement.ranking import Ranking
 from analysis.comparison.config import Config
-from analysis.lab.reporting.style import styled
+from analysis.lab.reporting.columns import axis_label
+from capacity.figures import styled
+from capacity.tables import Table
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -46,40 +50,30 @@ def ranking(frame: "pd.DataFrame") -> "Ranking | None":
     return rank(right) if len(right) > 1 else None
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """The summary as text: what it can do and what it costs to keep, then what it costs to run."""
-    from rich.table import Table
-
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The summary as a table: what it can do, what it costs to keep, what it costs to run."""
     from analysis.lab.measurement.deployment import METRICS
-    from analysis.lab.reporting.latex import with_interval
-    from capacity.report import render
+    from analysis.lab.reporting.columns import setting, table_of
 
-    means, parts = summary(frame), []
-    kept = {name: cell for name, cell in METRICS.items() if f"{name}_mean" in means.columns}
-    cut = list(kept).index("flops")
-    for names in (list(kept)[:cut], list(kept)[cut:]):
-        shown = Table()
-        shown.add_column("technique")
-        for name in names:
-            shown.add_column(kept[name][0], justify="right")
-        for row in means.to_dict("records"):
-            cells = [with_interval(row, name, kept[name][2], kept[name][1]) for name in names]
-            shown.add_row(row["technique"] + " (mask only)" * row["mask_only"], *cells)
-        parts.append(render(shown, width=190))
-    return "\n".join(parts)
+    means = summary(frame)
+    masked = means["mask_only"].map(lambda alone: " (mask only)" if alone else "")
+    names = ("technique", METRICS[0], "top1_error_difference", *METRICS[1:])
+    caption = f"Techniques from the same trained networks, measured one way: {setting(frame, config)}"
+    return table_of(
+        means.assign(technique=means["technique"] + masked), names, against="baseline", caption=caption,
+        label="tab:comparison",
+    )  # fmt: skip
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says: the setting, the ranking, who cannot be told apart, who is really faster."""
     from analysis.lab.measurement.statistics import slower, timing_threads
+    from analysis.lab.reporting.columns import setting
 
-    total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     lines = [
-        f"{config.model} on {config.dataset}, {total:,} test points, "
-        f"{int(frame['classes'].iloc[0])} classes, {seeds} seeds, "
-        f"convention {frame['convention'].iloc[0]!r}; ± is a 95 % interval of the mean over seeds; "
-        f"times beside the baseline's in one process, {timing_threads(frame)} threads; "
-        f"a multiply-add is two FLOPs, of dense kernels, which multiply zeros too"
+        f"{setting(frame, config)}; times beside the baseline's in one process, "
+        f"threads: {timing_threads(frame)}; a multiply-add is two FLOPs, of dense kernels, which multiply "
+        f"zeros too"
     ]
     found = ranking(frame)
     if found is not None:
@@ -100,44 +94,58 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file and against speed-up, mean and interval, with both Pareto fronts."""
-    from matplotlib.colors import to_rgba
     from matplotlib.lines import Line2D
 
-    from analysis.lab.reporting.figures import PAGE_INCHES, colours, log_ticks, new_figure, short_number
+    from analysis.lab.reporting import figures
 
     means = summary(frame)
     names = list(means["technique"])
-    colour = dict(zip(names, colours([*names]).values(), strict=True))
-    marks = dict(zip(names, "osD^v<>PXphd*8"[: len(names)], strict=True))
-    figure, panels = new_figure(PAGE_INCHES, 3.3, ncols=2, sharey=True)
-    axis_of = {"file_bytes": "file [bytes]", "speedup_32": "speed-up over the baseline, batch of 32"}
-    for axes, (x, label) in zip(panels, axis_of.items(), strict=True):
+    colour = dict(zip(names, figures.COLOURS * 2, strict=False))
+    mark = figures.marks(names)
+    figure, panels = figures.new_figure(figures.PAGE_INCHES, 3.3, ncols=2, sharey=True)
+    for axes, x in zip(panels, ("file_bytes", "speedup_32"), strict=True):
         rows = means[means[f"{x}_mean"].notna()]
-        for row in rows.to_dict("records"):
-            half = {key: row[f"{key}_half_width"] for key in (x, "top1_error")}
-            axes.errorbar(
-                row[f"{x}_mean"], 100 * row["top1_error_mean"], color=colour[row["technique"]],
-                ecolor=to_rgba(colour[row["technique"]], 0.45),
-                marker=marks[row["technique"]], linestyle="none", capsize=2, elinewidth=0.7, markersize=5,
-                xerr=half[x] if half[x] == half[x] and half[x] < row[f"{x}_mean"] else 0,
-                yerr=100 * half["top1_error"] if half["top1_error"] == half["top1_error"] else 0,
-            )  # fmt: skip
-        costs = rows[f"{x}_mean"] * (-1 if x == "speedup_32" else 1)
-        front = pareto(costs.tolist(), rows["top1_error_mean"].tolist())
-        points = rows.iloc[front].sort_values(f"{x}_mean")
-        side = "pre" if x == "speedup_32" else "post"
-        errors = 100 * points["top1_error_mean"]
-        axes.step(points[f"{x}_mean"], errors, where=side, color="0.6", zorder=0, linewidth=0.9)
-        axes.set_xscale("log")
-        log_ticks(axes.xaxis, subs=(1, 2, 5) if x == "speedup_32" else (1, 3))
-        axes.xaxis.set_major_formatter(short_number)
-        axes.set_xlabel(label)
-    panels[0].set_ylabel("top-1 error [%]")
-    handles = [
-        Line2D([], [], color=colour[n], marker=marks[n], linestyle="none", markersize=5) for n in names
-    ]
-    figure.legend(handles, names, loc="outside right center", title="grey: Pareto front", title_fontsize=7)
+        for name, row in rows.groupby("technique", sort=False):
+            _draw_technique(axes, row, x, {"color": colour[str(name)], "marker": mark[str(name)]})
+        _draw_front(axes, rows, x)
+        figures.log_axis(axes, "x", percent=x == "speedup_32")
+        axes.set_xlabel(axis_label(x) if x == "file_bytes" else "speed-up over the baseline, batch of 32")
+    panels[0].set_ylabel(axis_label("top1_error"))
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(max(0, low), min(100, high))
+    handles = [Line2D([], [], color=colour[n], marker=mark[n], linestyle="none", markersize=5) for n in names]
+    handles.append(Line2D([], [], color=figures.GREY, linewidth=0.9))
+    count = frame["seed"].nunique()
+    title = "bars: 95 % interval\nover seeds" if count > 1 else "one seed"
+    figure.legend(handles, [*names, "Pareto front"], loc="outside right center", title=title)
     return figure
+
+
+def _draw_technique(axes: "Axes", row: "pd.DataFrame", x: str, style: dict[str, Any]) -> None:
+    """A technique's mean, and its intervals cut where no error or ratio can be."""
+    from matplotlib.colors import to_rgba
+
+    from analysis.lab.reporting.figures import bounded_bars
+
+    error, across = 100 * row["top1_error_mean"], row[f"{x}_mean"]
+    least = 0.5 * float(across.iloc[0])  # the axis is logarithmic
+    axes.errorbar(
+        across, error, ecolor=to_rgba(style["color"], 0.45), linestyle="none", capsize=2, elinewidth=0.7,
+        markersize=5, xerr=bounded_bars(across, row[f"{x}_half_width"], least, math.inf),
+        yerr=bounded_bars(error, 100 * row["top1_error_half_width"], 0, 100), **style,
+    )  # fmt: skip
+
+
+def _draw_front(axes: "Axes", rows: "pd.DataFrame", x: str) -> None:
+    from analysis.lab.reporting.figures import GREY
+
+    faster = x == "speedup_32"
+    costs = rows[f"{x}_mean"] * (-1 if faster else 1)
+    front = rows.iloc[pareto(costs.tolist(), rows["top1_error_mean"].tolist())].sort_values(f"{x}_mean")
+    errors = 100 * front["top1_error_mean"]
+    axes.step(
+        front[f"{x}_mean"], errors, where="pre" if faster else "post", color=GREY, zorder=0, linewidth=0.9
+    )
 
 
 def pareto(costs: Sequence[float], errors: Sequence[float]) -> list[int]:

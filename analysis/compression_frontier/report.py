@@ -1,17 +1,19 @@
 """What the rows of the compression experiment say: summary, table, sentences, figure."""
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from analysis.lab.literature import Record
     from analysis.lab.measurement.verdict import Judgement
 
 from analysis.compression_frontier.config import LABELS, Config
-from analysis.lab.reporting.style import styled
+from analysis.lab.reporting.columns import axis_label
+from capacity.figures import styled
+from capacity.tables import Table
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -29,41 +31,28 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     return summarize(frame, by, columns).merge(against, on=by, how="left")
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """The summary as text."""
-    from rich.table import Table
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The summary as a table."""
+    from analysis.lab.reporting.columns import setting, table_of
 
-    from analysis.lab.reporting.latex import with_interval
-    from capacity.report import render
-
-    shown = Table()
-    for column in (
-        "method", "kept [%]", "top-1 error [%]", "error - dense [points]", "file [bytes]", "ratio",
-        "by entropy [bytes]", "code books [bytes]", "biases [bytes]", "non-zero", "rho, all points",
-    ):  # fmt: skip
-        shown.add_column(column, justify="left" if column == "method" else "right")
-    for row in summary(frame).to_dict("records"):
-        shown.add_row(
-            row["method"], f"{100 * row['density']:.4g}", with_interval(row, "top1_error", ".2f", 100),
-            with_interval(row, "top1_error_difference", "+.2f", 100),
-            with_interval(row, "file_bytes", ",.0f"), with_interval(row, "compression_ratio", ".1f"),
-            with_interval(row, "entropy_bytes", ",.0f"), with_interval(row, "book_bytes", ",.0f"),
-            with_interval(row, "bias_bytes", ",.0f"), with_interval(row, "nonzero_parameters", ",.0f"),
-            with_interval(row, "points_of_all_per_bit", ".3g"),
-        )  # fmt: skip
-    return render(shown, width=175)
+    names = (
+        "method", "density", "top1_error", "top1_error_difference", "file_bytes", "compression_ratio",
+        "entropy_bytes", "book_bytes", "bias_bytes", "nonzero_parameters", "points_of_all_per_bit",
+    )  # fmt: skip
+    caption = f"Error against bytes of the whole file: {setting(frame, config)}"
+    return table_of(summary(frame), names, against="dense", caption=caption, label="tab:compression-frontier")
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences: each published record, and ours beside it."""
     from analysis.lab.literature import compression_records
+    from analysis.lab.reporting.columns import setting
 
-    seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
     dense = int(frame["dense_bytes"].iloc[0])
     lines = [
-        f"{config.model} on {config.dataset}, {dense:,} bytes in single precision, {total:,} test points, "
-        f"{seeds} seeds; ± is a 95 % interval of the mean; bytes are those of the file, header, code books "
-        f"and biases included, and the error is that of the network read back from it"
+        setting(frame, config, f"{dense:,} bytes in single precision")
+        + "; bytes are those of the file, header, code books and biases included, and the error is that "
+        "of the network read back from it"
     ]
     means = summary(frame)
     for record in compression_records(config.model, config.dataset):
@@ -104,18 +93,21 @@ def _beside(record: "Record", means: "pd.DataFrame", quick: bool) -> str:
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against bytes of the file, with intervals of both, and the published records."""
     from analysis.lab.literature import compression_records
-    from analysis.lab.reporting.figures import COLUMN_INCHES, MARKERS, colours, new_figure
+    from analysis.lab.reporting import figures
 
     means = summary(frame)
-    figure, axes = new_figure(COLUMN_INCHES, 3.0)
+    figure, axes = figures.new_figure(figures.COLUMN_INCHES, 3.4)
     names = [name for name in LABELS if name in set(means["method"])]
-    colour = colours(names)
-    for place, name in enumerate(names):
+    colour, mark = figures.colours(names), figures.marks(names)
+    least = 0.05 * float(means["file_bytes_mean"].min())  # the axis is logarithmic
+    for name in names:
         rows = means[means["method"] == name].sort_values("file_bytes_mean")
+        errors, bytes_of = 100 * rows["top1_error_mean"], rows["file_bytes_mean"]
         axes.errorbar(
-            rows["file_bytes_mean"], 100 * rows["top1_error_mean"],
-            xerr=rows["file_bytes_half_width"].fillna(0), yerr=100 * rows["top1_error_half_width"].fillna(0),
-            color=colour[name], marker=MARKERS[place], capsize=2, elinewidth=0.8, label=LABELS[name],
+            bytes_of, errors,
+            xerr=figures.bounded_bars(bytes_of, rows["file_bytes_half_width"], least, math.inf),
+            yerr=figures.bounded_bars(errors, 100 * rows["top1_error_half_width"], 0, 100),
+            color=colour[name], marker=mark[name], capsize=2, elinewidth=0.8, label=LABELS[name],
         )  # fmt: skip
     dense = float(frame["dense_bytes"].iloc[0])
     for place, record in enumerate(compression_records(config.model, config.dataset)):
@@ -123,18 +115,10 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
             dense / record.compression_ratio, 100 * record.top1_error, marker="*x+1234|"[place % 8],
             color="black", linestyle="none", markersize=6, label=f"published: {record.source}",
         )  # fmt: skip
-    _byte_axis(axes)
-    axes.set(ylabel="top-1 error [%]")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=6)
+    figures.log_axis(axes, "x")
+    axes.set(xlabel=axis_label("file_bytes"), ylabel=axis_label("top1_error"))
+    count = frame["seed"].nunique()
+    title = f"bars: 95 % intervals over {count} seeds" if count > 1 else "one seed"
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=6, title=title)
     return figure
-
-
-def _byte_axis(axes: "Axes") -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    from analysis.lab.reporting.figures import log_ticks, short_number
-
-    axes.set_xscale("log")
-    log_ticks(axes.xaxis, subs=(1, 3))
-    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
-    axes.set_xlabel("file [bytes]")

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 from analysis.distillation_table.config import Config
-from analysis.lab.reporting.style import styled
+from analysis.lab.reporting.columns import axis_label
+from capacity.figures import styled
+from capacity.tables import Table
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -33,40 +35,26 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     return means
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """The summary as text."""
-    from rich.table import Table
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The summary as a table."""
+    from analysis.lab.reporting.columns import setting, table_of
 
-    from analysis.lab.reporting.latex import with_interval
-    from capacity.report import render
-
-    means = summary(frame)
-    against = [name for name in ("alone", "distilled") if f"error_minus_{name}_mean" in means.columns]
-    shown = Table()
-    heads = ["network", "variant", "top-1 error [%]", *(f"- {name} [points]" for name in against)]
-    for column in (*heads, "kappa", "parameters", "rho [points/bit]"):
-        shown.add_column(column, justify="left" if column in ("network", "variant") else "right")
-    for row in means.to_dict("records"):
-        shown.add_row(
-            row["network"], row["variant"], with_interval(row, "top1_error", ".2f", 100),
-            *(with_interval(row, f"error_minus_{name}", "+.2f", 100) for name in against),
-            with_interval(row, "kappa", ".4f"), with_interval(row, "parameters", ",.0f"),
-            with_interval(row, "points_per_bit", ".3g"),
-        )  # fmt: skip
-    return render(shown, width=150)
+    names = (
+        "network", "variant", "top1_error", "error_minus_alone", "error_minus_distilled", "kappa",
+        "parameters", "points_per_bit", "top5_error",
+    )  # fmt: skip
+    caption = f"Students alone and under a teacher: {setting(frame, config)}"
+    return table_of(summary(frame), names, caption=caption, label="tab:distillation")
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.literature import published_students
     from analysis.lab.measurement.verdict import Estimate, difference
+    from analysis.lab.reporting.columns import points, setting
 
-    total, seeds = int(frame["total"].iloc[0]), frame["seed"].nunique()
     labels = "all labels" if config.labels is None else f"{config.labels:,} labels for the students"
-    lines = [
-        f"{config.model} teaches on {config.dataset}, {labels}, {total:,} test points, {seeds} seeds; "
-        f"± is a 95 % interval of the mean over seeds"
-    ]
+    lines = [f"teacher {setting(frame, config, labels)}"]
     means = summary(frame)
     for row in means.to_dict("records"):
         for against in ("alone", "distilled"):
@@ -78,7 +66,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
                 continue
             verdict = difference(Estimate(gap, half), quick=config.smoke)
             lines.append(
-                f"{row['network']}, {row['variant']}: {100 * gap:+.2f} ± {100 * half:.2f} points of error "
+                f"{row['network']}, {row['variant']}: {points(gap, half)} points of error "
                 f"beside {against}: {verdict}"
             )
     ours = means.set_index(["network", "variant"])["top1_error_mean"]
@@ -97,47 +85,56 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error of each student and variant, mean and interval over seeds, each seed, the teacher as a line."""
     from analysis.distillation_table.trials import variants
-    from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure
+    from analysis.lab.reporting import figures
 
     means = summary(frame)
     students = means[means["variant"] != "teacher"].iloc[::-1].reset_index(drop=True)
     labels = {name: variant.label for name, variant in variants(config).items()}
-    several = students["network"].nunique() > 1
-    figure, axes = new_figure(1.35 * COLUMN_INCHES, 0.9 + 0.24 * len(students))
-    colour = colours(list(dict.fromkeys(students["network"][::-1])))
-    for place, row in enumerate(students.to_dict("records")):
-        seeds = frame[(frame["network"] == row["network"]) & (frame["variant"] == row["variant"])]
-        axes.plot(
-            100 * seeds["top1_error"], [place + 0.2] * len(seeds), "|", color="0.55", markersize=4, zorder=1
-        )
-        half = row["top1_error_half_width"]
+    several, count = students["network"].nunique() > 1, frame["seed"].nunique()
+    figure, axes = figures.new_figure(1.35 * figures.COLUMN_INCHES, 1.0 + 0.24 * len(students))
+    networks = list(dict.fromkeys(students["network"][::-1]))
+    colour, mark = figures.colours(networks), figures.marks(networks)
+    for name, rows in students.groupby("network", sort=False):
+        error = 100 * rows["top1_error_mean"]
+        bars = figures.bounded_bars(error, 100 * rows["top1_error_half_width"], 0, 100)
+        label = "mean and 95 % interval" if count > 1 else "student"
         axes.errorbar(
-            100 * row["top1_error_mean"], place, xerr=None if half != half else 100 * half, fmt="o",
-            color=colour[row["network"]], capsize=2, elinewidth=0.9,
+            error, rows.index, xerr=bars, fmt=mark[str(name)], color=colour[str(name)], capsize=2,
+            elinewidth=0.9, label=f"{name}: {label}" if several else label,
         )  # fmt: skip
-    _plot_published(axes, students, config)
+    if count > 1:
+        _draw_seeds(axes, frame, students)
+    _draw_published(axes, students, config)
     teacher = means.loc[means["variant"] == "teacher", "top1_error_mean"].iloc[0]
-    axes.axvline(100 * teacher, color="0.45", linestyle="--", label=f"teacher, {config.model}")
-    axes.set_yticks(
-        range(len(students)),
-        [
-            f"{row.network}, {labels[row.variant]}" if several else labels[row.variant]
-            for _, row in students.iterrows()
-        ],
-    )
-    axes.set(xlabel="top-1 error [%]", ylim=(-0.6, len(students) - 0.4))
+    axes.axvline(100 * teacher, color=figures.GREY, linestyle="--", label=f"teacher, {config.model}")
+    names = [
+        f"{row['network']}, {labels[row['variant']]}" if several else labels[row["variant"]]
+        for row in students.to_dict("records")
+    ]
+    axes.set_yticks(range(len(students)), names)
+    axes.set(xlabel=axis_label("top1_error"), ylim=(-0.6, len(students) - 0.4))
     handles, texts = axes.get_legend_handles_labels()
     unique = dict(zip(texts, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=2)
     return figure
 
 
-def _plot_published(axes: "Axes", students: "pd.DataFrame", config: Config) -> None:
-    """A star on the line of each student and variant that others published, of the same data."""
+def _draw_seeds(axes: "Axes", frame: "pd.DataFrame", students: "pd.DataFrame") -> None:
+    for place, row in enumerate(students.to_dict("records")):
+        seeds = frame[(frame["network"] == row["network"]) & (frame["variant"] == row["variant"])]
+        axes.plot(
+            100 * seeds["top1_error"], [place + 0.2] * len(seeds), "|", color="0.55", markersize=4, zorder=1,
+            label="each seed",
+        )  # fmt: skip
+
+
+def _draw_published(axes: "Axes", students: "pd.DataFrame", config: Config) -> None:
     from analysis.lab.literature import published_students
 
     for point in published_students(config.student, config.dataset) if config.labels is None else ():
         match = students[(students["network"] == point.student) & (students["variant"] == point.variant)]
         for place in match.index:
-            error, label = 100 * point.top1_error, f"published, {point.source}"
-            axes.plot(error, place, "*", color="black", markersize=6, label=label)
+            axes.plot(
+                100 * point.top1_error, place, "*", color="black", markersize=6,
+                label=f"published, {point.source}",
+            )  # fmt: skip

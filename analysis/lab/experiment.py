@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from analysis.lab.runs.directory import RunDirectory
     from analysis.lab.runs.progress import Advance
+    from capacity.tables import Table
 
 
 class Trials(Protocol):
@@ -48,8 +49,8 @@ class Experiment:
     check: raises InputError for settings that cannot be
     smoke: settings of a quick pass
     trials: settings -> what runs a trial per seed; None where `run` does otherwise
-    summary, table: rows -> means and intervals; as text
-    headline, plot: rows, settings -> sentences; the figure
+    summary: rows -> means and intervals
+    table, headline, plot: rows, settings -> those as a table; sentences; the figure
     figures: further figures by name, rows -> figure
     """
 
@@ -60,7 +61,7 @@ class Experiment:
     smoke: Callable[[Any], Any]
     trials: Callable[[Any], Trials] | None
     summary: "Callable[[pd.DataFrame], pd.DataFrame]"
-    table: "Callable[[pd.DataFrame], str]"
+    table: "Callable[[pd.DataFrame, Any], Table]"
     headline: "Callable[[pd.DataFrame, Any], list[str]]"
     plot: "Callable[[pd.DataFrame, Any], Figure]"
     figures: "Mapping[str, Callable[[pd.DataFrame], Figure]]" = field(default_factory=dict)
@@ -100,24 +101,27 @@ class Experiment:
         return frame
 
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
-        """Write summary, LaTeX table and figures beside the results; print the table and what it says."""
+        """Write summary, LaTeX table and figures beside the results; print what it says, and the table."""
         from analysis.lab.reporting.figures import save_figure
-        from analysis.lab.reporting.latex import to_booktabs
+        from capacity.terminal import broken, printable
 
-        folder, means = self.directory(replace(config, fresh=False)), self.summary(frame)
-        lines = self.headline(frame, config)
-        folder.save_frame(means, "summary.csv")
-        folder.save_text(to_booktabs(means, caption=lines[0]), "table.tex")
-        pdf, png = save_figure(self.plot(frame, config), folder.path, self.name)
-        others = [save_figure(plot(frame), folder.path, name)[0] for name, plot in self.figures.items()]
-        print(self.table(frame))
-        print("\n".join(lines))
-        print(f"results: {folder.path / 'results.csv'}\nfigure:  {pdf}, {png.name}")
-        for path in others:
-            print(f"figure:  {path}, {path.with_suffix('.png').name}")
+        folder, table = self.directory(replace(config, fresh=False)), self.table(frame, config)
+        folder.save_frame(self.summary(frame), "summary.csv")
+        folder.save_text(table.to_latex(venue=config.venue), "table.tex")
+        drawn = {self.name: self.plot(frame, config)}
+        drawn |= {name: plot(frame) for name, plot in self.figures.items()}
+        saved = [
+            save_figure(figure, folder.path, name, venue=config.venue, pgf=config.pgf)
+            for name, figure in drawn.items()
+        ]
+        print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
+        print(f"\n{table.text(wide=config.wide)}\n")
+        print(f"results: {folder.path / 'results.csv'}")
+        for first, *others in saved:
+            print(f"figure:  {', '.join([str(first), *(path.name for path in others)])}")
 
     def start(self, config: Any) -> None:
-        """Run, print the table, write the figure and the table beside the results."""
+        """Run, print what it says and the table, write the figure and the table beside the results."""
         trials = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
         print(f"{self.name}: {config.model} on {config.dataset}, {trials}", flush=True)
         self.write(self.run(config), config)

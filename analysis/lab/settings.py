@@ -6,7 +6,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler", "device")
+Venue = Literal["article", "neurips", "icml", "ieee", "ieee-one", "ieee-two", "acl"]
+NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler", "device", "venue", "pgf", "wide")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,19 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class OutputSettings:
+    """How results are shown."""
+
+    venue: Venue = "article"
+    """For whose widths table.tex and the figures are made; ieee-one: one of two columns, ieee-two: both."""
+    pgf: bool = False
+    """Write figures as PGF too, for an article that sets their letters itself; needs pdflatex."""
+    wide: bool = False
+    """Print all columns, however wide the terminal is."""
+
+
+@dataclass(frozen=True)
+class RunSettings(OutputSettings):
     """Run."""
 
     output: str = ""

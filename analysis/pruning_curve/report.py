@@ -4,14 +4,16 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.lab.criteria import LABELS as CRITERION_LABELS
-from analysis.lab.reporting.style import styled
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+from analysis.lab.reporting.columns import axis_label
 from analysis.pruning_curve.config import Config
+from capacity.figures import styled
+from capacity.tables import Table
 
 LABELS = CRITERION_LABELS | {
     f"{name} + teacher": f"{label}, dense teacher" for name, label in CRITERION_LABELS.items()
@@ -41,30 +43,18 @@ def reference(frame: "pd.DataFrame") -> str:
     return "control" if "control" in set(frame["criterion"]) else "dense"
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """The summary as text."""
-    from rich.table import Table
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The summary as a table."""
+    from analysis.lab.reporting.columns import setting, table_of
 
-    from analysis.lab.reporting.latex import with_interval
-    from capacity.report import render
-
-    shown = Table()
-    for column in (
-        "criterion", "pruned [%]", "top-1 error [%]", f"error - {reference(frame)} [points]",
-        "live parameters", "rho [points/bit]", "file [bytes]", "file / dense", "4 x live / dense",
-        "time / dense",
-    ):  # fmt: skip
-        shown.add_column(column, justify="left" if column == "criterion" else "right")
-    for row in summary(frame).to_dict("records"):
-        shown.add_row(
-            row["criterion"], f"{100 * row['amount']:.4g}", with_interval(row, "top1_error", ".2f", 100),
-            with_interval(row, "top1_error_difference", "+.2f", 100),
-            with_interval(row, "live_parameters", ",.0f"),
-            with_interval(row, "points_per_bit", ".3g"), with_interval(row, "file_bytes", ",.0f"),
-            with_interval(row, "file_ratio", ".3f"), with_interval(row, "theoretical_ratio", ".4f"),
-            with_interval(row, "latency_ratio", ".2f"),
-        )  # fmt: skip
-    return render(shown, width=170)
+    names = (
+        "criterion", "amount", "top1_error", "top1_error_difference", "live_parameters", "points_per_bit",
+        "file_bytes", "file_ratio", "theoretical_ratio", "latency_ratio", "top5_error",
+    )  # fmt: skip
+    caption = f"Pruned by each criterion and amount: {setting(frame, config)}"
+    return table_of(
+        summary(frame), names, against=reference(frame), caption=caption, label="tab:pruning-curve"
+    )
 
 
 def equal_accuracy(frame: "pd.DataFrame", tolerance: float) -> "pd.DataFrame":
@@ -83,6 +73,7 @@ def under_teacher(frame: "pd.DataFrame", *, quick: bool = False) -> list[str]:
     """What the dense teacher was worth, paired over seeds, at each amount."""
     from analysis.lab.measurement.statistics import paired_difference
     from analysis.lab.measurement.verdict import Estimate, difference
+    from analysis.lab.reporting.columns import points
 
     lines = []
     for name in [
@@ -95,7 +86,7 @@ def under_teacher(frame: "pd.DataFrame", *, quick: bool = False) -> list[str]:
             verdict = difference(Estimate(gap, half), quick=quick)
             lines.append(
                 f"{name} at {100 * row['amount']:.4g} % pruned, retrained under the dense teacher: "
-                f"{100 * gap:+.2f} ± {100 * half:.2f} points against plain retraining: {verdict}"
+                f"{points(gap, half)} points against plain retraining: {verdict}"
             )
     return lines
 
@@ -104,16 +95,13 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.literature import published
     from analysis.lab.measurement.verdict import Estimate, Verdict, compare
+    from analysis.lab.reporting.columns import setting
 
-    seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
     retrained = {
         "gradual": f"pruned gradually over {config.epochs} epochs",
         "rewind": f"rewound to epoch {config.snapshot_epoch} after each amount",
     }.get(config.schedule, f"{config.schedule}, retrained for {config.retrain_epochs} epochs")
-    lines = [
-        f"{config.model} on {config.dataset}, {total:,} test points, {seeds} seeds, {config.unit}s pruned "
-        f"{config.scope}ly: {retrained}; ± is a 95 % interval of the mean over seeds"
-    ]
+    lines = [setting(frame, config, f"{config.unit}s pruned {config.scope}ly, {retrained}")]
     for row in equal_accuracy(frame, config.tolerance).to_dict("records"):
         points = f"{100 * config.tolerance:g} points of {reference(frame)}"
         none = math.isnan(row["amount"])
@@ -141,53 +129,49 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error against the amount pruned, published points beside it; bytes and time, measured, below."""
-    from analysis.lab.reporting.figures import (
-        MARKERS,
-        PAGE_INCHES,
-        colours,
-        interval_line,
-        log_ticks,
-        new_figure,
-    )
+    from analysis.lab.reporting import figures
 
     means = summary(frame)
     names = [name for name in means["criterion"].unique() if name not in ("dense", "control")]
-    colour = colours(names)
-    figure, (left, right) = new_figure(PAGE_INCHES, 2.9, ncols=2)
-    for place, name in enumerate(names):
+    colour, mark = figures.colours(names), figures.marks(names)
+    figure, (left, right) = figures.new_figure(figures.PAGE_INCHES, 3.1, ncols=2)
+    for name in names:
         rows = means[means["criterion"] == name]
         rows = rows.assign(kept=1 - rows["amount"], percent_mean=100 * rows["top1_error_mean"],
                            percent_half_width=100 * rows["top1_error_half_width"])  # fmt: skip
-        style = {"color": colour[name], "marker": MARKERS[place % len(MARKERS)], "label": LABELS[name]}
-        interval_line(left, rows, "kept", "percent", **style)
-        interval_line(right, rows, "kept", "file_ratio", **style | {"label": f"{LABELS[name]}: file"})
-        style |= {"linestyle": ":", "label": f"{LABELS[name]}: time"}
-        interval_line(right, rows, "kept", "latency_ratio", **style)
+        style = {"color": colour[name], "marker": mark[name], "label": LABELS[name]}
+        figures.interval_line(left, rows, "kept", "percent", limits=(0, 100), **style)
+        ratio = style | {"label": f"{LABELS[name]}: bytes of the file"}
+        figures.interval_line(right, rows, "kept", "file_ratio", limits=(0, math.inf), **ratio)
+        time = style | {"linestyle": ":", "fillstyle": "none", "label": f"{LABELS[name]}: time"}
+        figures.interval_line(right, rows, "kept", "latency_ratio", limits=(0, math.inf), **time)
     whole = means[means["criterion"] == reference(frame)]["top1_error_mean"].iloc[0]
-    left.axhline(100 * whole, color="0.45", linestyle="--", label=f"{reference(frame)}, not pruned")
-    _plot_published(left, config, several=len(names) > 1)
+    left.axhline(100 * whole, color=figures.GREY, linestyle="--", label=f"{reference(frame)}, not pruned")
+    _draw_published(left, config, len(names))
     kept = means.loc[means["criterion"] == names[0], "amount"].rsub(1)
-    right.plot(kept, kept, color="0.45", linestyle="--", label="4 bytes per weight kept, in theory")
-    left.set(ylabel="top-1 error [%]")
+    right.plot(
+        kept, kept, color="black", linestyle="-.", linewidth=0.9, label="4 bytes per weight, in theory"
+    )
+    left.set(ylabel=axis_label("top1_error"))
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 10 * max(errors.min(), 1e-9):
-        left.set_yscale("log")
-        log_ticks(left.yaxis)
-        left.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+        figures.log_axis(left, "y", percent=True)
+    else:
+        left.set_ylim(max(0, left.get_ylim()[0]), min(100, left.get_ylim()[1]))
     right.set(ylabel="fraction of the dense network's", ylim=(0, None))
+    count = frame["seed"].nunique()
     for axes in (left, right):
         _kept_axis(axes, kept, config.unit)
-        axes.legend(loc="best")
+        axes.legend(loc="best", title="bars: 95 % interval over seeds" if count > 1 else "one seed")
     return figure
 
 
-def _plot_published(axes: "Axes", config: Config, *, several: bool) -> None:
-    """What others published of this network and data; with `several` criteria, each point names its own."""
+def _draw_published(axes: "Axes", config: Config, criteria: int) -> None:
     from analysis.lab.literature import published
 
     points = published(config.model, config.dataset)
     for place, point in enumerate(points[points["amount"] > 0].to_dict("records")):
-        label = f"published: {point['source']}" + (f", {point['criterion']}" if several else "")
+        label = f"published: {point['source']}" + ("" if criteria == 1 else f", {point['criterion']}")
         axes.plot(
             1 - point["amount"], 100 * point["top1_error"], marker="*x+1"[place % 4], color="black",
             linestyle="none", markersize=6, label=label,
@@ -196,11 +180,10 @@ def _plot_published(axes: "Axes", config: Config, *, several: bool) -> None:
 
 def _kept_axis(axes: "Axes", kept: "pd.Series", unit: str) -> None:
     """Share of units kept, from all to few; logarithmic where it spans more than a factor of five."""
-    from analysis.lab.reporting.figures import log_ticks
+    from analysis.lab.reporting.figures import log_axis
 
     axes.set_xlabel(f"{unit}s kept [%] →")
     if kept.max() > 5 * kept.min():
-        axes.set_xscale("log")
-        log_ticks(axes.xaxis)
+        log_axis(axes, "x")
     axes.xaxis.set_major_formatter(lambda value, place: f"{100 * value:.4g}")
     axes.invert_xaxis()

@@ -6,8 +6,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-from analysis.lab.reporting.style import styled
+from analysis.lab.reporting.columns import axis_label
 from analysis.quantization_table.config import Config
+from capacity.figures import styled
+from capacity.tables import Table
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -32,49 +34,28 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     return means.merge(against, on="scheme", how="left")
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """The summary as text."""
-    from rich.table import Table
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The summary as a table."""
+    from analysis.lab.reporting.columns import setting, table_of
 
-    from analysis.lab.reporting.latex import with_interval
-    from capacity.report import render
-
-    shown = Table()
-    columns = {
-        "top-1 error [%]": ("top1_error", ".2f", 100),
-        "- float [points]": ("top1_error_difference", "+.2f", 100),
-        "same as float [%]": ("agreement_with_float", ".2f", 100),
-        "bytes": ("state_bytes", ",.0f", 1),
-        "file [bytes]": ("file_bytes", ",.0f", 1),
-        "ONNX [bytes]": ("onnx_bytes", ",.0f", 1),
-        "ONNX Runtime agrees [%]": ("onnx_agreement", ".2f", 100),
-        "speed-up, batch 1": ("speedup_1", ".2f", 1),
-        "batch 32": ("speedup_32", ".2f", 1),
-        "ONNX, batch 1": ("onnx_speedup_1", ".2f", 1),
-        "ONNX, batch 32": ("onnx_speedup_32", ".2f", 1),
-    }
-    shown.add_column("scheme")
-    means = summary(frame)
-    kept = {head: cell for head, cell in columns.items() if f"{cell[0]}_mean" in means.columns}
-    for head in kept:
-        shown.add_column(head, justify="right")
-    for row in means.to_dict("records"):
-        cells = [with_interval(row, name, style, factor) for name, style, factor in kept.values()]
-        shown.add_row(row["scheme"], *cells)
-    return render(shown, width=200)
+    names = (
+        "scheme", "top1_error", "top1_error_difference", "agreement_with_float", "state_bytes", "file_bytes",
+        "onnx_bytes", "onnx_agreement", "speedup_1", "speedup_32", "onnx_speedup_1", "onnx_speedup_32",
+    )  # fmt: skip
+    caption = f"Integers scheme by scheme: {setting(frame, config)}"
+    return table_of(summary(frame), names, against="float", caption=caption, label="tab:quantization")
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
     from analysis.lab.measurement.statistics import slower, timing_threads
     from analysis.lab.measurement.verdict import Verdict
+    from analysis.lab.reporting.columns import setting
 
-    seeds, total = frame["seed"].nunique(), int(frame["total"].iloc[0])
     how = frame.groupby("scheme", sort=False)["execution"].first()
     lines = [
-        f"{config.model} on {config.dataset}, {total:,} test points, {seeds} seeds; speed-up over float "
-        f"eager in the same process, {timing_threads(frame)} CPU threads; "
-        f"first seed's timing; ± is a 95 % interval of the mean over seeds",
+        f"{setting(frame, config)}; speed-up over float eager in the same process, "
+        f"{timing_threads(frame)} CPU threads; first seed's timing",
         "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
     ]
     means = summary(frame).set_index("scheme")
@@ -97,33 +78,35 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     """Error, bytes of the file and speed-up of each scheme, a row each; mean and interval over seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    from analysis.lab.reporting.figures import PAGE_INCHES, colours, log_ticks, new_figure, short_number
+    from analysis.lab.reporting import figures
 
     means = summary(frame).iloc[::-1].reset_index(drop=True)
-    figure, (left, middle, right) = new_figure(PAGE_INCHES, 0.8 + 0.22 * len(means), ncols=3, sharey=True)
-    one, two, three = colours(["torch", "onnx", "file"]).values()
-    rows = range(len(means))
-    half = 100 * means["top1_error_half_width"].fillna(0)
-    left.errorbar(
-        100 * means["top1_error_mean"], rows, xerr=half, fmt="o", color=one, capsize=2, elinewidth=0.9
+    figure, (left, middle, right) = figures.new_figure(
+        figures.PAGE_INCHES, 1.0 + 0.22 * len(means), ncols=3, sharey=True
     )
+    error, size, torch, onnx = figures.COLOURS[3], figures.COLOURS[2], *figures.COLOURS[:2]
+    rows, count = range(len(means)), frame["seed"].nunique()
     errors = 100 * means["top1_error_mean"]
+    bars = figures.bounded_bars(errors, 100 * means["top1_error_half_width"], 0, 100)
+    told = f"mean, 95 % interval, {count} seeds" if count > 1 else "one seed"
+    left.errorbar(errors, rows, xerr=bars, fmt="D", color=error, capsize=2, elinewidth=0.9, label=told)
     if errors.max() > 5 * max(errors.min(), 1e-9):
-        left.set_xscale("log")
-        log_ticks(left.xaxis)
-        left.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
-    middle.barh(rows, means["file_bytes_mean"], color=three, height=0.6)
-    middle.xaxis.set_major_formatter(short_number)
+        figures.log_axis(left, "x", percent=True)
+    middle.barh(rows, means["file_bytes_mean"], color=size, height=0.6, label="as shipped")
+    middle.xaxis.set_major_formatter(figures.short_number)
     middle.xaxis.set_major_locator(MaxNLocator(4))
-    right.plot(means["speedup_32_mean"], rows, "o", color=one, label="torch")
+    right.plot(means["speedup_32_mean"], rows, "o", color=torch, label="torch")
     if "onnx_speedup_32_mean" in means:
-        right.plot(means["onnx_speedup_32_mean"], rows, "s", color=two, label="ONNX Runtime", markersize=3)
-    right.axvline(1, color="0.45", linestyle="--")
-    right.legend(loc="best")
-    left.set(xlabel="top-1 error [%]")
-    middle.set(xlabel="file [bytes]")
+        right.plot(means["onnx_speedup_32_mean"], rows, "s", color=onnx, label="ONNX Runtime", markersize=3)
+    right.axvline(1, color=figures.GREY, linestyle="--", label="float, eager")
+    left.set(xlabel=axis_label("top1_error"))
+    middle.set(xlabel=axis_label("file_bytes"))
     right.set(xlabel="speed-up over float, batch 32", xlim=(0, None))
     left.set_yticks(rows, means["scheme"])
+    parts = [axes.get_legend_handles_labels() for axes in (left, middle, right)]
+    handles = [handle for part, _ in parts for handle in part]
+    labels = [label for _, part in parts for label in part]
+    figure.legend(handles, labels, loc="outside upper center", ncols=5)
     return figure
 
 
@@ -140,17 +123,18 @@ def noise(frame: "pd.DataFrame") -> "pd.DataFrame":
 @styled
 def plot_noise(frame: "pd.DataFrame") -> "Figure":
     """How far above its rounding noise each layer's output lies, in order of the layers."""
-    from analysis.lab.reporting.figures import MARKERS, PAGE_INCHES, colours, interval_line, new_figure
+    from analysis.lab.reporting import figures
 
     means = noise(frame)
     layers = list(dict.fromkeys(means["layer"]))
-    figure, axes = new_figure(PAGE_INCHES, 2.6)
-    for place, (bits, colour) in enumerate(colours(["8", "4"]).items()):
+    figure, axes = figures.new_figure(figures.PAGE_INCHES, 2.6)
+    count = frame["seed"].nunique()
+    for bits, colour in figures.colours(["8", "4"]).items():
         rows = means[means["bits"] == bits]
-        style = {"color": colour, "marker": MARKERS[place], "label": f"{bits} bits"}
-        interval_line(axes, rows.assign(place=range(len(rows))), "place", "ratio_db", **style)
+        style = {"color": colour, "marker": figures.MARKERS[bits == "4"], "label": f"{bits} bits"}
+        figures.interval_line(axes, rows.assign(place=range(len(rows))), "place", "ratio_db", **style)
     axes.set(ylabel="signal / rounding noise [dB]", xlabel="layer")
     turned = {"rotation": 60, "ha": "right"} if len(layers) > 8 else {}
     axes.set_xticks(range(len(layers)), layers, **turned)
-    axes.legend(loc="best")
+    axes.legend(loc="best", title=f"bars: 95 % interval over {count} seeds" if count > 1 else "one seed")
     return figure

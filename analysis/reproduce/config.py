@@ -1,11 +1,12 @@
 """Settings of the reproduction; importing it costs no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+
+from analysis.lab.settings import OutputSettings, Venue
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(OutputSettings):
     """Recompute every figure of the five reports, and write what the article includes."""
 
     runs: tuple[str, ...] = ("runs", "paper/runs")
@@ -16,10 +17,8 @@ class Config:
     """Folder of the article; its generated/ is written anew where the folder exists."""
     gallery: str = ""
     """Folder to copy the figures of the runs on the digits to, as PNG: README's are in .readme."""
-    venue: Literal["ieee", "icml", "neurips", "acl"] = "ieee"
-    """Whose column and text widths the article's figures are drawn for."""
-    pgf: bool = False
-    """Write figures as PGF too, for an article that sets their letters itself; needs pdflatex."""
+    venue: Venue = "ieee"
+    """Whose column and text widths the article's figures are drawn for; ieee: each for the one it fits."""
     full: bool = False
     """Run the presets at full size first; needs their data, and for most of them a GPU."""
     data: str = "data"

@@ -75,23 +75,17 @@ def frame_of(lines: "Sequence[Claim]") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def table(frame: "pd.DataFrame") -> str:
+def table(frame: "pd.DataFrame", *, wide: bool = False) -> str:
     """The lines as text, a table for each report."""
-    from rich.table import Table
-
+    from analysis.lab.reporting.columns import table_of
     from analysis.reproduce.claim import REPORTS
-    from capacity.report import render
+    from capacity.terminal import broken
 
-    parts = []
-    for report, rows in frame.groupby("report"):
-        shown = Table()
-        widths = {"item": 30, "published": 26, "recomputed": 34, "verdict": 16, "why": 50}
-        for column, width in widths.items():
-            shown.add_column(column, max_width=width)
-        for row in rows.to_dict("records"):
-            shown.add_row(*(str(row[name]) for name in widths))
-        parts.append(f"{report}. {REPORTS[str(report)]}\n{render(shown, width=170)}")
-    return "\n".join(parts)
+    names = ("item", "verdict", "published", "recomputed", "why")
+    return "\n\n".join(
+        f"{broken(f'{report}. {REPORTS[str(report)]}')}\n{table_of(rows, names).text(wide=wide)}"
+        for report, rows in frame.groupby("report")
+    )
 
 
 def headline(frame: "pd.DataFrame") -> str:
@@ -115,6 +109,7 @@ def start(config: Config) -> None:
     from analysis.lab.runs.directory import RunDirectory
     from analysis.reproduce.article import Style, record, write_article, write_gallery
     from analysis.reproduce.trained import recorded
+    from capacity.terminal import broken
 
     if config.record:
         for run in config.record:
@@ -130,8 +125,7 @@ def start(config: Config) -> None:
     if article:
         style = Style(config.venue, config.pgf, config.smoke)
         write_article(folder, frame, runs, recorded(config.runs), style)
-    print(table(frame))
-    print(headline(frame))
+    print(f"{broken(headline(frame))}\n\n{table(frame, wide=config.wide)}\n")
     unrun = sorted({*frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]} - {""})
     if unrun:
         print("presets without a finished run:\n  " + "\n  ".join(unrun))

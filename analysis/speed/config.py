@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.lab.settings import OutputSettings
+
 Group = Literal[
     "reports", "decoders", "needs", "training", "cached-heads", "pruning", "shrinking", "integers",
     "runtimes", "files", "peer-files", "clusters",
@@ -10,7 +12,7 @@ Group = Literal[
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(OutputSettings):
     """Time each job ours and the peer's way, interleaved, and print medians and their ratio."""
 
     data: str = "data"

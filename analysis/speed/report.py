@@ -1,6 +1,7 @@
 """All rows: run, table."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -47,20 +48,14 @@ def run(config: Config) -> "pd.DataFrame":
 
 
 def start(config: Config) -> None:
-    """Print the table."""
+    """Print what the ratio is, and the table."""
     import torch
-    from rich.table import Table
 
-    from capacity.report import render
+    from analysis.lab.reporting.columns import table_of
+    from capacity.terminal import broken
 
     frame = run(config)
-    shown = Table()
-    for column in frame.columns:
-        shown.add_column(column, justify="left" if column in ("job", "peer", "goal") else "right")
-    for row in frame.to_dict("records"):
-        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    print(render(shown, width=130))
-    print(
-        f"ratio: peer / ours, above 1 ours is faster; "
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
+    told = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    print(broken(f"peer / ours: above 1 ours is faster; {told}"))
+    print(f"\n{replace(table_of(frame, names), more='with --wide').text(wide=config.wide)}")

@@ -136,7 +136,7 @@ def test_smoke_with_every_option(tmp_path: Path) -> None:
         "--learning-rate", "0.001", "--convention", "running", "--output", str(tmp_path / "run"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "one seed" in done.stdout or "1 seeds" in done.stdout
+    assert "1 seed, convention" in done.stdout and "1 seeds" not in done.stdout
     assert "convention 'running'" in done.stdout
 
 
@@ -192,6 +192,6 @@ def test_the_summary_pairs_seeds_with_the_control(tmp_path: Path) -> None:
         expected = wide["l1", step] - wide["control", step]
         assert rows.loc[("l1", step), "top1_error_difference_mean"] == pytest.approx(expected)
         assert rows.loc[("l1", step), "top1_error_difference_half_width"] == pytest.approx(0, abs=1e-9)
-    assert "error - control" in table(frame) and "1 seeds" in headline(frame)[0]
+    assert "error - control [points]" in table(frame).text(200) and "1 seed" in headline(frame)[0]
     figure = plot(twice)
     assert [axes.get_xlabel().startswith("capacity [bit]") for axes in figure.axes] == [True, True]

@@ -85,7 +85,7 @@ def test_published_records_beside_ours() -> None:
     assert ": worse" in "\n".join(headline(worse, config))
     one = "\n".join(headline(frame[frame["seed"] == 0], config))
     assert "one seed: no verdict" in one and ": better" not in one
-    assert len(summary(frame)) == 3 and "ratio" in table(frame)
+    assert len(summary(frame)) == 3 and "ratio" in str(table(frame))
     labels = [text.get_text() for text in plot(frame, config).axes[0].get_legend().get_texts()]
     assert "published: Deep Compression" in labels and len(labels) == 5
 

@@ -77,7 +77,7 @@ def test_the_headline_compares_faults_with_sound_distillation() -> None:
     assert "s, report-b: +7.00 ± 0.00 points of error beside distilled: worse" in text
     means = summary(frame).set_index("variant")
     assert means.loc["report-b", "error_minus_alone_mean"] == pytest.approx(0.05)
-    assert "+7.00" in table(frame)
+    assert "+7.00" in str(table(frame))
 
 
 def test_published_students_have_presets() -> None:

@@ -62,7 +62,7 @@ def test_the_table_compares_with_float() -> None:
     frame = pd.DataFrame(rows)
     means = summary(frame).set_index("scheme")
     assert means.loc["static", "top1_error_difference_mean"] == pytest.approx(0.003)
-    assert "+0.30" in table(frame)
+    assert "+0.30" in str(table(frame))
     assert not any("slower" in line for line in headline(frame, Config()))
     assert "2.conv 14.0 dB, 0 17.0 dB" in "\n".join(headline(frame, Config()))
     assert len(plot(frame, Config()).axes) == 3

@@ -6,7 +6,7 @@ from running import run_command
 def test_smoke_without_data(tmp_path) -> None:
     done = run_command("speed", "--smoke", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "skipped: MNIST" in done.stdout and "ratio" in done.stdout
+    assert "skipped: MNIST" in done.stdout and "peer / ours" in done.stdout
 
 
 def test_only_some_rows(tmp_path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from analysis.lab.reporting.figures import new_figure, save_figure
-from analysis.lab.reporting.style import styled
 from analysis.lab.runs.loading import COMMANDS, finished
+from capacity.figures import styled
 
 RECORDED = sorted(Path(__file__).parents[2].glob("paper/runs/*"))
 

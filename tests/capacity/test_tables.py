@@ -42,7 +42,7 @@ def test_a_wide_terminal_shows_all_side_by_side() -> None:
 def test_a_narrow_one_breaks_headers_then_drops_the_least_important() -> None:
     eighty, forty = TABLE.text(80), TABLE.text(40)
     assert "more column" not in eighty and "    left whole because: its outputs are added" in eighty
-    assert "2 more columns in .to_frame(): error - control [points], rho [points/bit]" in " ".join(
+    assert "2 more columns in .to_frame(): error - control [points]; rho [points/bit]" in " ".join(
         forty.split()
     )
     assert "[bit]" in forty and "capacity [bit]" not in forty.split("more")[0]
@@ -116,7 +116,7 @@ def test_html_and_markdown_escape_what_they_must() -> None:
 def test_latex_names_caption_label_packages_and_what_had_no_room() -> None:
     tex = TABLE.to_latex(venue="neurips")
     assert r"\centering" in tex and r"\caption{A title, 50 \%}" in tex and r"\label{tab:a}" in tex
-    assert tex.startswith(r"% needs \usepackage{booktabs}") and r"classifier\_head" in tex
+    assert tex.startswith(r"% needs \usepackage{array, booktabs}") and r"classifier\_head" in tex
     assert r"$1.23 \pm 0.20$" in tex and r"$4 \cdot 10^{-5}$" in tex and r"$\downarrow$" in tex
     assert r"$-$ control" in tex and r"total & $26\,880$ &  &" in tex
     narrow = Table([*COLUMNS[:-1], *(Column(f"c{k}", f"further column {k}", style="g") for k in range(9))],

@@ -4,7 +4,7 @@ Operations, bytes and times are never guessed from one another: `theoretical_byt
 report, `file_bytes` what lies on disk; a mask alone is flagged, and a speed-up stands only beside a time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -93,25 +93,11 @@ def measure_deployment(
     return row | _costs(contender, base, runner, repeats, compile_integers)
 
 
-METRICS: Mapping[str, tuple[str, float, str]] = {  # column -> header with its unit, factor, format
-    "top1_error": ("top-1 error [%]", 100, ".2f"),
-    "top5_error": ("top-5 error [%]", 100, ".2f"),
-    "kappa": ("kappa", 1, ".4f"),
-    "capacity_bits": ("capacity [bit]", 1, ",.0f"),
-    "points_per_bit": ("rho [points/bit]", 1, ".3g"),
-    "parameters": ("parameters", 1, ",.0f"),
-    "nonzero_parameters": ("non-zero", 1, ",.0f"),
-    "live_parameters": ("live", 1, ",.0f"),
-    "flops": ("FLOPs", 1, ",.0f"),
-    "file_bytes": ("file [bytes]", 1, ",.0f"),
-    "coded_bytes": ("coded [bytes]", 1, ",.0f"),
-    "theoretical_bytes": ("in theory [bytes]", 1, ",.0f"),
-    "latency_1_ms": ("time, batch 1 [ms]", 1, ".3f"),
-    "speedup_1": ("speed-up, batch 1", 1, ".2f"),
-    "latency_32_ms": ("time, batch 32 [ms]", 1, ".3f"),
-    "speedup_32": ("speed-up, batch 32", 1, ".2f"),
-    "peak_memory_bytes": ("peak memory [bytes]", 1, ",.0f"),
-}
+METRICS = (  # what is measured; how each is called and shown: analysis.lab.reporting.columns
+    "top1_error", "top5_error", "kappa", "capacity_bits", "points_per_bit", "parameters",
+    "nonzero_parameters", "live_parameters", "flops", "file_bytes", "coded_bytes", "theoretical_bytes",
+    "latency_1_ms", "speedup_1", "latency_32_ms", "speedup_32", "peak_memory_bytes",
+)  # fmt: skip
 
 
 def packed(right: Tensor) -> str:

@@ -1,89 +1,177 @@
-"""One visual language for every figure: colour-blind safe, 8 pt, column widths, PDF and PNG."""
+"""Figures of experiments: drawn in the house style, brought to a venue's width, written as PDF, PNG, PGF."""
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from capacity.errors import unknown
+from capacity.figures import (
+    COLOURS,
+    COLUMN_INCHES,
+    GREY,
+    MARKERS,
+    PAGE_INCHES,
+    colours,
+    log_ticks,
+    marks,
+    new_figure,
+    positive_interval,
+    short_number,
+    styled,
+    subs_for,
+)
+from capacity.latex import VENUES, words_in_latex
 from compression.checkpoints import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
-COLUMN_INCHES = 3.5
-PAGE_INCHES = 7.16
-VENUES = {  # width of a column and of the text in inches
-    "ieee": (COLUMN_INCHES, PAGE_INCHES),
-    "icml": (3.25, 6.75),
-    "neurips": (5.5, 5.5),
-    "acl": (3.03, 6.3),
-}
-MARKERS = ("o", "s", "^", "D", "v", "P")
+__all__ = [
+    "COLOURS", "COLUMN_INCHES", "GREY", "MARKERS", "PAGE_INCHES", "VENUES", "bounded_bars", "capacity_axis",
+    "colours", "fit_venue", "interval_line", "log_axis", "log_ticks", "marks", "new_figure", "save_figure",
+    "short_number", "styled",
+]  # fmt: skip
+NARROW = 4.6  # inches: below, panels stand one above the other
 
 
-def new_figure(width_inches: float, height_inches: float, **options: Any) -> "tuple[Figure, Any]":
-    """A figure and its axes, for a function that is `styled`; options as for `Figure.subplots`."""
-    from matplotlib import rcParams
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    found = figure.subplots(**options)
-    for axes in figure.axes:
-        axes.tick_params(labelsize=rcParams["xtick.labelsize"])  # else looked up anew in each drawing
-    return figure, found
-
-
+@styled
 def fit_venue(figure: "Figure", venue: str) -> None:
     """Bring a figure to a venue's column or text width, whichever it was drawn for; letters keep their size.
+
+    Where the width is a column's, panels side by side are put one above the other, and legends above them.
 
     Raises InputError for a venue that VENUES does not hold.
     """
     if venue not in VENUES:
         raise unknown("venue", venue, VENUES)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(VENUES[venue][0 if width <= COLUMN_INCHES else 1], height)
+    inches = VENUES[venue].column if width <= 1.4 * COLUMN_INCHES else VENUES[venue].text
+    panels = figure.axes
+    if inches < NARROW and len(panels) > 1:
+        _stack(panels)
+        height *= 0.85 * len(panels)
+    figure.set_size_inches(inches, height)
+    for axes in panels:
+        letters = float(axes.title.get_fontsize())
+        room = int(inches / (1 if inches < NARROW else _beside(panels)) * 72 / (0.56 * letters))
+        axes.set_title("\n".join(wrap(axes.get_title(), room)), fontsize=letters)
+    for legend in list(figure.legends):
+        _fit_legend(figure, legend, inches)
 
 
-def save_figure(figure: "Figure", folder: Path, name: str, *, pgf: bool = False) -> list[Path]:
+def _beside(panels: "list[Axes]") -> int:
+    """How many panels stand side by side."""
+    places = [axes.get_subplotspec() for axes in panels]
+    return max([1, *(place.get_gridspec().ncols for place in places if place is not None)])
+
+
+def _stack(panels: "list[Axes]") -> None:
+    from matplotlib.gridspec import GridSpec
+
+    grid = GridSpec(len(panels), 1, figure=panels[0].figure)  # type: ignore[arg-type]
+    label = panels[0].get_ylabel()
+    for place, axes in enumerate(panels):
+        shared = len(panels[0].get_shared_y_axes().get_siblings(panels[0])) > 1
+        axes.set_subplotspec(grid[place])
+        if shared:
+            axes.tick_params(labelleft=True)
+            axes.set_ylabel(axes.get_ylabel() or label)
+
+
+def _fit_legend(figure: "Figure", legend: "Legend", inches: float) -> None:
+    """The same legend above the panels, in as many columns as there is room for."""
+    labels = [text.get_text() for text in legend.get_texts()]
+    drawn: dict[str, Any] = dict(zip(labels, legend.legend_handles, strict=True))
+    for axes in figure.axes:
+        found = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
+        drawn |= {label: handle for label, handle in found if label in drawn}
+    handles = list(drawn.values())
+    title, letters = legend.get_title().get_text(), legend.get_texts()[0].get_fontsize()
+    legend.remove()
+    for columns in range(min(4, len(labels)), 0, -1):
+        made: Legend = figure.legend(
+            handles, labels, loc="outside upper center", ncols=columns, title=title,
+            fontsize=letters, columnspacing=1.2, handlelength=1.6,
+        )  # fmt: skip
+        if columns == 1 or made.get_window_extent().width <= inches * figure.dpi * 0.98:
+            return
+        made.remove()
+
+
+@styled
+def save_figure(
+    figure: "Figure", folder: Path, name: str, *, venue: str = "", pgf: bool = False
+) -> list[Path]:
     """Write NAME.pdf (fonts embedded) and NAME.png; the same figure gives the same bytes.
 
-    With `pgf` also NAME.pgf, for an article that sets the letters itself; that needs pdflatex.
+    With `venue` at its width. With `pgf` also NAME.pgf, for an article that sets the letters itself; that
+    needs pdflatex.
     """
-    from matplotlib import rc_context
-    from matplotlib.style import context
-
+    if venue:
+        fit_venue(figure, venue)
     paths = []
     for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
         path = folder / f"{name}.{ending}"
 
         def write(beside: Path, kind: str = ending, facts: dict[str, None] = metadata) -> None:
-            with context(["default", {"pdf.fonttype": 42}]):
-                figure.savefig(beside, format=kind, metadata=facts, dpi=300)
+            figure.savefig(beside, format=kind, metadata=facts, dpi=300)
 
         write_whole(path, write)
         paths.append(path)
     if pgf:
-        with rc_context({"pgf.texsystem": "pdflatex", "pgf.rcfonts": False}):
-            figure.savefig(folder / f"{name}.pgf", backend="pgf")
-        paths.append(folder / f"{name}.pgf")
+        paths.append(_save_pgf(figure, folder / f"{name}.pgf"))
     return paths
 
 
-def colours(names: list[str]) -> dict[str, Any]:
-    """A colour-blind safe colour for each name; the control is always grey."""
-    import seaborn as sns
+def _save_pgf(figure: "Figure", path: Path) -> Path:
+    """The figure as PGF; its words are set by the article, special characters and Greek as they are."""
+    import matplotlib
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FixedLocator
 
-    others = [name for name in names if name != "control"]
-    chosen = dict(zip(others, sns.color_palette("colorblind", len(others)), strict=True))
-    return chosen | ({"control": (0.45, 0.45, 0.45)} if "control" in names else {})
+    figure.draw_without_rendering()
+    shared = {id(axis.major): axis for axes in reversed(figure.axes) for axis in (axes.xaxis, axes.yaxis)}
+    for axis in shared.values():
+        words = [_in_pgf(label.get_text()) for label in axis.get_ticklabels()]
+        axis.set_major_locator(FixedLocator([float(place) for place in axis.get_majorticklocs()]))
+        axis.set_major_formatter(FixedFormatter(words))
+    ticks = {id(t) for a in figure.axes for x in (a.xaxis, a.yaxis) for t in x.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        text.set_fontfamily("DejaVu Sans")  # no family of LaTeX: the article's own letters
+        if id(text) not in ticks:
+            text.set_text(_in_pgf(text.get_text()))
+    with matplotlib.rc_context({"pgf.texsystem": "pdflatex", "pgf.rcfonts": False}):
+        figure.savefig(path, backend="pgf")
+    return path
 
 
-def interval_line(axes: "Axes", frame: "pd.DataFrame", x: str, y: str, **style: Any) -> None:
-    """Mean and 95 % interval over the repeats at each x: columns x, y_mean, y_half_width."""
-    half = frame[f"{y}_half_width"].fillna(0)
-    axes.errorbar(frame[x], frame[f"{y}_mean"], yerr=half, capsize=2, elinewidth=0.8, **style)
+def _in_pgf(text: str) -> str:
+    """Words as LaTeX wants them, formulas left alone; % and ^ are escaped by the PGF backend itself."""
+    parts = text.split("$")
+    parts[::2] = [
+        words_in_latex(part).replace(r"\%", "%").replace(r"\textasciicircum{}", "^") for part in parts[::2]
+    ]
+    return "$".join(parts)
+
+
+def bounded_bars(mean: "pd.Series", half: "pd.Series", low: float, high: float) -> "list[pd.Series]":
+    """Intervals as matplotlib wants them, cut where no value can be: below `low`, above `high`."""
+    half = half.fillna(0)
+    return [half.clip(upper=(mean - low).clip(lower=0)), half.clip(upper=(high - mean).clip(lower=0))]
+
+
+def interval_line(
+    axes: "Axes", frame: "pd.DataFrame", x: str, y: str, *, limits: tuple[float, float] | None = None,
+    **style: Any,
+) -> None:  # fmt: skip
+    """Mean and 95 % interval over the repeats at each x: columns x, y_mean, y_half_width; within limits."""
+    mean, half = frame[f"{y}_mean"], frame[f"{y}_half_width"]
+    low, high = limits or (float("-inf"), float("inf"))
+    bars = bounded_bars(mean, half, low, high)
+    axes.errorbar(frame[x], mean, yerr=bars, capsize=2, elinewidth=0.8, **style)
 
 
 def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
@@ -91,25 +179,19 @@ def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if bits.max() > 3 * bits.min():
-        axes.set_xscale("log")
-        log_ticks(axes.xaxis)
+        log_axis(axes, "x")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
+        axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     axes.invert_xaxis()
 
 
-def log_ticks(axis: "Axis", subs: tuple[int, ...] = (1, 2, 5)) -> None:
-    """Ticks of a logarithmic axis at these multiples of the powers of ten, and none between."""
-    from matplotlib.ticker import LogLocator, NullLocator
+def log_axis(axes: "Axes", which: str, *, percent: bool = False) -> None:
+    """A logarithmic axis with ticks from one end to the other, labelled in short or as plain numbers."""
+    from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_minor_locator(NullLocator())
-
-
-def short_number(value: float, place: int) -> str:
-    """A tick label such as 5k or 1.5M; `place` is what matplotlib passes along."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    log_ticks(axes, which, subs_for(*positive_interval(axes, which)))
+    plain = FuncFormatter(lambda value, place: f"{value:g}")
+    axis.set_major_formatter(plain if percent else FuncFormatter(short_number))

@@ -86,7 +86,7 @@ def test_published_records_beside_ours() -> None:
     one = "\n".join(headline(frame[frame["seed"] == 0], config))
     assert "one seed: no verdict" in one and ": better" not in one
     assert len(summary(frame)) == 3 and "ratio" in str(table(frame))
-    labels = [text.get_text() for text in plot(frame, config).axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in plot(frame, config).legends[0].get_texts()]
     assert "published: Deep Compression" in labels and len(labels) == 5
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.experiment import Experiment
 from analysis.sizing.config import PRESETS, Config, check, smoke
-from analysis.sizing.report import headline, plot, sizes, summary, table
+from analysis.sizing.report import headline, plot, sets_table, sizes, summary, table
 from analysis.sizing.story import STORY
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Sizing(Experiment):
 
         from analysis.sizing.advice import KINDS, advice_of
 
+        print(f"{sets_table(frame).text(wide=config.wide)}\n")
         super().write(frame, config)
         if not config.smoke:
             found = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.sizing.config import Config
+from capacity.figures import styled
+from capacity.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,13 +60,21 @@ def sizes(frame: "pd.DataFrame") -> "pd.DataFrame":
     return sets.assign(**{n: np.clip(2 ** (found.octaves + end), least, most) for n, end in ends.items()})
 
 
-def table(frame: "pd.DataFrame") -> str:
-    """Data sets and predictors as text."""
-    from analysis.sizing.columns import PREDICTORS, SETS
-    from capacity.tables import Table
+def sets_table(frame: "pd.DataFrame") -> Table:
+    """The data sets."""
+    from analysis.sizing.columns import SETS
 
-    sets = Table(SETS, sizes(frame).to_dict("records"), more="in results.csv")
-    return f"{sets}\n{Table(PREDICTORS, summary(frame).to_dict('records'), more='in summary.csv')}"
+    rows: list[dict[Any, Any]] = sizes(frame).to_dict("records")
+    return Table(SETS, rows, more="with --wide and in results.csv")
+
+
+def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
+    """The predictors."""
+    from analysis.sizing.columns import PREDICTORS
+
+    rows: list[dict[Any, Any]] = summary(frame).to_dict("records")
+    caption = f"What foretells the smallest adequate width of {frame['dataset'].nunique()} data sets"
+    return Table(PREDICTORS, rows, caption=caption, label="tab:sizing", more="with --wide and in summary.csv")
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
@@ -94,6 +104,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+@styled
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """Left, each data set's foretold and adequate size, with ranges; right, how far each predictor is off."""
     import numpy as np

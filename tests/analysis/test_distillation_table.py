@@ -73,8 +73,8 @@ def test_the_headline_compares_faults_with_sound_distillation() -> None:
     ]
     frame = pd.DataFrame(rows)
     text = "\n".join(headline(frame, Config(student=("s",))))
-    assert "s, distilled: -2.00 ± 0.00 points of error beside alone: better" in text
-    assert "s, report-b: +7.00 ± 0.00 points of error beside distilled: worse" in text
+    assert "s, distilled: -2.00 points of error beside alone: better" in text
+    assert "s, report-b: +7.00 points of error beside distilled: worse" in text
     means = summary(frame).set_index("variant")
     assert means.loc["report-b", "error_minus_alone_mean"] == pytest.approx(0.05)
     assert "+7.00" in str(table(frame))

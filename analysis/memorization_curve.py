@@ -1,6 +1,7 @@
 """Does the theory hold? Random labels memorized against points, beside Cover's curve and the capacity."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,14 @@ def headline(frame: "pd.DataFrame") -> list[str]:
 
 def start(config: Config) -> None:
     """Print and write everything."""
+    from analysis.lab.runs.directory import hold_run
+
+    settings = _smoke(config) if config.smoke else config
+    with hold_run("memorization_curve", settings, name="networks") or nullcontext():
+        _write(config)
+
+
+def _write(config: Config) -> None:
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import open_run
     from capacity.terminal import broken

@@ -1,10 +1,10 @@
-"""Weights as safetensors and facts as JSON; written beside, flushed and renamed, so never half-written."""
+"""Weights as safetensors and facts as JSON, each with its SHA-256; never half-written, never executed."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from capacity.inputs import require_weights
 from capacity.parametrized import import_hooks, pruning_hooks
 from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
 from compression.masks import apply_masks, stored_masks
-from compression.processes import rank
+from compression.storage import read_text, require_plain, write_tensors, write_whole
 
 __all__ = [
     "fingerprint", "load_json", "load_model", "metrics_of", "save_json", "save_model", "settle", "start_over",
@@ -28,37 +28,36 @@ __all__ = [
 LOGGER = logging.getLogger("compression")
 
 
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a neighbouring temporary path, flush it to disk and rename it to `path`.
-
-    Where several processes share a run, only the first one writes.
-    """
-    if rank() > 0:
-        return
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def save_json(path: str | Path, facts: Mapping[str, Any]) -> None:
-    """Write facts as JSON; floats keep every bit, keys their order."""
-    text = json.dumps(facts, indent=1) + "\n"
+def save_json(path: str | Path, facts: Mapping[str, Any], *, sealed: bool = True) -> None:
+    """Write facts as JSON and, `sealed`, the SHA-256 of them; floats keep every bit, keys their order."""
+    text = json.dumps({**facts, SEAL: _seal(facts)} if sealed else facts, indent=1) + "\n"
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def load_json(path: str | Path) -> dict[str, Any]:
-    """Read what save_json wrote; raises InputError naming the file if it is damaged."""
+def load_json(path: str | Path, *, sealed: bool = True) -> dict[str, Any]:
+    """Read what save_json wrote.
+
+    Raises InputError naming the file if it is damaged: no JSON, or another than its SHA-256 says. Without
+    one it is damaged too, unless `sealed=False`.
+    """
+    text = read_text(path)
     try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except ValueError as error:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}, not an object")
+        stored = found.pop(SEAL, None)
+        if stored != _seal(found) and (sealed or stored is not None):
+            raise ValueError("its SHA-256 is missing or another")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
+    return found
+
+
+SEAL = "sha256_of_the_rest"
+
+
+def _seal(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 SELF_CHANGED = "changed by the functions themselves"
@@ -99,7 +98,7 @@ def settle(path: str | Path, content: Callable[[], Mapping[str, str]], what: str
 
 
 def start_over(directory: str | Path, patterns: Sequence[str]) -> None:
-    """Remove the files of these names from a directory, the record of what they depend on first."""
+    """Remove the files of these names from a directory, in this order: what others depend on comes last."""
     for pattern in patterns:
         for path in sorted(Path(directory).glob(pattern)):
             if path.is_file() or path.is_symlink():
@@ -149,16 +148,21 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 
     Raises OSError if it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_model as save
 
     bare = initialized(unwrapped(model))
     require_weights(bare)
-    try:
-        facts = {"sha256": fingerprint(import_hooks(clone(bare)) if _hooked(bare) else bare)}
-        write_whole(path, lambda beside: save(bare, str(beside), metadata=facts))
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written: {error}") from error
+    facts = {"format": FORMAT, "sha256": fingerprint(import_hooks(clone(bare)) if _hooked(bare) else bare)}
+    write_tensors(path, lambda beside: save(bare, beside, metadata=facts))
+
+
+FORMAT = "deepcapacity"  # of which a file without a SHA-256 is damaged
+
+
+def most_bytes(model: nn.Module) -> int:
+    """The most that a file of this model's tensors can take: in double precision, with a mask of each."""
+    tensors = (value for value in model.state_dict().values() if isinstance(value, torch.Tensor))
+    return 4 * sum(value.nbytes for value in tensors) + 16 * 2**20
 
 
 def _hooked(model: nn.Module) -> bool:
@@ -179,21 +183,22 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     from safetensors.torch import load_model as load
 
     model = unwrapped(model)
-    if Path(path).exists() and not Path(path).is_file():
-        raise InputError(f"{path} is no file")
+    require_plain(path, most_bytes(model))
     try:
         import_hooks(model)
         apply_masks(model, stored_masks(model, load_file(path)))
         load(model, str(path))
         with safe_open(str(path), framework="pt") as file:
-            sha256 = (file.metadata() or {}).get("sha256")
+            facts = file.metadata() or {}
     except SafetensorError as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
     except RuntimeError as error:
         raise InputError(
             f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"
         ) from error
-    if sha256 not in (None, fingerprint(model)):
+    sha256 = facts.get("sha256")
+    ours = sha256 is not None or facts.get("format") == FORMAT
+    if ours and sha256 != fingerprint(model):
         raise InputError(
             f"{path} is damaged, or holds weights of another type: their SHA-256 is not the one that was "
             f"stored; remove it to run that step again"

@@ -15,11 +15,12 @@ from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, tensors_in
 from compression.batches import TensorBatches
-from compression.checkpoints import load_json, save_json, write_whole
+from compression.checkpoints import load_json, save_json
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
 from compression.identity import describe, file_sha256
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
+from compression.storage import hold_file, require_plain, write_whole
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
@@ -311,8 +312,9 @@ def teacher_outputs(teacher: nn.Module, data: TensorBatches, path: str | Path) -
         raise InputError(
             "teacher outputs cannot be cached for augmented data: each epoch sees other pictures"
         )
-    with main_first():  # of several processes; the others find the file
-        return _cached_outputs(teacher, data, Path(path).with_suffix(".npy"))
+    path = Path(path).with_suffix(".npy")
+    with main_first(), hold_file(path):  # of several processes; the others find the file
+        return _cached_outputs(teacher, data, path)
 
 
 def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.ndarray:
@@ -323,14 +325,14 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
     facts = describe(teacher=teacher, data=data_content)
     if known.exists():
         found = load_json(known)
-        sha256 = found.pop("file_sha256", None)
+        size, sha256 = (found.pop(key, None) for key in ("file_bytes", "file_sha256"))
         different = sorted({key.partition(".")[0] for key in found.keys() | facts.keys()
                             if found.get(key) != facts.get(key)})  # fmt: skip
         if different:
             raise InputError(
                 f"{path} holds outputs of another {' and '.join(different)}; choose another file or remove it"
             )
-        if file_sha256(path) != sha256:
+        if require_plain(path).stat().st_size != size or file_sha256(path) != sha256:
             raise InputError(f"{path} is damaged: its SHA-256 is not that of what was written; remove it")
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     frozen = clone(teacher).eval()
@@ -351,5 +353,5 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             np.save(file, outputs, allow_pickle=False)
 
     write_whole(path, write)
-    save_json(known, facts | {"file_sha256": file_sha256(path)})
+    save_json(known, facts | {"file_bytes": path.stat().st_size, "file_sha256": file_sha256(path)})
     return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))

@@ -32,6 +32,7 @@ from compression.costs import latencies, peak_memory_bytes
 from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
+from compression.storage import hold
 from compression.training import model_of
 
 if TYPE_CHECKING:
@@ -137,18 +138,20 @@ def recipe(
     repeats: timed passes; the median counts
     fresh: start over, whatever the directory holds
 
-    Raises InputError for techniques of one name, for a directory that holds another recipe, and where a
-    technique does.
+    Raises InputError for techniques of one name, for a directory that holds another recipe or in which
+    another process is at work, and where a technique does.
     """
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
     store: Path | None = None
     note: Callable[[], None] = lambda: None  # noqa: E731
+    held = None
     if directory is not None:
         store = Path(directory)
+        held = hold(store)
         if fresh:
-            start_over(store, ["recipe.json", "step-??.*"])
+            start_over(store, ["step-??.json", "step-??.*", "recipe.json"])
         content = partial(
             describe, model=model, input_size=input_size, evaluate=evaluate, repeats=repeats,
             techniques={technique.name: technique for technique in techniques},
@@ -172,6 +175,7 @@ def recipe(
                 note()
         current = step.model
         steps.append(step)
+    del held
     return RecipeResult(tuple(steps))
 
 
@@ -226,5 +230,5 @@ def _measured(
 def _file_bytes(model: nn.Module, directory: Path | None) -> int:
     import tempfile
 
-    with tempfile.TemporaryDirectory(dir=directory) as folder:
+    with tempfile.TemporaryDirectory(prefix=".coded.", suffix=".part", dir=directory) as folder:
         return encode(model, Path(folder) / "net.dcz")

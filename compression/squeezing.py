@@ -25,6 +25,7 @@ from compression.criteria import Criterion
 from compression.identity import describe
 from compression.masks import density, masks_of
 from compression.pruning import Amount, Scope, Unit, prune, shown
+from compression.storage import hold
 from compression.training import Retrain, model_of
 
 Evaluate = Callable[[nn.Module], Any]
@@ -101,8 +102,9 @@ def squeeze(
         `compression.stopping` for Knee, Peak and McNemarStop
     pruning: `unit`, `scope`, `layers`, `input_size` and `keep`, as for `prune`
 
-    Raises InputError where `prune` does, for a directory that holds another squeeze, and for damaged
-    step files, before anything is computed; and for metrics that are no numbers.
+    Raises InputError where `prune` does, for a directory that holds another squeeze or in which another
+    process is at work, and for damaged step files, before anything is computed; and for metrics that are no
+    numbers.
     """
     if iterations < 0:
         raise InputError(f"iterations must be at least 0, found {iterations}")
@@ -167,15 +169,18 @@ def _steps(
             return
 
 
+FIELDS = ("index", "requested", "achieved", "density", "metrics")  # of a step, as JSON
+
+
 class _Store:
     """The finished steps of one squeeze: step-000.safetensors, then step-000.json once it is whole."""
 
     def __init__(
         self, directory: Path, content: Callable[[], Mapping[str, str]], iterations: int, fresh: bool
     ) -> None:
-        self.directory = directory
+        self.directory, self.hold = directory, hold(directory)
         if fresh:
-            start_over(directory, ["squeeze.json", "step-???.json", "step-???.safetensors"])
+            start_over(directory, ["step-???.json", "step-???.safetensors", "squeeze.json"])
         self.note = settle(directory / "squeeze.json", content, "squeeze")
         done = sum(self._facts(index).exists() for index in range(iterations + 1))
         if done:
@@ -189,6 +194,8 @@ class _Store:
         if not facts_path.exists():
             return None
         facts = load_json(facts_path)
+        if facts.keys() != set(FIELDS):
+            raise InputError(f"{facts_path} is damaged: it holds {', '.join(facts)[:80]}; remove it")
         weights = self.directory / f"step-{index:03d}.safetensors"
         if not weights.exists():
             raise InputError(f"{weights} is missing; remove {facts_path} to run that step again")
@@ -197,5 +204,4 @@ class _Store:
     def save(self, step: Step) -> None:
         name = f"step-{step.index:03d}"
         save_model(step.model, self.directory / f"{name}.safetensors")
-        fields = ("index", "requested", "achieved", "density", "metrics")
-        save_json(self.directory / f"{name}.json", {key: getattr(step, key) for key in fields})
+        save_json(self.directory / f"{name}.json", {key: getattr(step, key) for key in FIELDS})

@@ -39,9 +39,10 @@ class Comparison(Experiment):
 
     def start(self, config: Any) -> None:
         """Run, print the tables, write everything; cells that failed are named at the end, with status 1."""
-        frame, failures = compare(config)
-        if not frame.empty:
-            self.write(frame, config)
+        with self.held(config):
+            frame, failures = compare(config)
+            if not frame.empty:
+                self.write(frame, config)
         if failures:
             reasons = "\n".join(f"  {name}: {reason.strip()}" for name, reason in failures.items())
             raise SystemExit(f"{len(failures)} cells failed; run again to try only these:\n{reasons}")

@@ -91,7 +91,7 @@ def record(run: str | Path, folder: Path) -> Path:
     Paths of this machine are left out: where the data lay, and of a folder of pictures all but its name.
     """
     found = finished(run)
-    facts = load_json(found.path / "config.json")
+    facts = load_json(found.path / "config.json", sealed=False)
     wanted = (found.command, found.preset)
     other = f"{found.command}-{found.preset or found.config.model}"
     name = next((key for key, value in RECORDED.items() if value == wanted), other)
@@ -103,7 +103,7 @@ def record(run: str | Path, folder: Path) -> Path:
             settings["dataset"] = f"{kind}:{Path(path).name}"
     home = RunDirectory(folder / name)
     save_json(home.path / "config.json", facts)
-    save_json(home.path / "environment.json", found.environment)
+    save_json(home.path / "environment.json", found.environment, sealed=False)
     home.save_frame(found.frame)
     return home.path
 

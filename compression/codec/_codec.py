@@ -29,7 +29,7 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError
 from capacity.inputs import without_weights
 from capacity.report import render
-from compression.checkpoints import write_whole
+from compression.checkpoints import most_bytes
 from compression.codec.context_model import BitCounter, Encoder, code_matrix
 from compression.codec.reader import Reader
 from compression.codec.records import (
@@ -44,6 +44,7 @@ from compression.codec.records import (
     symbols_of,
 )
 from compression.counting import distinct
+from compression.storage import require_plain, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +170,7 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     """
     copied = plain_copy(model)
     tensors = _tensors(copied)
-    content = _content(Path(path))
+    content = _content(require_plain(path), most_bytes(copied))
     if content[3] != MAGIC[3]:
         raise InputError(f"{path} has format version {content[3]}; this release reads version {MAGIC[3]}")
     crc, architecture = struct.unpack("<II", content[4:HEADER])
@@ -187,15 +188,14 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     return copied
 
 
-def _content(path: Path) -> memoryview:
-    """The bytes of a file that begins as `encode`'s do; what is no plain file, or another's, is not read."""
+def _content(path: Path, most: int) -> memoryview:
+    """The bytes of a file that begins as `encode`'s do; another's, or a larger one, is not read."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no file")
         with open(path, "rb") as file:
             start = file.read(HEADER)
             if len(start) < HEADER or start[:3] != MAGIC[:3]:
                 raise InputError(f"{path} is not a file that encode wrote")
+            require_plain(path, most)
             return memoryview(start + file.read())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error

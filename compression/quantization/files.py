@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input
-from compression.checkpoints import write_whole
+from compression.checkpoints import most_bytes
 from compression.quantization._quantize import QuantizeResult, convert, prepare, refusing
 from compression.shrinking.files import digest
+from compression.storage import require_plain, write_tensors, write_whole
 
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
@@ -43,7 +44,7 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     }
     text = json.dumps(facts)
     metadata = {"quantized": text, "sha256": digest(text, tensors)}
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata=metadata))
+    write_tensors(path, lambda beside: save_file(tensors, beside, metadata=metadata))
     return Path(path).stat().st_size
 
 
@@ -55,8 +56,7 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise InputError(f"{path} is no file")
+    require_plain(path, most_bytes(model))
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -71,7 +71,17 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
         ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
         if bits not in (4, 8) or not all(0 < scale < math.inf and 0 <= zero <= 255 for scale, zero in ranges):
             raise ValueError("weight_bits, a scale or a zero point lies outside what integers allow")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is no file") from error
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
     plain = plain_copy(model).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")

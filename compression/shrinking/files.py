@@ -13,7 +13,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.inputs import require_weights
-from compression.checkpoints import write_whole
+from compression.storage import require_plain, write_tensors
 
 ATTRIBUTES = (
     "in_features", "out_features", "in_channels", "out_channels", "groups", "num_features", "num_channels",
@@ -36,7 +36,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     text = json.dumps({name: found for name, found in sizes.items() if found})
     facts = {"sizes": text, "sha256": digest(text, tensors)}
-    write_whole(path, lambda beside: save_file(tensors, beside, metadata=facts))
+    write_tensors(path, lambda beside: save_file(tensors, beside, metadata=facts))
 
 
 def _is_size(value: Any) -> bool:
@@ -61,9 +61,7 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
     """
     from safetensors import SafetensorError, safe_open
 
-    copied, path = clone(model), Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} is no file")
+    copied, path = clone(model), require_plain(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = file.metadata() or {}
@@ -72,6 +70,8 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
                 copied = unpack_attention(copied)
             _require_fitting(copied, {key: file.get_slice(key) for key in keys}, path)
             tensors = {key: file.get_tensor(key) for key in keys}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is no file") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     text = facts.get("sizes", "{}")

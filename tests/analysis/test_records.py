@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -74,3 +76,54 @@ def test_what_a_message_advises_works(tmp_path) -> None:
         open_run("command", config, name="x")
     (path / "mine.txt").unlink()
     assert open_run("command", config, name="x").path == path
+
+
+def test_whatever_a_killed_start_leaves_can_be_resumed(tmp_path) -> None:
+    config = Config(output=str(tmp_path / "run"))
+    for names in (
+        ["environment.json"],
+        ["writer.lock"],
+        ["inputs.json", "environment.json"],
+        ["config.json"],
+    ):
+        path = open_run("command", config, name="x").path
+        (path / "inputs.json").write_text("{}")
+        (path / ".config.json.abcd1234.part").mkdir()
+        for entry in path.iterdir():
+            if entry.is_file() and entry.name not in names:
+                entry.unlink()
+        assert open_run("command", config, name="x").path == path
+        assert {"config.json", "environment.json"} <= {entry.name for entry in path.iterdir()}
+        assert not list(path.glob(".*"))
+        shutil.rmtree(path)
+
+
+def test_a_killed_fresh_start_leaves_the_run_that_it_was(tmp_path) -> None:
+    config = Config(output=str(tmp_path / "run"))
+    run = open_run("command", config, name="x")
+    run.settle(lambda: {"data": "'old'"})
+    for seed in range(2):
+        (run.path / f"seed-{seed}").mkdir()
+        for ending in ("json", "safetensors"):
+            (run.path / f"seed-{seed}" / f"step.{ending}").write_text("x")
+    if (child := os.fork()) == 0:
+        sys.addaudithook(lambda event, _: os._exit(1) if event == "shutil.rmtree" else None)
+        run.start_over()
+    os.waitpid(child, 0)
+    assert not list(run.path.glob("seed-*/*.json"))  # no fact without its weights
+    with pytest.raises(InputError, match="another data"):
+        run.settle(lambda: {"data": "'new'"})
+    run.start_over()
+    run.settle(lambda: {"data": "'new'"})
+    assert {entry.name for entry in run.path.iterdir()} == {"inputs.json", "writer.lock"}
+
+
+def test_a_table_that_was_changed_is_refused(tmp_path) -> None:
+    run = open_run("command", Config(output=str(tmp_path / "r")), name="x")
+    path = run.save_frame(pd.DataFrame({"x": [0.5]}))
+    assert run.require_unchanged() == path
+    path.write_text("x\n0.25\n")
+    with pytest.raises(InputError, match=r"results.csv is not as it was written.*run its command again"):
+        run.require_unchanged()
+    run.save_frame(pd.DataFrame({"x": [0.5]}))
+    run.require_unchanged()

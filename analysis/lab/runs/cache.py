@@ -29,6 +29,7 @@ def cached_model(
     if weights.exists():
         model = load_model(clone(like), weights).eval()
     else:
+        facts.unlink(missing_ok=True)  # which must not outlive the weights it speaks of
         model = compute()
         save_model(model, weights)
     if not facts.exists():

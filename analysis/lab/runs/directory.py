@@ -8,15 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
-from compression.checkpoints import load_json, save_json, settle, write_whole
-from compression.processes import main_first, own_device
+from compression.checkpoints import load_json, save_json, settle
+from compression.identity import file_sha256
+from compression.processes import main_first, own_device, rank
+from compression.storage import MOST_TEXT, Hold, hold, is_ours, require_plain, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 PACKAGES = ("deepcapacity", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "accelerate")
 
 
+CHECKSUMS = "checksums.json"
+RECORDS = ("config.json", "inputs.json", "environment.json", CHECKSUMS)  # a run without more has no results
 NO_STEPS = ("squeeze", "teacher-outputs")  # records that are no finished steps
 
 
@@ -32,11 +36,37 @@ class RunDirectory:
     """One run: config.json, environment.json, results.csv and what the command adds."""
 
     path: Path
+    hold: Hold | None = field(default=None, compare=False, repr=False)  # while it is written to
 
     def save_frame(self, frame: "pd.DataFrame", name: str = "results.csv") -> Path:
-        """Write a tidy table; floats keep every bit."""
+        """Write a tidy table, whose floats keep every bit, and note its SHA-256 in checksums.json."""
         path = self.path / name
+        self._note(name, None)  # which must not outlive the table it speaks of
         write_whole(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+        self._note(name, path)
+        return path
+
+    def _note(self, name: str, path: Path | None) -> None:
+        if rank() > 0:
+            return
+        record = self.path / CHECKSUMS
+        known = load_json(record) if record.exists() else {}
+        before = known.pop(name, None)
+        if path is not None:
+            known[name] = file_sha256(path)
+        if path is not None or before is not None:
+            save_json(record, known)
+
+    def require_unchanged(self, name: str = "results.csv") -> Path:
+        """The path of a table; raises InputError if it is not as it was written.
+
+        A folder without checksums.json was written by another release, and says nothing.
+        """
+        path, record = require_plain(self.path / name, MOST_TEXT), self.path / CHECKSUMS
+        if record.exists() and load_json(record).get(name) != file_sha256(path):
+            raise InputError(
+                f"{path} is not as it was written: its SHA-256 is another; run its command again"
+            )
         return path
 
     def save_text(self, text: str, name: str) -> Path:
@@ -55,14 +85,22 @@ class RunDirectory:
         return f"resumed from {self.path}, {min(done, steps)} of {steps} steps" if done else ""
 
     def start_over(self) -> None:
-        """Remove what a run keeps here: what it depends on first, then its steps and its results."""
-        for name in ("config.json", "inputs.json", "environment.json", "results.csv", "summary.csv"):
+        """Remove what a run keeps here: results, steps, and last what they depend on.
+
+        Interrupted, what is left is the run that it was, with fewer steps.
+        """
+        for name in ("results.csv", "summary.csv"):
             (self.path / name).unlink(missing_ok=True)
-        for path in [*self.path.glob("seed-*"), *self.path.glob("network-*.json")]:
+        steps = [*self.path.glob("seed-*"), *self.path.glob("network-*.json")]
+        for record in self.path.glob("seed-*/**/*.json"):  # which must not outlive the weights they speak of
+            record.unlink()
+        for path in steps:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+        for name in reversed(RECORDS):
+            (self.path / name).unlink(missing_ok=True)
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -81,14 +119,44 @@ def open_run(command: str, config: Any, *, name: str) -> RunDirectory:
         return _opened(command, config, name)
 
 
-def _opened(command: str, config: Any, name: str) -> RunDirectory:
+def hold_run(command: str, config: Any, *, name: str) -> Hold | None:
+    """Hold the folder that `open_run` opens for these settings, over several of its calls.
+
+    Raises InputError if another process is at work there, or if the folder holds something else.
+    """
+    path = run_path(command, config, name)
+    require_run(path)
+    return hold(path)
+
+
+def run_path(command: str, config: Any, name: str) -> Path:
+    """Where a run of these settings lies."""
+    if config.output:
+        return Path(config.output)
     settings = {"command": command, "settings": settings_of(config)}
-    everything = json.loads(json.dumps(dataclasses.asdict(config)))
     mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    path = Path(config.output) if config.output else Path("runs") / f"{command}-{name}-{mark}"
+    return Path("runs") / f"{command}-{name}-{mark}"
+
+
+def require_run(path: Path) -> None:
+    """Raise InputError unless a folder holds a run, or the beginning of one, or nothing."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output folder {path} is a file; choose another --output")
+    if (path / "config.json").exists() or not path.exists():
+        return
+    if any(entry.name not in RECORDS and not is_ours(entry.name) for entry in path.iterdir()):
+        raise InputError(
+            f"output folder {path} is not empty and holds no run; choose another --output or empty it"
+        )
+
+
+def _opened(command: str, config: Any, name: str) -> RunDirectory:
+    path = run_path(command, config, name)
+    folder = RunDirectory(path, hold_run(command, config, name=name))
+    everything = json.loads(json.dumps(dataclasses.asdict(config)))
     record = path / "config.json"
     if record.exists() and getattr(config, "fresh", False):
-        RunDirectory(path).start_over()
+        folder.start_over()
     elif record.exists():
         different = _different(_read(record), command, everything, type(config))
         if different:
@@ -96,20 +164,17 @@ def _opened(command: str, config: Any, name: str) -> RunDirectory:
                 f"output folder {path} holds another run: {', '.join(different)}; choose another --output or "
                 f"start over with --fresh"
             )
-    elif path.exists() and any(path.iterdir()):
-        raise InputError(
-            f"output folder {path} is not empty and holds no run; choose another --output or empty it"
-        )
-    if not record.exists():
+    if not record.exists():  # first, so that a full disk leaves what can be resumed
+        settings = {"command": command, "settings": settings_of(config)}
         save_json(record, settings | {"all_settings": everything})
-    if not (path / "environment.json").exists():  # second, so that a full disk leaves what can be resumed
-        save_json(path / "environment.json", environment())
-    return RunDirectory(path)
+    if not (path / "environment.json").exists():
+        save_json(path / "environment.json", environment(), sealed=False)
+    return folder
 
 
 def _read(record: Path) -> dict[str, Any]:
     try:
-        return load_json(record)
+        return load_json(record, sealed=False)
     except InputError as error:
         raise InputError(
             f"{record} is damaged, so nothing is known of the run in {record.parent}: choose another "
@@ -130,10 +195,15 @@ def _different(stored: Mapping[str, Any], command: str, asked: Mapping[str, Any]
     ]
 
 
+def trial_name(config: Any) -> str:
+    """The name of the run of a command that trains a network on a data set: DATASET-MODEL."""
+    data, model = config.dataset.partition(":")[0], Path(config.model.replace(":", ".")).name
+    return f"{data}-{model}"
+
+
 def trial_folder(command: str, config: Any) -> RunDirectory:
     """The run folder of a command that trains a network on a data set: runs/COMMAND-DATASET-MODEL-HASH."""
-    data, model = config.dataset.partition(":")[0], Path(config.model.replace(":", ".")).name
-    return open_run(command, config, name=f"{data}-{model}")
+    return open_run(command, config, name=trial_name(config))
 
 
 def environment() -> dict[str, Any]:

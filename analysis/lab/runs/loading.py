@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.html_tables import HtmlTable, html_table
 from analysis.lab.reporting.story import Story
+from analysis.lab.runs.directory import RunDirectory
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -38,7 +39,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that differ from the command's defaults."""
-        found: dict[str, Any] = load_json(self.path / "config.json")["settings"]
+        found: dict[str, Any] = load_json(self.path / "config.json", sealed=False)["settings"]
         return found
 
     @property
@@ -49,7 +50,7 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Versions, machine and commit that produced the run."""
-        return load_json(self.path / "environment.json")
+        return load_json(self.path / "environment.json", sealed=False)
 
     @property
     def title(self) -> str:
@@ -147,7 +148,7 @@ def finished(path: str | Path) -> Run:
     for name in ("config.json", "environment.json", "results.csv"):
         if (path / name).resolve().parent != path.resolve():
             raise InputError(f"{path / name} leads out of the run folder; copy the file itself there")
-    facts = load_json(path / "config.json")
+    facts = load_json(path / "config.json", sealed=False)
     command = str(facts.get("command"))
     if command not in COMMANDS:
         raise InputError(f"{path} holds a run of {command!r}; known are {', '.join(COMMANDS)}")
@@ -159,7 +160,7 @@ def finished(path: str | Path) -> Run:
     config = importlib.import_module(f"analysis.{command}").Config
     known = {field.name for field in dataclasses.fields(config)}
     kept = {k: _frozen(v) for k, v in facts["all_settings"].items() if k in known}
-    return Run(path, command, config(**kept), _rows(path / "results.csv"))
+    return Run(path, command, config(**kept), _rows(RunDirectory(path).require_unchanged()))
 
 
 def _rows(path: Path) -> "pd.DataFrame":

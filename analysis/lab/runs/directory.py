@@ -60,10 +60,11 @@ class RunDirectory:
     def require_unchanged(self, name: str = "results.csv") -> Path:
         """The path of a table; raises InputError if it is not as it was written.
 
-        A folder without checksums.json was written by another release, and says nothing.
+        What checksums.json does not name was written by another release, and says nothing.
         """
         path, record = require_plain(self.path / name, MOST_TEXT), self.path / CHECKSUMS
-        if record.exists() and load_json(record).get(name) != file_sha256(path):
+        known = load_json(record).get(name) if record.exists() else None
+        if known is not None and known != file_sha256(path):
             raise InputError(
                 f"{path} is not as it was written: its SHA-256 is another; run its command again"
             )

@@ -1,7 +1,6 @@
 """Does the theory hold? Random labels memorized against points, beside Cover's curve and the capacity."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -210,10 +209,9 @@ def headline(frame: "pd.DataFrame") -> list[str]:
 
 def start(config: Config) -> None:
     """Print and write everything."""
-    from analysis.lab.runs.directory import hold_run
+    from compression.storage import holding
 
-    settings = _smoke(config) if config.smoke else config
-    with hold_run("memorization_curve", settings, name="networks") or nullcontext():
+    with holding():
         _write(config)
 
 

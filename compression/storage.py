@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary, finalize
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from capacity.errors import InputError
 from compression.processes import rank
 
-LOCK = "writer.lock"
+LOCK = ".writer.lock"
 PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 MOST_TEXT = 64 * 2**20  # bytes of the largest JSON or CSV file that is read
 
@@ -123,6 +123,20 @@ class Hold:
 _HELD: "WeakValueDictionary[Path, Hold]" = WeakValueDictionary()
 
 
+_KEPT: list[list[Hold]] = []
+
+
+@contextmanager
+def holding() -> Iterator[None]:
+    """Keep every lock that is taken inside until the end, whoever refers to it."""
+    kept: list[Hold] = []
+    _KEPT.append(kept)
+    try:
+        yield
+    finally:
+        _KEPT.remove(kept)
+
+
 def hold(folder: str | Path) -> Hold | None:
     """Hold a folder for writing, and sweep what killed processes left there.
 
@@ -158,6 +172,8 @@ def _held(lock: Path, *, what: str, wait: bool, sweep: Path | None) -> Hold:
         found = _HELD[key] = Hold(lock, what=what, wait=wait)
         if sweep is not None:
             sweep_leftovers(sweep)
+    for kept in _KEPT:
+        kept.append(found)
     return found
 
 

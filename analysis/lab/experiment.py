@@ -1,7 +1,6 @@
 """An experiment: settings, trials, what its rows say; run, resumed from its run directory, written out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -123,17 +122,12 @@ class Experiment:
 
     def start(self, config: Any) -> None:
         """Run, print what it says and the table, write the figure and the table beside the results."""
+        from compression.storage import holding
+
         trials = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
         print(f"{self.name}: {config.model} on {config.dataset}, {trials}", flush=True)
-        with self.held(config):
+        with holding():
             self.write(self.run(config), config)
-
-    def held(self, config: Any) -> AbstractContextManager[Any]:
-        """Hold the run directory from the first result to the last figure."""
-        from analysis.lab.runs.directory import hold_run, trial_name
-
-        settings = self.settings(config)
-        return hold_run(self.name, settings, name=trial_name(settings)) or nullcontext()
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """The command; exits with 2 for bad input."""

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from capacity.errors import InputError
 from compression.processes import rank
 
-LOCK = ".writer.lock"
+LOCK = "writer.lock"
 PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 MOST_TEXT = 64 * 2**20  # bytes of the largest JSON or CSV file that is read
 

@@ -30,7 +30,7 @@ def undisturbed(tmp_path_factory) -> Path:
 
 
 def test_the_run_folder(undisturbed: Path) -> None:
-    names = {path.name for path in undisturbed.iterdir()} - {".writer.lock"}
+    names = {path.name for path in undisturbed.iterdir()} - {"writer.lock"}
     files = {
         "config.json", "inputs.json", "environment.json", "checksums.json", "results.csv", "summary.csv",
         "table.tex",

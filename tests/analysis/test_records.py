@@ -82,7 +82,7 @@ def test_whatever_a_killed_start_leaves_can_be_resumed(tmp_path) -> None:
     config = Config(output=str(tmp_path / "run"))
     for names in (
         ["environment.json"],
-        [".writer.lock"],
+        ["writer.lock"],
         ["inputs.json", "environment.json"],
         ["config.json"],
     ):
@@ -115,7 +115,7 @@ def test_a_killed_fresh_start_leaves_the_run_that_it_was(tmp_path) -> None:
         run.settle(lambda: {"data": "'new'"})
     run.start_over()
     run.settle(lambda: {"data": "'new'"})
-    assert {entry.name for entry in run.path.iterdir()} == {"inputs.json", ".writer.lock"}
+    assert {entry.name for entry in run.path.iterdir()} == {"inputs.json", "writer.lock"}
 
 
 def test_a_table_that_was_changed_is_refused(tmp_path) -> None:

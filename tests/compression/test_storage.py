@@ -50,7 +50,7 @@ def test_one_writer_at_a_time_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     with holder(tmp_path) as other:  # nobody here refers to it any more
         other.stdin.close()
     with hold_file(tmp_path / "cache.npy"):
-        assert {path.name for path in tmp_path.iterdir()} == {".writer.lock", "cache.npy.lock"}
+        assert {path.name for path in tmp_path.iterdir()} == {"writer.lock", "cache.npy.lock"}
 
 
 def test_what_a_killed_writer_leaves_is_swept_by_the_next(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from analysis.capacity_curve import main
+from compression.checkpoints import load_json, save_json
 
 FACTORY = """
 from torch import nn
+from compression.checkpoints import load_json, save_json
 
 def make(input_size, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 12), nn.{activation}(), nn.Linear(12, classes))
@@ -88,16 +90,32 @@ def test_what_changed_is_refused_and_fresh_starts_over(
 def test_a_default_that_changes_resumes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run()
     record = place / "run/config.json"
-    facts = json.loads(record.read_text())
+    facts = load_json(record)
     facts["all_settings"]["learning_rate"] = 0.02  # the default of another version
-    record.write_text(json.dumps(facts))
+    save_json(record, facts)
     assert "learning_rate 0.02 and not 0.05" in refused(capsys)
 
 
 def test_an_option_that_a_run_did_not_know_has_its_default(place: Path) -> None:
     run()
     record = place / "run/config.json"
-    facts = json.loads(record.read_text())
+    facts = load_json(record)
     del facts["all_settings"]["patience"]
+    save_json(record, facts)
+
+
+def test_settings_that_were_written_over_are_no_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    record = place / "run/config.json"
+    record.write_text(record.read_text().replace('"epochs": 2', '"epochs": 3'))
+    with pytest.raises(SystemExit, match="2"):
+        run("--epochs", "3")
+    assert "is damaged, so nothing is known of the run" in capsys.readouterr().err
+
+
+def test_settings_without_a_seal_are_another_release_s(place: Path) -> None:
+    run()
+    record = place / "run/config.json"
+    facts = load_json(record)
     record.write_text(json.dumps(facts))
     run()

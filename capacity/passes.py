@@ -10,6 +10,7 @@ from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line
 from capacity.layers import RULES, Layer, Rule, find_layers
+from capacity.routing import add_other_ways
 from capacity.tracing import Layers, Trace, reached_by, trace
 
 Rules = Mapping[type[nn.Module], Rule]
@@ -89,6 +90,7 @@ def traces_of(
         if reason:
             traces = trace(real, layers, args, kwargs)
             notes.append(f"measured by a real forward pass, the meta device being refused: {reason}")
+            notes += add_other_ways(real, layers, traces, args, kwargs)
         if any(note.untraced for note in traces.values()):
             _find_detached(real, layers, traces, args, kwargs)
     except InputError:

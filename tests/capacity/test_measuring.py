@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from capacity import RULES, InputError, LayerRule, dense_capacity, measure
@@ -295,3 +295,35 @@ def test_weights_made_of_more_parameters_are_told(norm) -> None:
         "in the whole model"
     )
     assert not measure(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8)), (4,)).notes
+
+
+class Experts(nn.Module):
+    """Each sample goes through the expert that its gate chooses; an auxiliary head is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.last, self.aside = nn.Linear(6, 3), nn.Linear(4, 2), nn.Linear(4, 2)
+        self.experts = nn.ModuleList(nn.Linear(6, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        choice, hidden = self.gate(x).argmax(-1), x.new_zeros(len(x), 4)
+        for number, expert in enumerate(self.experts):
+            chosen = choice == number
+            if chosen.any():
+                hidden[chosen] = expert(x[chosen])
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("effective", [False, True])
+def test_experts_that_other_inputs_choose_count(effective: bool) -> None:
+    torch.manual_seed(0)
+    model = Experts()
+    reports = [
+        measure(model, (6,), convention=c, effective=effective) for c in ("uncapped", "previous", "running")
+    ]
+    rows = {row.name: row.capacity_bits for row in reports[1].layers}
+    assert rows == {"gate": 21, "last": 4, "aside": 0} | {f"experts.{k}": 28 for k in range(3)}
+    assert reports[0].capacity_bits >= reports[1].capacity_bits >= reports[2].capacity_bits
+    assert [row.name for row in reports[1].layers][-2:] == ["last", "aside"]
+    assert "reached by other inputs than the example" in str(reports[1])
+    assert "aside: not reached by a forward pass" in str(reports[1])

@@ -14,11 +14,24 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LAYERS = (nn.Linear, *CONVOLUTIONS, nn.modules.conv._ConvTransposeNd)
 
 
+GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode", "transposed")
+
+
 class Factorized(nn.Sequential):
     """A layer as a sequence of smaller ones, with the attributes that a model may read of it.
 
     Where its weight is used without calling it, that is the product of the factors.
     """
+
+    def __getattr__(self, name: str) -> Any:
+        """Sizes of the layer: inputs of the first factor, outputs of the last, the rest of the middle one."""
+        if name in ("in_features", "in_channels"):
+            return getattr(self[0], name)
+        if name in ("out_features", "out_channels"):
+            return getattr(self[-1], name)
+        if name in GEOMETRY:
+            return getattr(self[(len(self) - 1) // 2], name)
+        return super().__getattr__(name)
 
     @property
     def weight(self) -> Tensor:

@@ -282,3 +282,29 @@ def test_a_budget_counts_tied_parameters_once() -> None:
     with pytest.raises(InputError, match="rank 1 everywhere takes"):
         factorize(model, budget_parameters=9_600)
     assert parameter_count(factorize(model, budget_parameters=11_000).model) <= 11_000
+
+
+class Padded(nn.Module):
+    """A forward pass that reads the sizes of its layers, as one that pads to them does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 12, 3, stride=2, padding=1)
+        self.last = nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.conv.kernel_size
+        x = self.conv(nn.functional.pad(x, (0, width % self.conv.stride[0], 0, height)))
+        return self.last(x.mean((2, 3)).view(-1, self.last.in_features)) / self.last.out_features
+
+
+@pytest.mark.parametrize("method", ["svd", "tucker"])
+def test_sizes_that_the_forward_pass_reads_are_those_of_the_layer(method: str) -> None:
+    model, x = Padded(), torch.randn(2, 8, 9, 9)
+    result = factorize(model, rank=2, method=method)
+    made = result.model.conv
+    assert len(result.ranks) == 2 and result.model(x).shape == (2, 10)
+    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+        assert getattr(made, name) == getattr(model.conv, name)
+    with pytest.raises(AttributeError, match="in_features"):
+        made.in_features  # noqa: B018

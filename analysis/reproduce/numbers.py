@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.lab.literature import COMPRESSION, DISTILLATION, report_of
+from analysis.lab.literature import CERTIFICATES, COMPRESSION, DISTILLATION, report_of
 from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.latex import mean_and_interval
 from analysis.lab.runs.loading import Run
@@ -115,6 +115,26 @@ def recorded_numbers(full: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
         key = macro_name(f"published-{record.model}-{record.source}")
         yield f"{key}Ratio", f"{record.compression_ratio:g}"
         yield f"{key}Error", f"{100 * record.top1_error:.2f}"
+
+
+def certificates(full: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
+    """The least error that any file of a recorded run on MNIST guarantees, and its error on the test."""
+    from math import log2
+
+    from analysis.certificate import Config, certified
+
+    confidence = Config().confidence
+    yield "CertificateConfidence", f"{confidence:g}"
+    yield "PublishedCertificateMnist", f"{100 * CERTIFICATES['mnist']:.1f}"
+    yield "LenetFiveLabelBits", grouped(60_000 * log2(10))
+    for name, run in full.items():
+        if run.command == "compression_frontier":
+            frame = certified(run, Config())
+            best = frame.iloc[int(frame["top1_error_bound"].argmin())]
+            key = macro_name(f"certificate-{name}")
+            yield f"{key}Bytes", grouped(best["file_bytes"])
+            yield f"{key}Bound", f"{100 * best['top1_error_bound']:.1f}"
+            yield f"{key}Test", f"{100 * best['top1_error']:.2f}"
 
 
 def _of_frontier(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]:

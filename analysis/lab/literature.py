@@ -48,7 +48,7 @@ PRUNING = (
     Point("report C, retrained", "googlenet", "cifar100", "l2", 0.2, 0.2585, "neuron",
           item="error without 20 % of the channels", preset="report-c", top5_error=0.0661),
     Point("report C, masked", "googlenet", "cifar100", "l1", 0.2, 0.275,
-          item="error after unstructured pruning (its amount is not told; 20 % here)",
+          item="error after masking (amount not told; 20 % here)",
           preset="report-c-masked", top5_error=0.0691),
     Point("report C, dense", "googlenet", "cifar100", "dense", 0.0, 0.2296, "neuron",
           item="error of GoogLeNet", preset="report-c", top5_error=0.0619),

@@ -105,7 +105,7 @@ def order_of_techniques() -> Iterator[Claim]:
     counted = published | {"static": 100 * 667 / 6_400}
     orders = [sorted(scores, key=lambda name: -scores[name]) for scores in (published, counted)]
     yield Claim(
-        "E", "pruning best, then static quantization, then distillation", "by accuracy",
+        "E", "order: pruning, static int8, distillation", "by accuracy",
         " > ".join(orders[1]),
         demonstration(printed=orders[0] == orders[1], corrected=orders[1][-1] == "static"),
         "once its static accuracy is counted", source="Section 5",

@@ -21,7 +21,7 @@ WRONG = (
     "parameters without 20 % of the channels", "CUDA time without 20 % of the channels",
     "the student's accuracy on CIFAR-10 is near the teacher's", "hard term of the distillation loss",
     "soft term of the distillation loss", "temperature of the distillation", "hard loss",
-    "accuracy of static int8", "pruning best, then static quantization, then distillation",
+    "accuracy of static int8", "order: pruning, static int8, distillation",
     "the teacher's soft targets",
 )  # fmt: skip
 EXACTLY = (

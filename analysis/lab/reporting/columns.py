@@ -65,7 +65,7 @@ _ALL = (
     Column("peak_memory_bytes", "peak memory", "bytes", style=",.0f", better="lower", importance=21),
     Column("report", "report", importance=KEY),
     Column("item", "item", importance=KEY),
-    Column("verdict", "verdict", importance=90),
+    Column("verdict", "verdict", importance=KEY),
     Column("published", "published", prose=True),
     Column("recomputed", "recomputed", prose=True),
     Column("why", "why", prose=True),

@@ -19,6 +19,7 @@ from analysis.lab.runs.directory import settings_of
 from analysis.lab.settings import RunnerSettings
 from analysis.quantization_table import main as quantize
 from capacity import InputError
+from compression.checkpoints import load_json
 from compression.processes import DEVICE, own_device, use_device
 
 QUICK = Config(smoke=True, iterations=1, limit=64)
@@ -93,7 +94,7 @@ def test_runs_stored_before_these_settings_were_there_are_found_again(tmp_path: 
         assert not later & settings_of(config).keys()
         config = replace(config, output=str(tmp_path / preset))
         record = experiment.directory(config).path / "config.json"
-        facts = json.loads(record.read_text(encoding="utf-8"))
+        facts = load_json(record)  # whose seal earlier releases did not write either
         for key in later:
             facts["all_settings"].pop(key)
         record.write_text(json.dumps(facts), encoding="utf-8")

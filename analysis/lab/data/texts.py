@@ -107,8 +107,9 @@ def load_tokenizer(path: Path) -> Any:
         from transformers import PreTrainedTokenizerFast
     except ImportError as error:
         raise missing("models", "--tokenizer") from error
+    maker: Any = PreTrainedTokenizerFast
     try:
-        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(file))  # type: ignore[no-untyped-call]
+        tokenizer = maker(tokenizer_file=str(file))
     except Exception as error:  # the Rust library raises plain exceptions
         raise InputError(f"{file} cannot be read as a tokenizer: {first_line(error, 160)}") from error
     if tokenizer.pad_token_id is None:

@@ -20,6 +20,7 @@ Data, and whether a network generalizes
     wilson_interval     interval of an accuracy
     mean_half_width     half the interval of a mean
     certificate         the error on new data that a small file guarantees
+    two_part_length     bits that tell the labels with a network's file: which share of them is learned
 
 InputError is what bad input raises, and what it says is what would work.
 """
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from capacity._requirement import Requirement, requirement
     from capacity.certificates import Certificate, certificate
+    from capacity.descriptions import DescriptionLength, two_part_length
     from capacity.layers import RULES, LayerRule
     from capacity.measuring import measure
     from capacity.pilots import Pilot, pilot
@@ -63,6 +65,7 @@ __all__ = [
     "Bounds",
     "CapacityReport",
     "Certificate",
+    "DescriptionLength",
     "Generalization",
     "InputError",
     "LayerCapacity",
@@ -86,6 +89,7 @@ __all__ = [
     "recommend",
     "requirement",
     "separable",
+    "two_part_length",
     "wilson_interval",
 ]
 
@@ -94,6 +98,7 @@ _NAMES = {
     "_memorization": "Memorization MemorizationPoint cover_fraction memorization separable",
     "_requirement": "Requirement requirement",
     "certificates": "Certificate certificate",
+    "descriptions": "DescriptionLength two_part_length",
     "layers": "RULES LayerRule",
     "measuring": "measure",
     "pilots": "Pilot pilot",

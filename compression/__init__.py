@@ -35,6 +35,7 @@ Files
     encode, decode              the smallest file, and back
     coding_report               bits of that file, tensor by tensor
     certify                     the error on new data that it guarantees
+    description_length, prequential_length      bits that tell the labels: which share is learned
     save_model, load_model      weights and masks as safetensors
     save_shrunk, load_shrunk    a network that lost channels
     save_quantized, load_quantized, export_onnx     a network of integers
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from compression.codec import coding_report, decode, encode
     from compression.costs import flops, latency, peak_memory_bytes
     from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
+    from compression.describing import description_length, prequential_length
     from compression.distillation import DistillationLoss, distill
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
@@ -91,6 +93,7 @@ __all__ = [
     "certify",
     "coding_report",
     "decode",
+    "description_length",
     "distill",
     "encode",
     "evaluate",
@@ -105,6 +108,7 @@ __all__ = [
     "load_shrunk",
     "mcnemar",
     "peak_memory_bytes",
+    "prequential_length",
     "prune",
     "prune_to_budget",
     "quantize",
@@ -127,6 +131,7 @@ _NAMES = {
     "codec": "coding_report decode encode",
     "costs": "flops latency peak_memory_bytes",
     "criteria": "L1 L2 EnergyPerBit Random Reservoir",
+    "describing": "description_length prequential_length",
     "distillation": "DistillationLoss distill",
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",

@@ -1,7 +1,9 @@
 """The runner that experiments share: data, a network per seed, how to train it and how to score it."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,17 +11,18 @@ import torch
 from torch import nn
 
 from analysis.lab.cli import check_numbers
-from analysis.lab.data.datasets import DataSet, load
+from analysis.lab.data.datasets import DataSet, Split, load
 from analysis.lab.data.features import cached_features, split_frozen
 from analysis.lab.models import create
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.meeting import Meeting
 from analysis.lab.runs.progress import Advance
 from analysis.lab.settings import RunnerSettings
-from capacity import InputError, generalization, label_entropy, measure
+from capacity import CapacityReport, InputError, generalization, label_entropy, measure
 from compression.batches import Augment, CropAndFlip, TensorBatches
 from compression.checkpoints import load_model, save_model
 from compression.ensembles import fit_together, why_alone
+from compression.evaluation import Evaluation
 from compression.identity import describe
 from compression.outputs import output_layers
 from compression.processes import own_device, use_device
@@ -35,6 +38,7 @@ class _Task:
     """A training that was asked for."""
 
     model: nn.Module
+    train: Split
     settings: TrainingSettings
     advance: Advance
     objective: Objective | None
@@ -136,8 +140,14 @@ class Runner:
 
         Among trials side by side, small networks are trained together with those of the other trials.
         """
-        task = _Task(model, settings, advance, objective)
+        task = _Task(model, self.data.train, settings, advance, objective)
         return self._fit_all([task])[0] if self._meeting is None else self._meeting.ask(task)
+
+    def on(self, train: Split) -> "Runner":
+        """The same runner with other training samples; its trainings still meet those of the other trials."""
+        twin = copy(self)
+        twin.data = replace(self.data, train=train)
+        return twin
 
     def side_by_side(self, trials: Sequence[Callable[[], R]]) -> list[R]:
         """The results of trials, or of parts of one, that need nothing of each other."""
@@ -153,7 +163,7 @@ class Runner:
 
     def _fit_all(self, tasks: "Sequence[_Task]") -> list[FitResult]:
         """Trainings at once, or one after another where they cannot be stacked."""
-        batches = [self._batches(task.settings) for task in tasks]
+        batches = [self._batches(task) for task in tasks]
         found: dict[int, FitResult] = {}
         together = [
             k for k, task in enumerate(tasks)
@@ -188,11 +198,21 @@ class Runner:
         task.advance(settings.epochs - settings.start_epoch - len(fitted.history))
         return fitted
 
-    def _batches(self, settings: TrainingSettings) -> TensorBatches:
+    def _batches(self, task: _Task) -> TensorBatches:
         config = self.config
-        return self.data.train.batches(
-            config.batch_size, shuffle=True, augment=augmentation(config), seed=settings.seed
+        return task.train.batches(
+            config.batch_size, shuffle=True, augment=augmentation(config), seed=task.settings.seed
         )
+
+    def bits_used(self, report: CapacityReport, scores: Evaluation) -> dict[str, float]:
+        """Correct points and bits of label per bit of capacity; NaN of a network that stores nothing."""
+        if not report.capacity_bits:
+            return {"points_per_bit": math.nan, "bits_per_bit": math.nan}
+        used = generalization(
+            report, correct=scores.correct, total=scores.total, label_bits=self.label_bits,
+            classes=scores.classes,
+        )  # fmt: skip
+        return {"points_per_bit": used.ratio, "bits_per_bit": used.bits_per_bit}
 
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Everything measured of a model; the test split is touched here, once."""
@@ -201,18 +221,13 @@ class Runner:
         report = measure(
             model, self.data.input_size, convention=self.config.convention, scope="trainable", effective=True
         )
-        used = generalization(
-            report, correct=test.correct, total=test.total, label_bits=self.label_bits, classes=test.classes
-        )
-        return test.to_dict() | {
+        found = test.to_dict() | {
             "validation_top1_error": validation.top1_error,
             "capacity_bits": report.capacity_bits,
             "live_parameters": report.parameters,
             "total_parameters": report.total_parameters,
-            "points_per_bit": used.ratio,
-            "bits_per_bit": used.bits_per_bit,
-            "convention": report.convention,
         }
+        return found | self.bits_used(report, test) | {"convention": report.convention}
 
 
 def _loaded(config: RunnerSettings, validation: float) -> DataSet:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.lab.runner import Runner
-from capacity import InputError, generalization, measure
+from capacity import InputError, measure
 from capacity.cloning import plain_copy
 from compression.codec import coding_report, encode
 from compression.costs import flops, peak_memory_bytes, time_calls, wall_ms
@@ -69,17 +69,10 @@ def measure_deployment(
     report = measure(
         plain, runner.data.input_size, convention=runner.config.convention, scope="trainable", effective=True
     )
-    used = generalization(
-        report,
-        correct=scores.correct,
-        total=scores.total,
-        label_bits=runner.label_bits,
-        classes=scores.classes,
-    )
     nonzero = nonzero_count(plain)
     row: dict[str, Any] = scores.to_dict() | {
         "capacity_bits": report.capacity_bits,
-        "points_per_bit": used.ratio,
+        "points_per_bit": runner.bits_used(report, scores)["points_per_bit"],
         "convention": report.convention,
         "parameters": parameter_count(plain),
         "nonzero_parameters": nonzero,

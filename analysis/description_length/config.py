@@ -18,12 +18,12 @@ class Config(RunSettings, RunnerSettings):
 
     labels: tuple[Labels, ...] = ("true", "shuffled")
     """The labels as they are; and shuffled among the samples, from which nothing can be learned."""
-    densities: tuple[float, ...] = (0.01, 0.005, 0.003, 0.0015)
+    densities: tuple[float, ...] = (0.005, 0.003, 0.0015)
     """Fractions of the weights to keep, descending."""
-    epochs: int = 40
-    prune_epochs: int = 40
+    epochs: int = 30
+    prune_epochs: int = 30
     """Epochs of training while it is pruned."""
-    code_epochs: int = 16
+    code_epochs: int = 12
     """Epochs of training with few values."""
     first_block: int = 64
     """Rows of the prequential code's first block; each other block is as long as all before."""

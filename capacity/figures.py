@@ -106,10 +106,15 @@ def log_ticks(axes: "Axes", which: str, subs: tuple[int, ...] = (1, 2, 5)) -> No
 
 
 def positive_interval(axes: "Axes", which: str) -> tuple[float, float]:
-    """From the smallest positive value drawn along an axis, bars start at 0, to the largest."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = sorted(axis.get_data_interval())
-    return (low if low > 0 else axis.get_minpos()), high
+    """From the smallest positive value drawn along an axis, bars start at 0, to the largest.
+
+    Panels that share the axis count with it.
+    """
+    shared = axes.get_shared_x_axes() if which == "x" else axes.get_shared_y_axes()
+    drawn = [panel.xaxis if which == "x" else panel.yaxis for panel in shared.get_siblings(axes)]
+    lows, highs = zip(*(sorted(axis.get_data_interval()) for axis in drawn), strict=True)
+    low = min(lows)
+    return (low if low > 0 else min(axis.get_minpos() for axis in drawn)), max(highs)
 
 
 def subs_for(low: float, high: float) -> tuple[int, ...]:

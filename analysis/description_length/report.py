@@ -108,7 +108,11 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     means = summary(frame)
     kinds = list(frame["labels"].unique())
     figure, panels = figures.new_figure(
-        figures.PAGE_INCHES if len(kinds) > 1 else figures.COLUMN_INCHES, 2.9, ncols=len(kinds), sharey=True
+        figures.PAGE_INCHES if len(kinds) > 1 else figures.COLUMN_INCHES,
+        2.9,
+        ncols=len(kinds),
+        sharex=True,
+        sharey=True,
     )
     colour = figures.colours(["description", "residual", "prequential"])
     for axes, kind in zip(panels if len(kinds) > 1 else [panels], kinds, strict=True):
@@ -129,9 +133,10 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
             float(rows["label_bits_mean"].iloc[0]), color="black", linewidth=0.9, linestyle=":",
             label="the labels themselves, $n \\cdot H$",
         )  # fmt: skip
-        figures.log_axis(axes, "x")
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 1.15 * float(means["description_bits_mean"].max()))
         axes.set(xlabel="file [bit]", title="labels as they are" if kind == "true" else "labels shuffled")
+    for axes in panels if len(kinds) > 1 else [panels]:  # once both are drawn: they share it
+        figures.log_axis(axes, "x")
     (panels[0] if len(kinds) > 1 else panels).set_ylabel("bits that tell the labels")
     handles, labels = (panels[0] if len(kinds) > 1 else panels).get_legend_handles_labels()
     count = frame["seed"].nunique()

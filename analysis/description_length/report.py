@@ -9,6 +9,7 @@ from capacity.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = (
@@ -103,43 +104,50 @@ def _said(frame: "pd.DataFrame", kind: str, code: str, config: Config) -> str:
 @styled
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """Bits that tell the labels against bits of the file, beside the bits of the labels themselves."""
+    import numpy as np
+
     from analysis.lab.reporting import figures
 
-    means = summary(frame)
-    kinds = list(frame["labels"].unique())
-    figure, panels = figures.new_figure(
-        figures.PAGE_INCHES if len(kinds) > 1 else figures.COLUMN_INCHES,
-        2.9,
-        ncols=len(kinds),
-        sharex=True,
-        sharey=True,
-    )
-    colour = figures.colours(["description", "residual", "prequential"])
-    for axes, kind in zip(panels if len(kinds) > 1 else [panels], kinds, strict=True):
-        rows = means[means["labels"] == kind]
-        files = rows[rows["method"] != "prequential"].sort_values("file_bits_mean")
-        for name, key, mark in (("description_bits", "description", "o"), ("residual_bits", "residual", "s")):
-            figures.interval_line(
-                axes, files.assign(bits=files["file_bits_mean"]), "bits", name, limits=(0, math.inf),
-                color=colour[key], marker=mark, linestyle="-" if key == "description" else "--",
-                label="labels given the network" + ", and its file" * (key == "description"),
-            )  # fmt: skip
-        blockwise = rows[rows["method"] == "prequential"].iloc[0]
-        axes.axhline(
-            blockwise["description_bits_mean"], color=colour["prequential"], linestyle="-.",
-            label="block by block, no file",
-        )  # fmt: skip
-        axes.axhline(
-            float(rows["label_bits_mean"].iloc[0]), color="black", linewidth=0.9, linestyle=":",
-            label="the labels themselves, $n \\cdot H$",
-        )  # fmt: skip
-        axes.set_ylim(0, 1.15 * float(means["description_bits_mean"].max()))
-        axes.set(xlabel="file [bit]", title="labels as they are" if kind == "true" else "labels shuffled")
-    for axes in panels if len(kinds) > 1 else [panels]:  # once both are drawn: they share it
+    means, kinds = summary(frame), list(frame["labels"].unique())
+    inches = figures.PAGE_INCHES if len(kinds) > 1 else figures.COLUMN_INCHES
+    figure, panels = figures.new_figure(inches, 2.9, ncols=len(kinds), sharex=True, sharey=True)
+    for axes, kind in zip(np.atleast_1d(panels), kinds, strict=True):
+        _draw(axes, means[means["labels"] == kind])
+        title = "labels as they are" if kind == "true" else "labels shuffled"
+        axes.set(xlabel="file [bit]", title=title, ylim=(0, 1.15 * means["description_bits_mean"].max()))
+    for axes in np.atleast_1d(panels):  # once all are drawn: they share it
         figures.log_axis(axes, "x")
-    (panels[0] if len(kinds) > 1 else panels).set_ylabel("bits that tell the labels")
-    handles, labels = (panels[0] if len(kinds) > 1 else panels).get_legend_handles_labels()
+    first = np.atleast_1d(panels)[0]
+    first.set_ylabel("bits that tell the labels")
+    handles, labels = first.get_legend_handles_labels()
     count = frame["seed"].nunique()
     title = f"bars: 95 % interval of the mean over {count} seeds" if count > 1 else "one seed"
     figure.legend(handles, labels, loc="outside upper center", ncols=2, title=title)
     return figure
+
+
+def _draw(axes: "Axes", rows: "pd.DataFrame") -> None:
+    """The codes of one kind of labels."""
+    from analysis.lab.reporting import figures
+
+    colour = figures.colours(["description", "residual", "prequential"])
+    files = rows[rows["method"] != "prequential"].sort_values("file_bits_mean")
+    files = files.assign(bits=files["file_bits_mean"])
+    given = "labels given the network"
+    figures.interval_line(
+        axes, files, "bits", "description_bits", limits=(0, math.inf), color=colour["description"],
+        marker="o", label=f"{given}, and its file",
+    )  # fmt: skip
+    figures.interval_line(
+        axes, files, "bits", "residual_bits", limits=(0, math.inf), color=colour["residual"], marker="s",
+        linestyle="--", label=given,
+    )  # fmt: skip
+    blockwise = rows[rows["method"] == "prequential"].iloc[0]
+    axes.axhline(
+        blockwise["description_bits_mean"], color=colour["prequential"], linestyle="-.",
+        label="block by block, no file",
+    )  # fmt: skip
+    axes.axhline(
+        float(rows["label_bits_mean"].iloc[0]), color="black", linewidth=0.9, linestyle=":",
+        label="the labels themselves, $n \\cdot H$",
+    )  # fmt: skip

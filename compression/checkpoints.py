@@ -117,7 +117,7 @@ def metrics_of(found: Any) -> dict[str, Any]:
     {'error': 0.5, 'classes': 3}
     """
     if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        found = dataclasses.asdict(found)
+        found = found.to_dict() if hasattr(found, "to_dict") else dataclasses.asdict(found)
     if not isinstance(found, Mapping):
         raise InputError(
             f"evaluate must return a mapping or dataclass of numbers, such as {{'top1_error': 0.1}}; "

@@ -26,7 +26,7 @@ from compression.training import FitResult, TrainingSettings, check_training, fi
 
 LOGGER = logging.getLogger("compression")
 SAME = ("epochs", "start_epoch", "optimizer", "mixed_precision")  # what the settings of one stack share
-ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch")
+ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch", "class_weights")
 
 
 def fit_together(

@@ -1,11 +1,13 @@
-"""evaluate(): top-1 and top-5 error, Cohen's kappa and loss of a classifier."""
+"""evaluate(): error, kappa and loss of a classifier, scores of other objectives, and metrics of one's own."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
-from typing import Any
+from itertools import starmap
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,10 @@ from capacity.inputs import require_weights
 from compression.epochs import evaluation_mode
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run, size_of
 from compression.labels import IGNORED, aligned, check_range, matched, span
+from compression.metrics import Fed, Metrics
+from compression.objectives import ElementLoss, Objective, objective_of, same_shape
 from compression.processes import gather_objects, rank, world_size
+from compression.scores import NAMED_SCORES, TALLIES, Losses, Scores, Tally
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Evaluation:
 
     `balanced_accuracy` is the mean over classes of the share found, `macro_f1` that of
     F1 = 2 hits / (labels + predictions), both as in scikit-learn over the classes that occur: a rare class
-    weighs as much as a frequent one.
+    weighs as much as a frequent one. `mean_iou` is the mean over the same classes of intersection over union,
+    hits / (labels + predictions - hits), over all samples and positions together. `metrics` are one's own.
 
     `not_finite` samples have logits with NaN or plus infinity: they count as wrong, and the cross-entropy is
     NaN.
@@ -42,6 +48,8 @@ class Evaluation:
     not_finite: int = 0
     balanced_accuracy: float = math.nan
     macro_f1: float = math.nan
+    mean_iou: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def top1_error_interval(self) -> tuple[float, float]:
@@ -49,7 +57,9 @@ class Evaluation:
         return wilson_interval(self.total - self.correct, self.total)
 
     def to_dict(self) -> dict[str, float | int | None]:
-        return asdict(self)
+        """All numbers by name."""
+        found = dict(vars(self))
+        return found | dict(found.pop("metrics"))
 
     def __str__(self) -> str:
         low, high = self.top1_error_interval
@@ -61,12 +71,29 @@ class Evaluation:
             f"top-1 error {100 * self.top1_error:.2f} % (95 % [{100 * low:.2f}, {100 * high:.2f}], "
             f"{self.correct:,} of {self.total:,} correct){top5}, kappa {self.kappa:.4f}, "
             f"cross-entropy {self.cross_entropy_nats:.4f} nats{broken}"
+            + "".join(f", {name} {value:.4g}" for name, value in self.metrics.items())
         )
 
 
+@overload
 def evaluate(
-    model: nn.Module, data: Iterable[Any], *, gather: bool = False, class_axis: int | None = None
-) -> Evaluation:
+    model: nn.Module, data: Iterable[Any], *, gather: bool = ..., class_axis: int | None = ...,
+    objective: Literal["cross-entropy"] | None = ..., metrics: Metrics = ...,
+) -> Evaluation: ...  # fmt: skip
+@overload
+def evaluate(
+    model: nn.Module, data: Iterable[Any], *, gather: bool = ..., class_axis: int | None = ...,
+    objective: Objective | Literal["mse", "bce"], metrics: Metrics = ...,
+) -> Scores: ...  # fmt: skip
+def evaluate(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    gather: bool = False,
+    class_axis: int | None = None,
+    objective: Objective | str | None = None,
+    metrics: Metrics = None,
+) -> Evaluation | Scores:
     """Score a classifier: (B, classes) logits, or dense maps and sequences with a label at each position.
 
     The model is run in evaluation mode, on the device it lies on, and left in the modes it was in. Batches
@@ -74,20 +101,52 @@ def evaluate(
     which axis of the logits is the classes, where shapes do not. With `gather`, under torchrun, every process
     must call and scores its share of the batches; counts are added up, so that no sample counts twice.
 
+    `objective` is what `fit` takes. With "mse" or "bce" the outputs are numbers or several labels to a
+    sample, with a callable what it makes of them: Scores are returned instead. `metrics` are one's own, by
+    name: torchmetrics objects or functions, see `compression.metrics`; the result's `metrics` hold their
+    values.
+
     Raises InputError for no data, for labels outside the model's classes, for targets that are no class
-    indices, and for outputs that are not logits.
+    indices, for outputs that are not logits, and for metrics that fail or return no number.
     """
     size = world_size() if gather else 1
     mine = (batch for place, batch in enumerate(data) if place % size == rank() % size)
-    counts = None
+    chosen = None if objective in (None, "cross-entropy") else objective_of(objective, data)
+    own = Fed(metrics, TAKEN if chosen is None else NAMED_SCORES)
+    counts: Any = None
     with _evaluating(model):
-        for logits, targets in _matched_batches(model, mine, class_axis):
-            found = _count(logits, targets)
-            counts = found if counts is None else counts + found
+        for outputs, targets, tally in _tallied(model, mine, chosen, class_axis):
+            own.update(outputs, targets)
+            counts = tally if counts is None else counts + tally
     parts = [part for part in (gather_objects(counts) if size > 1 else [counts]) if part is not None]
     if not parts:
         raise InputError("there is no data to evaluate on")
-    return reduce(_Counts.__add__, parts).scores()
+    scores: Evaluation | Scores = reduce(operator.add, parts).scores()
+    return replace(scores, metrics={**scores.metrics, **own.values(gather)}) if own.metrics else scores
+
+
+TAKEN = {part.name for part in fields(Evaluation)}
+
+
+def _tallied(
+    model: nn.Module, data: Iterable[Any], objective: Objective | None, class_axis: int | None
+) -> Iterator[tuple[Tensor, Tensor, "Tally | _Counts"]]:
+    """Outputs, targets and the counts of each batch; of classes where there is no objective."""
+    if objective is None:
+        for logits, targets in _matched_batches(model, data, class_axis):
+            yield logits, targets, _count(*_counted(logits, targets))
+    elif isinstance(objective, ElementLoss):
+        for output, truth in _run(model, data):
+            outputs, targets = same_shape(logits_of(output), truth)
+            objective.check(targets)
+            yield outputs, targets, TALLIES[objective.kind](outputs, targets)
+    else:
+        device, kind = _device_of(model), dtype_of(model)
+        for batch in data:
+            inputs, targets = parts_of(batch)
+            inputs, targets = placed(inputs, device, kind), placed(targets, device)
+            loss, samples = float(objective(model, inputs, targets)), size_of(targets)
+            yield logits_of(run(model, inputs)), targets, Losses(samples, samples * loss)
 
 
 @dataclass(frozen=True)
@@ -129,6 +188,7 @@ class _Counts:
             not_finite=self.not_finite,
             balanced_accuracy=float((self.hits / self.truths)[self.truths > 0].mean()),
             macro_f1=float((2 * self.hits / named)[named > 0].mean()),
+            mean_iou=float((self.hits / (named - self.hits))[named > 0].mean()),
         )
 
 
@@ -160,7 +220,7 @@ def _guesses(logits: Tensor) -> tuple[Tensor, Tensor]:
 def _matched_batches(
     model: nn.Module, data: Iterable[Any], class_axis: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(P, classes) logits in single precision at least, and (P,) labels, the ignored ones left out."""
+    """(B, classes, ...) logits in single precision at least, and (B, ...) labels, ignored ones among them."""
     for output, targets in _run(model, data, with_labels=True):
         logits = logits_of(output)
         loss = own_loss(output)
@@ -169,13 +229,16 @@ def _matched_batches(
         logits, targets = matched(logits, targets.to(logits.device), class_axis)
         if loss is not None and logits.dim() == 3:
             targets = aligned(logits, targets, loss)
-        if logits.dim() > 2:
-            logits, targets = logits.movedim(1, -1).reshape(-1, logits.shape[1]), targets.reshape(-1)
         check_range(*span(targets), logits.shape[1])
-        counted = targets != IGNORED
-        if not bool(counted.all()):
-            logits, targets = logits[counted], targets[counted]
         yield logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, targets
+
+
+def _counted(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(P, classes) logits and (P,) labels of all positions, the ignored ones left out."""
+    if logits.dim() > 2:
+        logits, targets = logits.movedim(1, -1).reshape(-1, logits.shape[1]), targets.reshape(-1)
+    counted = targets != IGNORED
+    return (logits, targets) if bool(counted.all()) else (logits[counted], targets[counted])
 
 
 @contextmanager
@@ -184,20 +247,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     require_weights(model)
     with evaluation_mode(model), torch.no_grad():
         yield
-
-
-def mean_loss(model: nn.Module, data: Iterable[Any], objective: Callable[..., Tensor]) -> float:
-    """The mean of an objective over all samples of the data; the model is run as by `evaluate`."""
-    device, kind = _device_of(model), dtype_of(model)
-    total, count = 0.0, 0
-    with _evaluating(model):
-        for batch in data:
-            inputs, targets = parts_of(batch)
-            loss = objective(model, placed(inputs, device, kind), placed(targets, device))
-            total, count = total + float(loss) * size_of(targets), count + size_of(targets)
-    if not count:
-        raise InputError("there is no data to evaluate on")
-    return total / count
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -236,7 +285,7 @@ def predictions(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
     """
     found = []
     with _evaluating(model):
-        for logits, targets in _matched_batches(model, data):
+        for logits, targets in starmap(_counted, _matched_batches(model, data)):
             guesses, finite = _guesses(logits)
             found.append((guesses.where(finite, -1).cpu(), targets.cpu()))
     if not found:

@@ -27,6 +27,7 @@ from torch import nn
 
 from capacity.cloning import initialized, unwrapped
 from compression._moved import first_name
+from compression.trackers import TrackedRun
 
 OURS = ("capacity", "compression", "analysis")
 MOST_PARTS = 24  # a container of more parts is one hash
@@ -201,6 +202,10 @@ class _Parts:
         for kind in sorted({type(module) for module in value.modules()}, key=_name):
             if not _is_library(kind.__module__):
                 self.visit(f"{path}.{kind.__qualname__}", kind)
+        if hasattr(value, "higher_is_better"):  # a metric of torchmetrics, whose repr says no settings
+            facts = {key: fact for key, fact in vars(value).items() if not key.startswith("_")}
+            plain = {key: fact for key, fact in facts.items() if _plain(fact) is not None}
+            self.items(f"{path}.settings", sorted(plain.items()))
         for name, module in value.named_modules():
             if "forward" in module.__dict__:
                 self.visit(f"{path}.{name}.forward", module.__dict__["forward"])
@@ -252,6 +257,9 @@ class _Parts:
         for name in ("batch_size", "drop_last", "collate_fn"):
             self.visit(f"{path}.{name}", getattr(value, name))
         self.texts[f"{path}.sampler"] = _name(type(value.sampler))
+
+    def _tracker(self, path: str, value: TrackedRun) -> None:
+        self.texts[path] = "a tracker"
 
     def _unknown(self, path: str, value: Any) -> None:
         self.texts[path] = f"{UNKNOWN}: {_name(type(value))}"
@@ -388,6 +396,7 @@ RULES: tuple[Rule, ...] = (
     (_of(nn.Module), _Parts._module),
     (_of(torch.utils.data.DataLoader), _Parts._loader),
     (_of(type), _Parts._class),
+    (_of(TrackedRun), _Parts._tracker),
     (_is_dataclass, _Parts._dataclass),
     (_of(functools.partial), _Parts._partial),
     (_of(types.MethodType), _Parts._method),

@@ -121,10 +121,16 @@ def span(targets: Tensor) -> tuple[int, int]:
     return lowest, highest
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, bounds: tuple[int, int] | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    bounds: tuple[int, int] | None = None,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Mean cross-entropy in nats of what `matched` returned, in single precision at least.
 
     bounds: lowest and highest label, where they are known; on a GPU they are looked up otherwise
+    class_weights: (classes,) what a sample of each class weighs in the mean
 
     Raises InputError for labels that the model has no output for.
     """
@@ -135,7 +141,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, bounds: tuple[int, int] | Non
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     try:
-        return F.cross_entropy(logits, targets)
+        return F.cross_entropy(logits, targets, class_weights)
     except (IndexError, RuntimeError, ValueError) as error:
         check_range(*span(targets), logits.shape[1])
         raise InputError(

@@ -7,7 +7,7 @@ steps, training and `evaluate(..., gather=True)`, together.
 import atexit
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,11 +118,14 @@ def gather_objects(values: Any) -> list[Any]:
     return found
 
 
-def shard_batch(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
+def shard_batch(
+    inputs: Any, targets: Any, mass: Callable[[Any], float | None] | None = None
+) -> tuple[Any, Any, float]:
     """This process's samples of a batch, and the weight of their mean loss.
 
     Gradients are averaged over processes: with these weights that is the gradient of the mean over the
-    whole batch, whatever its size. A process without samples takes one with weight 0.
+    whole batch, whatever its size. A process without samples takes one with weight 0. `mass` gives what
+    samples of these targets weigh together in the loss's mean, where they do not weigh the same.
     """
     size = world_size()
     if size == 1:
@@ -130,7 +133,10 @@ def shard_batch(inputs: Any, targets: Any) -> tuple[Any, Any, float]:
     count = len(tensors_in(targets)[0])
     mine = slice(rank(), None, size) if rank() < count else slice(0, 1)
     weight = len(range(rank(), count, size)) * size / count
+    whole = None if mass is None else mass(targets)
     inputs, targets = map_tensors((inputs, targets), lambda tensor: tensor[mine])
+    if mass is not None and whole and weight:
+        weight = size * (mass(targets) or 0.0) / whole
     return inputs, targets, weight
 
 

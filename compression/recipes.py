@@ -32,7 +32,9 @@ from compression.costs import latencies, peak_memory_bytes
 from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
+from compression.progress import Progress, told
 from compression.storage import hold
+from compression.trackers import Tracker, report, require_tracker
 from compression.training import model_of
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ def recipe(
     directory: str | os.PathLike[str] | None = None,
     repeats: int = 20,
     fresh: bool = False,
+    progress: Progress = None,
+    tracker: Tracker | None = None,
 ) -> RecipeResult:
     """Apply techniques one after another and measure the model before the first and after each.
 
@@ -137,6 +141,8 @@ def recipe(
         but a temporary file
     repeats: timed passes; the median counts
     fresh: start over, whatever the directory holds
+    progress: called with (steps done, steps) after each step; True shows a bar
+    tracker: called with (metrics, index) after each step, as for `fit`
 
     Raises InputError for techniques of one name, for a directory that holds another recipe or in which
     another process is at work, and where a technique does.
@@ -144,6 +150,7 @@ def recipe(
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
+    require_tracker(tracker)
     store: Path | None = None
     note: Callable[[], None] = lambda: None  # noqa: E731
     held = None
@@ -163,18 +170,23 @@ def recipe(
     start = Technique("as given", clone)
     steps: list[RecipeStep] = []
     current = model
-    for index, technique in enumerate([start, *techniques]):
-        step = None if store is None else _loaded(store, index, technique, current)
-        if step is None:
-            result = technique.apply(current)
-            found = model_of(result)
-            metrics = _measured(found, model, input_size, evaluate, store, repeats)
-            step = RecipeStep(index, technique.name, found, metrics, False)
-            if store is not None:
-                _save(store, step, technique, result)
-                note()
-        current = step.model
-        steps.append(step)
+    with told(progress, len(techniques) + 1, "techniques") as advance:
+        for index, technique in enumerate([start, *techniques]):
+            step = None if store is None else _loaded(store, index, technique, current)
+            if step is None:
+                result = technique.apply(current)
+                found = model_of(result)
+                metrics = _measured(found, model, input_size, evaluate, store, repeats)
+                step = RecipeStep(index, technique.name, found, metrics, False)
+                if store is not None:
+                    _save(store, step, technique, result)
+                    note()
+            current = step.model
+            steps.append(step)
+            LOGGER.info("%s, step %d of %d", technique.name, index, len(techniques))
+            report(tracker, step.metrics, index)
+            if advance is not None:
+                advance(index + 1, len(techniques) + 1)
     del held
     return RecipeResult(tuple(steps))
 

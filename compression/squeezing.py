@@ -24,8 +24,10 @@ from compression.checkpoints import (
 from compression.criteria import Criterion
 from compression.identity import describe
 from compression.masks import density, masks_of
+from compression.progress import Progress, told
 from compression.pruning import Amount, Scope, Unit, prune, shown
 from compression.storage import hold
+from compression.trackers import Tracker, report, require_tracker
 from compression.training import Retrain, model_of
 
 Evaluate = Callable[[nn.Module], Any]
@@ -83,6 +85,8 @@ def squeeze(
     fresh: bool = False,
     identity: Any = None,
     stop: Stop | None = None,
+    progress: Progress = None,
+    tracker: Tracker | None = None,
     **pruning: Unpack[PruneOptions],
 ) -> Iterator[Step]:
     """Prune by `amount`, retrain, evaluate; `iterations` times, after a step 0 for the model as given.
@@ -100,6 +104,9 @@ def squeeze(
         for those that enclose what changes by itself, such as a progress bar or a list of results
     stop: (step 0, latest step, metrics of all steps so far) -> whether that was the last step; see
         `compression.stopping` for Knee, Peak and McNemarStop
+    progress: called with (steps done, steps) after each step; True shows a bar. The logger "compression"
+        tells each step anyway, at level INFO
+    tracker: called with (density and the metrics, index) after each step, as for `fit`
     pruning: `unit`, `scope`, `layers`, `input_size` and `keep`, as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze or in which another
@@ -108,6 +115,7 @@ def squeeze(
     """
     if iterations < 0:
         raise InputError(f"iterations must be at least 0, found {iterations}")
+    require_tracker(tracker)
     store = None
     if directory is not None:
         functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
@@ -118,7 +126,7 @@ def squeeze(
         )  # fmt: skip
         store = _Store(Path(directory), content, iterations, fresh)
     work = _Work(criterion, amount, retrain, evaluate, pruning)
-    return _steps(model, iterations, work, store, stop)
+    return _watched(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,19 @@ def _steps(
         yield step
         if stop is not None and stop(first, step, metrics):
             return
+
+
+def _watched(
+    steps: Iterator[Step], total: int, progress: Progress, tracker: Tracker | None
+) -> Iterator[Step]:
+    """The steps, each told to the log, the bar and the tracker."""
+    with told(progress, total, "steps") as advance:
+        for step in steps:
+            LOGGER.info("%s", step)
+            report(tracker, {"density": step.density, **step.metrics}, step.index)
+            if advance is not None:
+                advance(step.index + 1, total)
+            yield step
 
 
 FIELDS = ("index", "requested", "achieved", "density", "metrics")  # of a step, as JSON

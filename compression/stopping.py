@@ -116,8 +116,10 @@ def _column(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     for entry in metrics:
         if name not in entry:
             raise unknown("metric", name, entry)
-        if not math.isfinite(entry[name]):
-            raise InputError(f"metric {name!r} is {entry[name]}, so no rule can stop by it")
+        if not isinstance(entry[name], int | float) or not math.isfinite(entry[name]):
+            raise InputError(
+                f"metric {name!r} is {entry[name]!r}, so no rule can stop by it: it must be a finite number"
+            )
     return [float(entry[name]) for entry in metrics]
 
 

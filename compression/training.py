@@ -1,5 +1,6 @@
 """fit(): the only training loop, on Accelerate; and evaluate(), see `compression.evaluation`."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -15,12 +16,16 @@ from capacity.inputs import require_weights, whole_number
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
-from compression.evaluation import Evaluation, evaluate, mean_loss
+from compression.evaluation import Evaluation, evaluate
 from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
-from compression.objectives import ElementLoss, Objective, objective_of
-from compression.processes import gather_objects, joined, shard_batch, world_size
+from compression.metrics import Metrics
+from compression.objectives import ClassWeights, Objective, objective_of
+from compression.processes import gather_objects, joined, rank, shard_batch, world_size
+from compression.progress import Progress, told
 from compression.schedules import GradualPruning
+from compression.trackers import Tracker, report, require_tracker
+from compression.watching import Watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +42,7 @@ __all__ = [
 ]
 
 Batches = Iterable[Any]
+LOGGER = logging.getLogger("compression")
 Precision = Literal["no", "fp16", "bf16"]
 CHOICES = {
     "optimizer": ("sgd", "adamw"),
@@ -53,7 +59,10 @@ class TrainingSettings:
 
     `schedule` "cosine" anneals the learning rate to zero, "constant" keeps it; both rise linearly over
     `warmup_epochs` first. `compile` runs the network through torch.compile. With `patience`, training stops
-    after that many epochs without a better validation top-1 error and goes back to the best one.
+    after that many epochs without a better validation score and goes back to the best one; `watch` names the
+    score, "macro_f1" or one of your metrics, by default the top-1 error, or the loss where there are no
+    classes. `class_weights` are what a sample of each class weighs in the cross-entropy, one number a class,
+    or "balanced" for samples / (classes * samples of the class).
     `neuron_dropout` maps a layer to how many of its neurons are silenced in each batch. `gradual` prunes
     while training goes on. To rewind, keep a snapshot after `snapshot_epoch` epochs, and later train from
     `start_epoch` to `epochs` again.
@@ -69,6 +78,8 @@ class TrainingSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = 0.0
     patience: int | None = None
+    watch: str = ""
+    class_weights: ClassWeights | None = None
     neuron_dropout: Mapping[str, int] = field(default_factory=dict)
     gradual: GradualPruning | None = None
     mixed_precision: Precision = "no"
@@ -78,7 +89,12 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A trained copy of the model, a history with one entry per epoch, and the snapshot asked for."""
+    """A trained copy of the model, a history with one entry per epoch, and the snapshot asked for.
+
+    An entry holds `training_loss_nats`, the mean of what was minimized, the learning rate, and of validation
+    data `validation_top1_error`, or `validation_loss` where there are no classes, what was watched, and
+    metrics of one's own as `validation_NAME`.
+    """
 
     model: nn.Module
     history: tuple[Mapping[str, float], ...]
@@ -109,7 +125,9 @@ def fit(
     settings: TrainingSettings | None = None,
     validation: Batches | None = None,
     objective: Objective | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    metrics: Metrics = None,
+    progress: Progress = None,
+    tracker: Tracker | None = None,
 ) -> FitResult:
     """Train a copy of the model; masks stay masks, frozen parameters stay frozen.
 
@@ -123,7 +141,12 @@ def fit(
         model's own `loss` where it returns one, and 0.3 of the loss of auxiliary heads besides. "mse" is for
         numbers, "bce" for several labels to a sample (see `compression.objectives`): their mean on
         `validation` is then watched. Anything else needs a callable
-    progress: called with (epochs done, epochs) after each epoch
+    metrics: scores of one's own on `validation`, by name: torchmetrics objects or functions, see
+        `compression.metrics`
+    progress: called with (epochs done, epochs) after each epoch; True shows a bar, on a terminal and in
+        notebooks. The logger "compression" tells each epoch anyway, at level INFO
+    tracker: called with (the entry of the history, epochs done) after each epoch: `wandb.log`,
+        `mlflow.log_metrics`, or one of `compression.trackers`
 
     Batch norms in evaluation mode with frozen parameters stay so, and so does any module in evaluation mode
     inside a model in training mode, also when the result is trained again; `model.train()` thaws it. Where
@@ -134,15 +157,14 @@ def fit(
     summation; batch norms see the share only. The same seed, data and machine give the same bytes. Torch's
     global generator is left as it was.
 
-    Raises InputError for settings that cannot be, for `patience` without validation data, for targets and
-    outputs that the loss does not fit, and for a loss or weights that are not finite.
+    Raises InputError for settings that cannot be, for `patience` or `metrics` without validation data, for
+    targets and outputs that the loss does not fit, for metrics that fail or are no numbers, and for a loss or
+    weights that are not finite.
     """
     settings = settings or TrainingSettings()
     check_training(settings, validation)
-    require_weights(model)
-    require_anew(data, settings.epochs - settings.start_epoch)
-    if settings.gradual is not None and length_of(data) is None:
-        raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
+    _check_call(model, data, settings, validation, metrics)
+    require_tracker(tracker)
     copied = train_mode(clone(model))
     masks = masks_of(copied)
     lift_masks(copied)  # masking once after each step is cheaper than in every forward and backward
@@ -151,10 +173,13 @@ def fit(
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        loop = _loop(copied, trainable, settings, objective_of(objective, data))
+        chosen = objective_of(objective, data, settings.class_weights)
+        loop = _loop(copied, trainable, settings, chosen)
         loop.mask(masks)
+        watch = None if validation is None else Watch(validation, chosen, metrics, settings.watch)
         try:
-            fitted = loop.run(data, validation, progress)
+            with told(progress, settings.epochs, "epochs") as advance:
+                fitted = loop.run(data, watch, _after_epoch(settings, advance, tracker))
         except FloatingPointError as error:
             raise InputError(f"training diverged: {error}; {why_not_finite(model, data)}") from None
     apply_masks(fitted.model, loop.masks)
@@ -162,6 +187,38 @@ def fit(
         later = {name: torch.ones_like(mask) for name, mask in masks_of(fitted.snapshot).items()}
         apply_masks(fitted.snapshot, later | masks)
     return fitted
+
+
+AfterEpoch = Callable[[Mapping[str, float]], None]
+
+
+def _after_epoch(
+    settings: TrainingSettings, advance: Callable[[int, int], None] | None, tracker: Tracker | None
+) -> AfterEpoch:
+    """What is done with each entry of the history; the first of several processes logs and tracks."""
+
+    def tell(entry: Mapping[str, float]) -> None:
+        done = int(entry["epoch"])
+        if rank() == 0:
+            numbers = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in entry.items() if k != "epoch")
+            LOGGER.info("epoch %d of %d: %s", done, settings.epochs, numbers)
+            report(tracker, entry, done)
+        if advance is not None:
+            advance(done, settings.epochs)
+
+    return tell
+
+
+def _check_call(
+    model: nn.Module, data: Batches, settings: TrainingSettings, validation: Batches | None, metrics: Metrics
+) -> None:
+    """Raise InputError for what does not belong together."""
+    if metrics is not None and validation is None:
+        raise InputError("metrics are scored on validation data: give validation=")
+    require_weights(model)
+    require_anew(data, settings.epochs - settings.start_epoch)
+    if settings.gradual is not None and length_of(data) is None:
+        raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
 
 
 def _loop(
@@ -205,6 +262,8 @@ def check_training(settings: TrainingSettings, validation: Batches | None) -> No
     for name, known in CHOICES.items():
         if getattr(settings, name) not in known:
             raise unknown(name, getattr(settings, name), known)
+    if settings.watch and settings.patience is None:
+        raise InputError(f"watch={settings.watch!r} says which epoch is the best, for patience: give both")
     if settings.patience is not None:
         whole_number("patience", settings.patience)
         if validation is None:
@@ -279,30 +338,26 @@ class _Loop:
     def _apply(self) -> None:
         torch._foreach_mul_(*self.masked)
 
-    def run(
-        self, data: Batches, validation: Batches | None, progress: Callable[[int, int], None] | None
-    ) -> FitResult:
+    def run(self, data: Batches, watch: Watch | None, tell: AfterEpoch) -> FitResult:
         settings = self.settings
         history: list[dict[str, float]] = []
-        best, best_error, since = None, math.inf, 0
+        best, since = None, 0
         snapshot = self._weights() if settings.snapshot_epoch == settings.start_epoch else None
         dropping = settings.neuron_dropout
         dropout = neuron_dropout(self.plain, dropping, seed=settings.seed) if dropping else nullcontext()
         with dropout:
             for epoch in range(settings.start_epoch, settings.epochs):
                 entry = self._epoch(data, epoch)
-                if validation is not None:
-                    watched, score = self._score(validation)
-                    entry[watched] = score
-                    since += 1
-                    if settings.patience is not None and score < best_error:
-                        best_error, since = score, 0
+                if watch is not None:
+                    scores, better = watch.score(self.plain)
+                    entry |= scores
+                    since = 0 if better else since + 1
+                    if settings.patience is not None and better:
                         best = self._weights()
                 history.append(entry)
                 if settings.snapshot_epoch == epoch + 1:
                     snapshot = self._weights()
-                if progress is not None:
-                    progress(epoch + 1, settings.epochs)
+                tell(entry)
                 if settings.patience is not None and since >= settings.patience:
                     break
         if best is not None:
@@ -319,12 +374,6 @@ class _Loop:
         self.plain.eval()  # whose own return value an exported graph leaves out
         return FitResult(self.plain, tuple(history), stopped, early)
 
-    def _score(self, validation: Batches) -> tuple[str, float]:
-        """What is watched on validation: top-1 error; the objective's mean where targets are no classes."""
-        if isinstance(self.objective, ElementLoss):
-            return "validation_loss", mean_loss(self.plain, validation, self.objective)
-        return "validation_top1_error", evaluate(self.plain, validation, gather=True).top1_error
-
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.clone() for key, value in self.plain.state_dict().items()}
 
@@ -340,7 +389,7 @@ class _Loop:
             whole = steps or batches
             rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
             optimizer.zero_grad(set_to_none=True)
-            inputs, targets, weight = shard_batch(inputs, targets)
+            inputs, targets, weight = shard_batch(inputs, targets, getattr(self.objective, "mass", None))
             with self.accelerator.autocast():
                 loss = self.objective(model, placed(inputs, device, kind), placed(targets, device))
             loss = loss if weight == 1 else weight * loss

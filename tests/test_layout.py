@@ -51,6 +51,7 @@ LONG = {  # one whole each: what is read is checked and filled in, or steps are 
 MANY = {  # arguments that users give by name, or that torch's own function of that name takes
     "capacity/attention.py forward",
     "compression/distillation.py distill",
+    "compression/training.py fit",
     "compression/operations.py bilinear_flops",
     "compression/pruning.py extend_masks",
     "compression/pruning.py prune",

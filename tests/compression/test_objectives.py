@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from capacity import InputError
-from compression.evaluation import evaluate, mean_loss
-from compression.objectives import NAMED, objective_of
+from compression.evaluation import evaluate
+from compression.objectives import objective_of
 from compression.training import TrainingSettings, fit
 
 X = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
@@ -41,15 +41,17 @@ def test_patience_watches_the_loss_where_there_are_no_classes() -> None:
     settings = TrainingSettings(epochs=40, patience=2)
     found = fit(nn.Linear(5, 1), data, settings=settings, validation=other, objective="mse")
     losses = [entry["validation_loss"] for entry in found.history]
-    assert found.stopped_early and mean_loss(found.model, other, NAMED["mse"]) == pytest.approx(min(losses))
+    assert found.stopped_early and evaluate(found.model, other, objective="mse").loss == pytest.approx(
+        min(losses)
+    )
 
 
 def test_objectives_are_those_of_torch_over_all_elements() -> None:
     model, targets = nn.Linear(5, 2), torch.rand(64, 2)
-    assert mean_loss(model, batches(targets), NAMED["mse"]) == pytest.approx(
+    assert evaluate(model, batches(targets), objective="mse").loss == pytest.approx(
         float(F.mse_loss(model(X), targets)), rel=1e-5
     )
-    assert mean_loss(model, batches(targets), NAMED["bce"]) == pytest.approx(
+    assert evaluate(model, batches(targets), objective="bce").loss == pytest.approx(
         float(F.binary_cross_entropy_with_logits(model(X), targets)), rel=1e-5
     )
 

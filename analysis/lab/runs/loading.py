@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "capacity_curve", "pruning_curve", "distillation_table", "quantization_table", "compression_frontier",
     "comparison", "capacity_report", "data_requirement", "memorization_curve", "sizing",
-    "description_length",
+    "description_length", "generalization_study",
 )  # fmt: skip
 
 

@@ -9,9 +9,11 @@ each step of `squeeze` and `recipe`. `wandb.log` and `mlflow.log_metrics` are su
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,16 +47,17 @@ def track(
     """
     if kind not in OPENED:
         raise unknown("tracker", kind, OPENED)
+    require_installed(kind)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        opened = OPENED[kind](folder, name, project, dict(settings or {}))
-    except ImportError as error:
-        raise InputError(
-            f"{kind} is not installed ({error}): pip install 'deepcapacity[{kind}]', or pip install {kind}"
-        ) from error
-    with opened as log:
+    with OPENED[kind](folder, name, project, dict(settings or {})) as log:
         yield TrackedRun(log)
+
+
+def require_installed(kind: Kind) -> None:
+    """Raise InputError where a tracker's package is missing, naming the extra that brings it."""
+    if find_spec(kind) is None:
+        raise InputError(f"{kind} is not installed: pip install 'deepcapacity[{kind}]' brings it")
 
 
 @dataclass(frozen=True)
@@ -117,16 +120,19 @@ def _mlflow(folder: Path, name: str, project: str, settings: dict[str, Any]) -> 
     experiment = mlflow.set_experiment(project)
     wanted = f"attributes.run_name = '{name}'"
     before = mlflow.search_runs([experiment.experiment_id], wanted, max_results=1, output_format="list")
-    with mlflow.start_run(before[0].info.run_id if before else None, run_name=name):
+    same = before and before[0].data.params == {key: str(value) for key, value in settings.items()}
+    with mlflow.start_run(before[0].info.run_id if same else None, run_name=name):
         mlflow.log_params(settings)
-        yield lambda values, step: mlflow.log_metrics(dict(values), step)
+        yield lambda values, step: mlflow.log_metrics(
+            {re.sub(r"[^\w\-. :/]", "_", key): value for key, value in values.items()}, step
+        )
 
 
 @contextmanager
 def _wandb(folder: Path, name: str, project: str, settings: dict[str, Any]) -> Iterator[Tracker]:
     import wandb
 
-    mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    mode: Any = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     run = wandb.init(
         project=project, name=name, id=name, dir=folder, config=settings, mode=mode, resume="allow",
         settings=wandb.Settings(silent=True),

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
+from compression.trackers import require_installed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,8 @@ class Experiment:
     def settings(self, config: Any) -> Any:
         """Checked settings, those of a quick pass where one was asked for."""
         self.check(config)
+        for kind in config.track:
+            require_installed(kind)
         return self.smoke(config) if config.smoke else config
 
     def directory(self, config: Any) -> "RunDirectory":
@@ -103,6 +106,8 @@ class Experiment:
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Write summary, LaTeX table and figures beside the results; print what it says, and the table."""
         from analysis.lab.reporting.figures import save_figure
+        from analysis.lab.reporting.tracking import track_rows
+        from analysis.lab.runs.directory import settings_of
         from capacity.terminal import broken, printable
 
         folder, table = self.directory(replace(config, fresh=False)), self.table(frame, config)
@@ -116,6 +121,8 @@ class Experiment:
         ]
         print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
         print(f"\n{table.text(wide=config.wide)}\n")
+        if config.track:
+            track_rows(frame, config.track, folder.path, self.name, settings_of(config))
         print(f"results: {folder.path / 'results.csv'}")
         for first, *others in saved:
             print(f"figure:  {', '.join([str(first), *(path.name for path in others)])}")

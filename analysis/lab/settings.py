@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Venue = Literal["article", "neurips", "icml", "ieee", "ieee-one", "ieee-two", "acl"]
-NOT_IDENTITY = ("output", "data", "fresh", "processes", "scheduler", "device", "venue", "pgf", "wide")
+NOT_IDENTITY = (
+    "output", "data", "fresh", "processes", "scheduler", "device", "venue", "pgf", "wide", "track",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class RunSettings(OutputSettings):
     """A quick pass through everything: few samples, one seed, one epoch."""
     fresh: bool = False
     """Start over, whatever the run folder holds."""
+    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Send each seed's rows to these too, where they are installed; their files lie in the run folder."""
 
     @property
     def trial_seeds(self) -> range:

@@ -1,10 +1,13 @@
-"""A training loop of one's own as `retrain` of squeeze: transformers' Trainer."""
+"""A training loop of one's own as `retrain` of squeeze: the Trainers of transformers and of Lightning."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from compression.batches import TensorBatches
 from compression.criteria import L1
 from compression.evaluation import evaluate
 from compression.masks import masks_of
@@ -57,3 +60,24 @@ def test_transformers_trainer_retrains_what_squeeze_prunes(tmp_path: Path) -> No
 def _weight(model: torch.nn.Module, name: str) -> torch.Tensor:
     place, _, key = name.rpartition(".")
     return getattr(model.get_submodule(place), key)
+
+
+def test_the_guide_s_loop_of_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning", reason="the extra [lightning] is not installed")
+    page = Path(__file__).parents[2] / "compression" / "README.md"
+    (code,) = re.findall(r"^```py\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    inputs = torch.randn(96, 8)
+    data = TensorBatches(inputs, inputs[:, :3].argmax(1), batch_size=8, shuffle=True)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    given = {"torch": torch, "model": model, "train": data, "test": data}
+    given |= {"squeeze": squeeze, "L1": L1, "evaluate": evaluate}
+    exec(compile(code, str(page), "exec"), given)
+    step = given["step"]
+    assert step.index == 2 and step.density == pytest.approx(0.25, abs=0.02)
+    assert step.metrics["top1_error"] < evaluate(model, data).top1_error
+    for name, mask in masks_of(step.model).items():
+        assert bool(_weight(step.model, name)[~mask.bool()].eq(0).all())
+    exec(compile(code, str(page), "exec"), given)
+    assert given["step"].resumed

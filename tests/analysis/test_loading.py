@@ -16,12 +16,13 @@ from analysis.lab.runs.loading import COMMANDS, Run, finished
 from capacity.errors import InputError
 
 RECORDED = sorted(Path(__file__).parents[2].glob("paper/runs/*"))
+FRONTIER = next(path for path in RECORDED if path.name == "frontier-lenet300")
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A recorded run in a folder of its own, to be damaged."""
-    return Path(shutil.copytree(RECORDED[0], tmp_path / "run"))
+    return Path(shutil.copytree(FRONTIER, tmp_path / "run"))
 
 
 def changed(folder: Path, **settings: object) -> Run:
@@ -45,7 +46,7 @@ def test_the_command_on_record_gives_the_settings_on_record(folder: Path) -> Non
 
 @given(model=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"])))
 def test_a_name_cannot_leave_its_place_in_the_command(model: str) -> None:
-    run = finished(RECORDED[0])
+    run = finished(FRONTIER)
     settings = {"model": model, "x; rm -rf ~": 1}
     hostile = type("Hostile", (Run,), {"settings": settings})(run.path, run.command, run.config, run.frame)
     words = shlex.split(hostile.call)

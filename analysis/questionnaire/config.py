@@ -13,6 +13,9 @@ class Config:
     """A run folder of capacity_curve."""
     data: str = ""
     """Folder where torchvision's data sets lie, if it is not the one that the run used."""
+    trust: tuple[str, ...] = ()
+    """What the run's settings name outside of its folder and may be imported or read: a module:factory, a
+    data set of one's own, a tokenizer."""
     strengths: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
     """Disturbances of pictures scaled to [0, 1]: deviation of noise, largest change by the attack."""
     memorize_rows: int = 2_000

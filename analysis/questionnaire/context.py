@@ -12,6 +12,7 @@ from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.loading import Run
 from analysis.lab.runs.progress import silent
+from analysis.lab.runs.trust import inside, require_trusted
 from capacity import InputError, measure
 from compression.checkpoints import load_model
 from compression.evaluation import outputs
@@ -28,6 +29,7 @@ class Experiment:
             raise InputError(f"{run.path} is a run of {run.command}; the ten questions need capacity_curve")
         if run.config.cache_features:
             raise InputError("the ten questions need a run on pictures, without cached features")
+        require_trusted(run.config, [*config.trust, *([run.config.data] if config.data else [])], run.path)
         settings = run.config if not config.data else replace(run.config, data=config.data)
         self.run, self.config, self.settings = run, config, settings
         self.runner = Runner(settings, layers=settings.layers)
@@ -37,11 +39,13 @@ class Experiment:
     @cached_property
     def networks(self) -> list[nn.Module]:
         """The trained network of each seed, before any squeeze."""
-        paths = [self.run.path / f"seed-{seed}/trained.safetensors" for seed in self.settings.trial_seeds]
-        missing = [str(path) for path in paths if not path.exists()]
-        if missing:
-            raise InputError(f"the run's networks are gone: {', '.join(missing)}; run its command again")
-        return [load_model(self.runner.network(seed), path).eval() for seed, path in enumerate(paths)]
+        found = []
+        for seed in self.settings.trial_seeds:
+            path = inside(self.run.path, f"seed-{seed}/trained.safetensors")
+            if not path.exists():
+                raise InputError(f"the run's networks are gone: {path}; run its command again")
+            found.append(load_model(self.runner.network(seed), path).eval())
+        return found
 
     @cached_property
     def test_logits(self) -> tuple[list[Tensor], Tensor]:

@@ -1,7 +1,8 @@
 """What the article includes: numbers, tables, figures, and the command that made each."""
 
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from analysis.reproduce.numbers import (
     verdict_counts,
 )
 
+MANIFEST = "manifest.json"
 RECORDED = {  # runs at full size that the article shows: name -> command, preset
     "frontier-lenet300": ("compression_frontier", "lenet300"),
     "frontier-lenet5": ("compression_frontier", "lenet5"),
@@ -52,18 +54,15 @@ def write_article(
     folder: Path,
     lines: "pd.DataFrame",
     runs: Mapping[str, Run],
-    recorded: Sequence[Run],
+    full: Mapping[str, Run],
     style: Style,
 ) -> None:
-    """Write numbers, tables and figures into a folder made anew; the same runs give the same bytes.
+    """Write numbers, tables and figures; the same runs give the same bytes.
 
-    runs: stand-ins by command; recorded: runs at full size, of which those in RECORDED must be there
-
-    Raises InputError naming the runs that are missing.
+    What an earlier call wrote there is removed, and nothing else: MANIFEST names it.
+    runs: stand-ins by command; full: runs at full size, by the names of RECORDED
     """
-    full = _full(recorded)
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_written(folder)
     home = RunDirectory(folder)
     numbers = dict(exact_numbers()) | dict(verdict_counts(lines))
     numbers |= dict(surrogate_numbers(runs)) | dict(recorded_numbers(full)) | dict(certificates(full))
@@ -81,12 +80,25 @@ def write_article(
     home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name, run in full.items():
         home.save_text(TABLES[run.command](run), f"{name}.tex")
+    endings = (".pdf", ".png", *((".pgf",) if style.pgf else ()))
+    pictures = [f"{name.replace('_', '-')}{ending}" for name in {**runs, **full} for ending in endings]
+    tables = ["numbers", "reports", "sources", "comparison", *full]
+    save_json(folder / MANIFEST, {"written": sorted([*pictures, *(f"{name}.tex" for name in tables)])})
 
 
-def write_gallery(folder: Path, runs: Mapping[str, Run], recorded: Sequence[Run]) -> None:
+def remove_written(folder: Path) -> None:
+    """Remove the files of the folder that its manifest names."""
+    record = folder / MANIFEST
+    names = load_json(record).get("written") if record.exists() else []
+    for name in names if isinstance(names, list) else []:
+        if isinstance(name, str) and Path(name).name == name and (folder / name).is_file():
+            (folder / name).unlink()
+
+
+def write_gallery(folder: Path, runs: Mapping[str, Run], full: Mapping[str, Run]) -> None:
     """The figures of the stand-ins and of the recorded runs as PNG, for README."""
     with TemporaryDirectory() as place:
-        for name, run in {**runs, **_full(recorded)}.items():
+        for name, run in {**runs, **full}.items():
             _, picture = save_figure(run.plot(), Path(place), name.replace("-", "_"))
             write_whole(folder / picture.name, partial(shutil.copy, picture))
 
@@ -99,7 +111,8 @@ def record(run: str | Path, folder: Path) -> Path:
     found = finished(run)
     facts = load_json(found.path / "config.json", sealed=False)
     wanted = (found.command, found.preset)
-    other = f"{found.command}-{found.preset or found.config.model}"
+    model = re.sub(r"[^\w.-]+", "-", getattr(found.config, "model", "")).strip(".-")[:100]
+    other = f"{found.command}-{found.preset or model or 'default'}"
     name = next((key for key, value in RECORDED.items() if value == wanted), other)
     for settings in (facts["settings"], facts["all_settings"]):
         for key in NOT_IDENTITY:
@@ -114,13 +127,30 @@ def record(run: str | Path, folder: Path) -> Path:
     return home.path
 
 
-def _full(recorded: Sequence[Run]) -> dict[str, Run]:
+def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -> dict[str, Run]:
+    """The recorded runs that the article shows, by name; `refused` is told of those that cannot be shown.
+
+    Raises InputError naming the first run that is missing.
+    """
     found = {}
     for name, (command, preset) in RECORDED.items():
         fits = [r for r in recorded if (r.command, r.preset) == (command, preset) and not r.config.smoke]
-        if not fits:
+        good = next((run for run in fits if _can_be_shown(name, run, refused)), None)
+        if good is None:
             raise InputError(
                 f"the article needs a finished run of {command} --preset {preset}; see paper/runs"
             )
-        found[name] = fits[0]
+        found[name] = good
     return found
+
+
+def _can_be_shown(name: str, run: Run, refused: Callable[[str], object]) -> bool:
+    """Whether numbers, table and figure can be made of a run."""
+    try:
+        run.guarded("figure", run.plot)
+        run.guarded("table", lambda: TABLES[run.command](run))
+        run.guarded("numbers", lambda: (dict(recorded_numbers({name: run})), dict(certificates({name: run}))))
+    except InputError as error:
+        refused(str(error))
+        return False
+    return True

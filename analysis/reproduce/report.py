@@ -1,5 +1,6 @@
 """All lines: from integers, demonstrations, runs; as table, sentence and files."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ def run(config: Config) -> "pd.DataFrame":
     return frame_of(lines)
 
 
-def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
-    """All lines, and the stand-ins by command."""
+def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[list[Claim], dict[str, Run]]":
+    """All lines, and the stand-ins by command; `read`: finished runs, by default those of `config.runs`."""
     from analysis.lab.runs.progress import progress
     from analysis.reproduce.claim import REPORTS
     from analysis.reproduce.exact import EXACT
@@ -28,10 +29,9 @@ def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
     from analysis.reproduce.notebooks import NOTEBOOKS
     from analysis.reproduce.printed import PRINTED
     from analysis.reproduce.surrogates import SURROGATES, run_surrogate, surrogate_claims
-    from analysis.reproduce.trained import recorded, trained_lines, untrained_lines
+    from analysis.reproduce.trained import trained_lines, untrained_lines
 
-    if config.full:
-        _run_presets(config)
+    read = finished_runs(config) if read is None else read
     folder = Path(config.output) / ("smoke" if config.smoke else "digits")
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
@@ -46,8 +46,21 @@ def reproduce(config: Config) -> "tuple[list[Claim], dict[str, Run]]":
             runs[command] = run_surrogate(command, changes, folder, smoke=config.smoke)
             advance(1)
     lines += surrogate_claims(runs)
-    lines += [*untrained_lines(), *trained_lines(recorded(config.runs))]
+    lines += [*untrained_lines(), *trained_lines(read)]
     return sorted(lines, key=lambda line: list(REPORTS).index(line.report)), runs
+
+
+def finished_runs(config: Config) -> "list[Run]":
+    """The finished runs of `config.runs`, with `config.full` after those of all presets."""
+    from analysis.reproduce.trained import recorded
+
+    if config.full:
+        _run_presets(config)
+    return recorded(config.runs, _passed_over)
+
+
+def _passed_over(reason: str) -> None:
+    print(f"passed over: {reason}", file=sys.stderr)
 
 
 def _run_presets(config: Config) -> None:
@@ -107,24 +120,24 @@ def start(config: Config) -> None:
     """Print the lines; write them as CSV and LaTeX, and the article's input where there is an article."""
     from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.runs.directory import RunDirectory
-    from analysis.reproduce.article import Style, record, write_article, write_gallery
-    from analysis.reproduce.trained import recorded
+    from analysis.reproduce.article import Style, full_runs, record, write_article, write_gallery
     from capacity.terminal import broken
 
     if config.record:
         for run in config.record:
             print(f"recorded: {record(run, Path(config.paper) / 'runs')}")
         return
-    lines, runs = reproduce(config)
+    article = Path(config.paper).is_dir()
+    read = finished_runs(config)
+    full = full_runs(read, _passed_over) if article or config.gallery else {}
+    lines, runs = reproduce(config, read)
     frame = frame_of(lines)
     RunDirectory(Path(config.output)).save_frame(frame, "reports.csv")
     if config.gallery:
-        write_gallery(Path(config.gallery), runs, recorded(config.runs))
-    article = Path(config.paper).is_dir()
+        write_gallery(Path(config.gallery), runs, full)
     folder = Path(config.paper) / "generated"
     if article:
-        style = Style(config.venue, config.pgf, config.smoke)
-        write_article(folder, frame, runs, recorded(config.runs), style)
+        write_article(folder, frame, runs, full, Style(config.venue, config.pgf, config.smoke))
     print(f"{broken(headline(frame))}\n\n{table(frame, wide=config.wide)}\n")
     unrun = sorted({*frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]} - {""})
     if unrun:

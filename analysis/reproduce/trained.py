@@ -1,6 +1,6 @@
 """Lines that need training: from the run of the preset that trains each at full size, else its cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -11,6 +11,7 @@ from analysis.lab.literature import DISTILLATION, PRUNING, Point, Student, repor
 from analysis.lab.measurement.verdict import MARGIN, Estimate, compare, not_run
 from analysis.lab.runs.loading import Run, runs_below
 from analysis.reproduce.claim import Claim
+from capacity.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +87,8 @@ def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
     """Each line from the run of its preset where that is finished; else what it would cost."""
     for row in TRAINED:
         mine = [run for run in runs if (run.command, run.preset) == (row.command, row.preset)]
-        run = next((run for run in mine if not run.config.smoke and run.config.limit is None), None)
-        found = None if run is None else _found(run.summary(), row)
+        whole = (run for run in mine if not run.config.smoke and run.config.limit is None)
+        run, found = next(((run, found) for run in whole if (found := _in_run(run, row))), (None, None))
         if run is None or found is None:
             spent = _training_flops(row.command, row.preset)
             cost = f"about {spent:.1e} floating-point operations of training"
@@ -146,6 +147,15 @@ def preset_of(command: str, preset: str) -> Any:
     return import_module(f"analysis.{command}").PRESETS[preset]
 
 
+def _in_run(run: Run, row: Trained) -> tuple[float, float] | None:
+    """Mean and half-width of a figure in a run; None where its rows do not say."""
+    try:
+        found: tuple[float, float] | None = run.guarded("summary", lambda: _found(run.summary(), row))
+    except InputError:
+        return None
+    return found
+
+
 def _found(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
     rows = summary
     for column, value in row.where.items():
@@ -196,6 +206,6 @@ def plus_minus(half: float) -> str:
     return "" if half != half else f" ± {half:.2f}"
 
 
-def recorded(folders: Sequence[str | Path]) -> list[Run]:
-    """Finished runs in any of these folders."""
-    return [run for folder in folders for run in runs_below(folder)]
+def recorded(folders: Sequence[str | Path], refused: Callable[[str], object] = str) -> list[Run]:
+    """Finished runs in any of these folders; `refused` is told of those that cannot be read."""
+    return [run for folder in folders for run in runs_below(folder, refused)]

@@ -16,7 +16,7 @@ from analysis.distillation_table import Config
 from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.figures import fit_venue, save_figure
 from analysis.lab.runs.loading import Run, finished, runs_below
-from analysis.reproduce.article import RECORDED, Style, record, write_article
+from analysis.reproduce.article import RECORDED, full_runs, record
 from analysis.reproduce.article_tables import as_latex
 from analysis.reproduce.exact import EXACT, integers
 from analysis.reproduce.faults import FAULTS
@@ -183,7 +183,7 @@ def test_recorded_runs_hold_no_path_of_a_machine(tmp_path: Path) -> None:
 
 def test_the_article_needs_its_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a finished run of compression_frontier --preset lenet300"):
-        write_article(tmp_path / "generated", pd.DataFrame(), {}, [], Style())
+        full_runs([])
     names = {run.path.name for run in runs_below(PAPER / "runs")}
     assert names >= set(RECORDED)
 

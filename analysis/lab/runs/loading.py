@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.html_tables import HtmlTable, html_table
 from analysis.lab.reporting.story import Story
-from analysis.lab.runs.directory import RunDirectory
+from analysis.lab.runs.directory import CHECKSUMS, RunDirectory
+from analysis.lab.runs.trust import inside, settings_from, shown
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -26,6 +27,7 @@ COMMANDS = (
     "comparison", "capacity_report", "data_requirement", "memorization_curve", "sizing",
     "description_length", "generalization_study",
 )  # fmt: skip
+RECORDS = ("config.json", "environment.json", "results.csv")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Run:
 
     @property
     def preset(self) -> str:
-        """The preset it was started from; empty for the default."""
-        return str(self.settings.get("preset", ""))
+        """The preset it was started from; empty for the default and for one that is not the command's."""
+        name = self.settings.get("preset", "")
+        return name if isinstance(name, str) and name in getattr(self._module(), "PRESETS", {}) else ""
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ class Run:
         others = {} if experiment is None else experiment.figures
         found = {self.command: self.plot} if self.has("plot") else {}
         return found | {
-            name: partial(self._guarded, name, partial(plot, self.frame)) for name, plot in others.items()
+            name: partial(self.guarded, name, partial(plot, self.frame)) for name, plot in others.items()
         }
 
     def headline(self) -> list[str]:
@@ -109,7 +112,7 @@ class Run:
     def done(self) -> list[str]:
         """What was done, in sentences; empty where the command does not say."""
         story = self.story
-        return [] if story is None else self._guarded("story", lambda: story.done(self.config))
+        return [] if story is None else self.guarded("story", lambda: story.done(self.config))
 
     def has(self, name: str) -> bool:
         """Whether the command has such a function, as `plot`."""
@@ -118,9 +121,9 @@ class Run:
     def _from_rows(self, name: str) -> Any:
         function = getattr(self._module(), name)
         wants = "config" in inspect.signature(function).parameters
-        return self._guarded(name, lambda: function(self.frame, *([self.config] if wants else [])))
+        return self.guarded(name, lambda: function(self.frame, *([self.config] if wants else [])))
 
-    def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
+    def guarded(self, name: str, call: Callable[[], Any]) -> Any:
         """What a command's own function gives; rows or settings it cannot use are refused in one line."""
         try:
             return call()
@@ -144,43 +147,53 @@ def finished(path: str | Path) -> Run:
     elsewhere (links), and for a run of an unknown command or of another version's settings.
     """
     path = Path(path)
-    if not (path / "config.json").exists():
+    record, environment, results = (inside(path, name) for name in RECORDS)
+    inside(path, CHECKSUMS)
+    if not record.exists():
         raise InputError(f"{path} is no run folder: it holds no config.json")
-    for name in ("config.json", "environment.json", "results.csv"):
-        if (path / name).resolve().parent != path.resolve():
-            raise InputError(f"{path / name} leads out of the run folder; copy the file itself there")
-    facts = load_json(path / "config.json", sealed=False)
-    command = str(facts.get("command"))
+    facts = load_json(record, sealed=False)
+    command = facts.get("command")
     if command not in COMMANDS:
-        raise InputError(f"{path} holds a run of {command!r}; known are {', '.join(COMMANDS)}")
-    if not (path / "results.csv").exists():
+        raise InputError(f"{path} holds a run of {shown(command)}; known are {', '.join(COMMANDS)}")
+    if not results.exists():
         raise InputError(f"{path} has not come to its end: it holds no results.csv; run its command again")
     for name in ("settings", "all_settings"):
         if not isinstance(facts.get(name), dict):
-            raise InputError(f"{path / 'config.json'} is damaged: it holds no {name}")
-    config = importlib.import_module(f"analysis.{command}").Config
-    known = {field.name for field in dataclasses.fields(config)}
-    kept = {k: _frozen(v) for k, v in facts["all_settings"].items() if k in known}
-    return Run(path, command, config(**kept), _rows(RunDirectory(path).require_unchanged()))
+            raise InputError(f"{record} is damaged: it holds no {name}")
+    kind = importlib.import_module(f"analysis.{command}").Config
+    settings_from(kind, facts["settings"], record)
+    config = settings_from(kind, facts["all_settings"], record)
+    if environment.exists():
+        load_json(environment, sealed=False)
+    return Run(path, str(command), config, _rows(RunDirectory(path).require_unchanged()))
 
 
 def _rows(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
-    except ValueError as error:  # pandas' own errors, and bytes that are no UTF-8
+        frame = pd.read_csv(path)
+    except (ValueError, OverflowError) as error:  # pandas' own errors, and bytes that are no UTF-8
         raise InputError(f"{path} is no table: {' '.join(str(error).split())[:200]}") from error
+    words = {str(word) for name in frame.select_dtypes(exclude="number") for word in frame[name].unique()}
+    odd = [word for word in [*words, *map(str, frame.columns)] if not word.isprintable()]
+    if odd:
+        raise InputError(f"{path} is no table that this package writes: {shown(odd[0])} is no word in it")
+    return frame
 
 
-def runs_below(folder: str | Path) -> list[Run]:
-    """All finished runs in a folder, in the order of their names; what is no finished run is passed over."""
+def runs_below(folder: str | Path, refused: Callable[[str], object] = str) -> list[Run]:
+    """All finished runs in a folder, in the order of their names; what is no finished run is passed over.
+
+    `refused` is told why, one line each, where a run has come to its end and cannot be read.
+    """
     found = []
     for path in sorted(Path(folder).glob("*/config.json")):
         try:
             found.append(finished(path.parent))
-        except InputError:
-            continue
+        except (InputError, OSError) as error:
+            if (path.parent / "results.csv").exists():
+                refused(" ".join(str(error).split()))
     return found
 
 
@@ -204,10 +217,6 @@ def opening_code(path: str | Path, beside: str | Path) -> str:
 def plain(value: Any) -> Any:
     """A setting as JSON holds it."""
     return list(value) if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _option(key: str, value: Any) -> list[str]:

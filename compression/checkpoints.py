@@ -17,7 +17,14 @@ from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError
 from capacity.inputs import require_weights
 from capacity.parametrized import import_hooks, pruning_hooks
-from compression.identity import changed_parts, compare, fingerprint, unknown_parts, without
+from compression.identity import (
+    changed_parts,
+    compare,
+    fingerprint,
+    fingerprint_of,
+    unknown_parts,
+    without,
+)
 from compression.masks import apply_masks, stored_masks
 from compression.storage import read_text, require_plain, write_tensors, write_whole
 
@@ -152,7 +159,8 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 
     bare = initialized(unwrapped(model))
     require_weights(bare)
-    facts = {"format": FORMAT, "sha256": fingerprint(import_hooks(clone(bare)) if _hooked(bare) else bare)}
+    bare = import_hooks(clone(bare)) if _hooked(bare) else bare
+    facts = {"format": FORMAT, "sha256": fingerprint(bare)}
     write_tensors(path, lambda beside: save(bare, beside, metadata=facts))
 
 
@@ -176,31 +184,51 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     Files that name masks as torch.nn.utils.prune does are read too.
 
     Raises InputError for a damaged file (every bit counts) and for weights of another architecture or type.
-    Nothing in the file is executed.
+    A damaged file leaves the model as it was, and nothing in a file is executed.
     """
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
     from safetensors.torch import load_model as load
 
     model = unwrapped(model)
     require_plain(path, most_bytes(model))
     try:
-        import_hooks(model)
-        apply_masks(model, stored_masks(model, load_file(path)))
-        load(model, str(path))
         with safe_open(str(path), framework="pt") as file:
             facts = file.metadata() or {}
-    except SafetensorError as error:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is no file") from error
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
-    except RuntimeError as error:
+    sha256 = facts.get("sha256")
+    ours = sha256 is not None or facts.get("format") == FORMAT
+    if ours and sha256 != fingerprint_of(_with_ties(tensors, facts)):
+        raise InputError(
+            f"{path} is damaged: its SHA-256 is not the one that was stored; remove it to run that step again"
+        )
+    try:
+        import_hooks(model)
+        apply_masks(model, stored_masks(model, tensors))
+        _require_types(model, tensors if ours else {}, path)
+        load(model, str(path))
+    except (SafetensorError, RuntimeError) as error:
         raise InputError(
             f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"
         ) from error
-    sha256 = facts.get("sha256")
-    ours = sha256 is not None or facts.get("format") == FORMAT
-    if ours and sha256 != fingerprint(model):
-        raise InputError(
-            f"{path} is damaged, or holds weights of another type: their SHA-256 is not the one that was "
-            f"stored; remove it to run that step again"
-        )
     return model
+
+
+def _with_ties(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """The tensors of a file and those that are one of them under another name, which safetensors notes."""
+    ties = {name: tensors[kept] for name, kept in facts.items() if name not in tensors and kept in tensors}
+    return {**tensors, **ties}
+
+
+def _require_types(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Raise InputError unless each tensor of a file is of the type that the model's has."""
+    own = model.state_dict()
+    for key, tensor in tensors.items():
+        if key in own and tensor.dtype != own[key].dtype:
+            raise InputError(
+                f"{path} holds weights of another type: {key!r} is {tensor.dtype}, "
+                f"the model's {own[key].dtype}"
+            )

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, tensors_in
+from compression.arrays import mapped_rows
 from compression.batches import TensorBatches
 from compression.checkpoints import load_json, save_json
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
@@ -334,18 +335,17 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             )
         if require_plain(path).stat().st_size != size or file_sha256(path) != sha256:
             raise InputError(f"{path} is damaged: its SHA-256 is not that of what was written; remove it")
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    frozen = clone(teacher).eval()
-    device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
-    parts = []
-    with torch.no_grad():
-        for inputs, _ in replace(data, shuffle=False):
-            logits = _finite(logits_of(run(frozen, placed(inputs, device, dtype_of(frozen))))).float().cpu()
-            if float(logits.abs().max()) > LARGEST_HALF:
-                raise InputError(
-                    f"the teacher's logits exceed {LARGEST_HALF:g}, the most that half precision holds"
-                )
-            parts.append(logits.half().numpy())
+        first = next(iter(replace(data_content, batch_size=min(2, len(data.targets)))))[0]
+        given = _logits(clone(teacher).eval(), first)
+        return mapped_rows(path, (len(data.targets), *given.shape[1:]))
+    frozen, parts = clone(teacher).eval(), []
+    for inputs, _ in replace(data, shuffle=False):
+        logits = _logits(frozen, inputs)
+        if float(logits.abs().max()) > LARGEST_HALF:
+            raise InputError(
+                f"the teacher's logits exceed {LARGEST_HALF:g}, the most that half precision holds"
+            )
+        parts.append(logits.half().numpy())
     outputs = np.concatenate(parts)
 
     def write(beside: Path) -> None:
@@ -354,4 +354,11 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
 
     write_whole(path, write)
     save_json(known, facts | {"file_bytes": path.stat().st_size, "file_sha256": file_sha256(path)})
-    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return mapped_rows(path, outputs.shape)
+
+
+def _logits(frozen: nn.Module, inputs: Any) -> Tensor:
+    """A teacher's logits on one batch, in single precision on the processor."""
+    device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        return _finite(logits_of(run(frozen, placed(inputs, device, dtype_of(frozen))))).float().cpu()

@@ -98,8 +98,13 @@ def unknown_parts(description: Mapping[str, Any]) -> list[str]:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 of a model's state dict: names, types, shapes and bytes."""
+    return fingerprint_of(initialized(unwrapped(model)).state_dict())
+
+
+def fingerprint_of(state: Mapping[str, Any]) -> str:
+    """SHA-256 of a state dict: names, types, shapes and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(initialized(unwrapped(model)).state_dict().items()):
+    for name, tensor in sorted(state.items()):
         if isinstance(tensor, torch.Tensor):
             _add_tensor(digest, name, tensor)
         else:  # what set_extra_state keeps

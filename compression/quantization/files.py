@@ -1,7 +1,8 @@
 """Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
 
 import json
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input
 from compression.checkpoints import most_bytes
-from compression.quantization._quantize import QuantizeResult, convert, prepare, refusing
+from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, refusing
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_tensors, write_whole
 
+SMALLEST, LARGEST = 2.0**-126, torch.finfo(torch.float32).max  # of a step in single precision
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
     "quantized_decomposed.dequantize_per_tensor.default",
@@ -49,14 +51,83 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
 
 
 def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn.Module:
-    """The quantized graph in a file, rebuilt from `model` (fresh from its factory) and filled.
+    """The quantized graph in a file, rebuilt from `model` (fresh from its factory), filled, and run once.
 
-    Raises InputError for a damaged file (every bit counts) and for another architecture. Nothing in the
-    file is executed.
+    Raises InputError for a damaged file (every bit counts), for ranges that no integers have, and for
+    another architecture. Nothing in the file is executed.
     """
+    tensors, facts = _read(model, require_plain(path, most_bytes(model)))
+    plain = plain_copy(model).cpu().eval()
+    args, _ = example_input(plain, input_size, device="cpu")
+    graph = prepare(plain, args, facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
+    with refusing(facts.scheme), torch.no_grad():
+        graph(*args)
+        graph = convert(graph)
+    nodes, own = _scalar_nodes(graph), graph.state_dict()
+    fits = tensors.keys() == own.keys() and len(nodes) == len(facts.ranges)
+    if fits and facts.weight_bits == 4:
+        tensors = _unpacked(tensors, own, path)
+    if not fits or any(
+        (tensors[key].shape, tensors[key].dtype) != (own[key].shape, own[key].dtype) for key in own
+    ):
+        raise InputError(f"{path} holds another architecture than the model given")
+    for node, (scale, zero) in zip(nodes, facts.ranges, strict=True):
+        node.args = (node.args[0], scale, zero, *node.args[3:])
+    graph.recompile()
+    for key, value in tensors.items():
+        owner, _, name = key.rpartition(".")
+        module = graph.get_submodule(owner)
+        if name in module._parameters:
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+        else:
+            module._buffers[name] = value
+    with refusing(facts.scheme), torch.no_grad():
+        graph(*args)
+    return graph
+
+
+def _unpacked(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path
+) -> dict[str, Tensor]:
+    """The tensors of a file, 4-bit weights in the shapes that the graph's own have."""
+    try:
+        return {
+            key: unpack(value, own[key].shape) if own[key].dtype == torch.int8 else value
+            for key, value in tensors.items()
+        }
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a file says besides its tensors, each within what integers allow."""
+
+    scheme: str
+    weight_bits: int
+    group_size: int | None
+    keep: list[str]
+    ranges: list[tuple[float, int]]
+
+    def __post_init__(self) -> None:
+        words = isinstance(self.keep, list) and all(isinstance(name, str) for name in self.keep)
+        if self.scheme not in SCHEMES or not words:
+            raise ValueError("its scheme or the layers left in float are none that are known")
+        if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
+            raise ValueError("its weights have neither 4 nor 8 bits")
+        if self.group_size is not None and not (type(self.group_size) is int and 0 < self.group_size < 2**31):
+            raise ValueError("its group_size is no number of weights")
+        for scale, zero in self.ranges:
+            if type(scale) is not float or not SMALLEST <= scale <= LARGEST:
+                raise ValueError(f"a scale of {scale!r:.20} is no step between integers")
+            if type(zero) is not int or not 0 <= zero <= 255:
+                raise ValueError(f"a zero point of {zero!r:.20} is none of 256 integers")
+
+
+def _read(model: nn.Module, path: Path) -> tuple[dict[str, Tensor], _Facts]:
+    """Tensors and facts of a file whose SHA-256 is right and whose numbers can be."""
     from safetensors import SafetensorError, safe_open
 
-    require_plain(path, most_bytes(model))
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -64,13 +135,11 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if metadata.get("sha256") != digest(text, tensors):
             raise ValueError("its SHA-256 is not the one that was stored; save it again")
-        facts = json.loads(text)
-        scheme, bits, keep = str(facts["scheme"]), int(facts["weight_bits"]), list(map(str, facts["keep"]))
-        groups = facts.get("group_size")
-        groups = None if groups is None else int(groups)
-        ranges = [(float(scale), int(zero)) for scale, zero in facts["ranges"]]
-        if bits not in (4, 8) or not all(0 < scale < math.inf and 0 <= zero <= 255 for scale, zero in ranges):
-            raise ValueError("weight_bits, a scale or a zero point lies outside what integers allow")
+        facts = _Facts(**{"group_size": None, **json.loads(text)})
+        _require_integers(tensors)
+        layers = dict(model.named_modules())
+        if unknown := [name for name in facts.keep if name not in layers]:
+            raise ValueError(f"the model has no layer {unknown[0]!r:.40}")
     except FileNotFoundError as error:
         raise InputError(f"{path} is no file") from error
     except (
@@ -83,34 +152,19 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
         RecursionError,
     ) as error:
         raise InputError(f"{path} is damaged or holds no quantized network: {error}") from error
-    plain = plain_copy(model).cpu().eval()
-    args, _ = example_input(plain, input_size, device="cpu")
-    graph = prepare(plain, args, scheme, bits, keep, groups)
-    with refusing(scheme), torch.no_grad():
-        graph(*args)
-        graph = convert(graph)
-    nodes, own = _scalar_nodes(graph), graph.state_dict()
-    fits = tensors.keys() == own.keys() and len(nodes) == len(ranges)
-    if fits and bits == 4:
-        tensors = {
-            key: unpack(value, own[key].shape) if own[key].dtype == torch.int8 else value
-            for key, value in tensors.items()
-        }
-    if not fits or any(
-        (tensors[key].shape, tensors[key].dtype) != (own[key].shape, own[key].dtype) for key in own
-    ):
-        raise InputError(f"{path} holds another architecture than the model given")
-    for node, (scale, zero) in zip(nodes, ranges, strict=True):
-        node.args = (node.args[0], scale, zero, *node.args[3:])
-    graph.recompile()
-    for key, value in tensors.items():
-        owner, _, name = key.rpartition(".")
-        module = graph.get_submodule(owner)
-        if name in module._parameters:
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
-        else:
-            module._buffers[name] = value
-    return graph
+    return tensors, facts
+
+
+def _require_integers(tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for steps between integers that are none, and for zeros outside of them."""
+    for key, tensor in tensors.items():
+        name = key.rpartition(".")[2]
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{key} holds NaN or infinity")
+        if name.startswith("_scale") and not bool((tensor > 0).all()):
+            raise ValueError(f"{key} holds a scale that is not positive")
+        if name.startswith("_zero_point") and not bool(((tensor >= -128) & (tensor <= 255)).all()):
+            raise ValueError(f"{key} holds a zero point outside of the integers")
 
 
 def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from capacity.attention import unpack_attention
 from capacity.cloning import clone
 from capacity.errors import InputError
-from capacity.inputs import require_weights
+from capacity.inputs import example_input, first_line, require_weights
+from compression.checkpoints import most_bytes
 from compression.storage import require_plain, write_tensors
 
 ATTRIBUTES = (
@@ -53,15 +54,18 @@ def digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
+def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -> nn.Module:
     """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
+
+    With `input_size`, one sample's shape or example tensors, it is run once: layers that do not fit
+    together are refused then, and not when it is first used.
 
     Raises InputError for a damaged file and for another architecture. Nothing in the file is executed, and
     nothing is read into memory that is larger than the model's own tensors.
     """
     from safetensors import SafetensorError, safe_open
 
-    copied, path = clone(model), require_plain(path)
+    copied, path = clone(model), require_plain(path, most_bytes(model))
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = file.metadata() or {}
@@ -80,7 +84,22 @@ def load_shrunk(model: nn.Module, path: str | Path) -> nn.Module:
     _set_sizes(copied, _sizes(text, path))
     _set_tensors(copied, tensors)
     _require_consistent(copied, path)
+    if input_size is not None:
+        _rehearse(copied, input_size, path)
     return copied
+
+
+def _rehearse(model: nn.Module, input_size: Any, path: Path) -> None:
+    """Run the model once on an example; raises InputError if its layers do not fit together."""
+    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
+    args, options = example_input(model, input_size, device=str(device))
+    try:
+        with torch.no_grad():
+            clone(model).eval()(*args, **options)
+    except Exception as error:  # whatever its layers stumble over
+        raise InputError(
+            f"{path} is damaged, or input_size is another: it cannot be run: {first_line(error, 200)}"
+        ) from error
 
 
 def _require_fitting(model: nn.Module, slices: Mapping[str, Any], path: Path) -> None:

@@ -93,3 +93,33 @@ def test_what_is_no_plain_file_is_not_read(tmp_path) -> None:
     for name in ("pipe", "."):
         with pytest.raises(InputError, match="is no file"):
             load_model(nn.Linear(2, 2), tmp_path / name)
+
+
+def test_a_damaged_file_leaves_the_model_as_it_was(tmp_path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(prune(net(), L1(), amount=0.5).model, path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    model = net()
+    before = fingerprint(model)
+    with pytest.raises(InputError, match="damaged"):
+        load_model(model, path)
+    assert fingerprint(model) == before
+
+
+def test_weights_of_another_type_are_refused(tmp_path) -> None:
+    save_model(net().double(), tmp_path / "m")
+    with pytest.raises(InputError, match=r"another type: '0.bias' is torch.float64, the model's"):
+        load_model(net(), tmp_path / "m")
+    with pytest.raises(InputError, match="is no file"):
+        load_model(net(), tmp_path / "missing")
+
+
+def test_masks_of_torch_keep_their_checksum(tmp_path) -> None:
+    from torch.nn.utils.prune import l1_unstructured
+
+    model = net()
+    l1_unstructured(model[0], "weight", 0.5)
+    save_model(model, tmp_path / "m")
+    assert torch.equal(load_model(net(), tmp_path / "m")[0].weight, model[0].weight)

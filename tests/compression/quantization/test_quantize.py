@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -300,19 +301,44 @@ def test_a_file_with_one_bit_flipped_is_refused(trained: nn.Module, tmp_path, sc
             load_quantized(net(), path, input_size=SIZE)
 
 
+@pytest.fixture(scope="module")
+def saved(trained: nn.Module, tmp_path_factory) -> tuple[dict[str, torch.Tensor], str]:
+    """Tensors and facts of a good file of static integers."""
+    path = tmp_path_factory.mktemp("saved") / "net.safetensors"
+    save_quantized(quantized(trained, "static"), path)
+    with safe_open(str(path), framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()["quantized"]  # noqa: SIM118
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("ranges", [[float("nan"), 0]]),
-        ("ranges", [[-0.1, 0]]),
-        ("ranges", [[0.1, 999]]),
-        ("weight_bits", 4 * 10**9),
+        ("ranges", [[float("nan"), 0]]), ("ranges", [[-0.1, 0]]), ("ranges", [[0.1, 999]]),
+        ("ranges", [[1e-320, 0]]), ("ranges", [[1e300, 0]]), ("ranges", [[0.1, True]]), ("ranges", [["", 0]]),
+        ("ranges", 3), ("ranges", [[0.1]]), ("ranges", []), ("weight_bits", 4 * 10**9), ("weight_bits", True),
+        ("weight_bits", "8"), ("weight_bits", 4), ("group_size", -1), ("group_size", 10**30),
+        ("group_size", 0.5),
+        ("scheme", "fastest"), ("scheme", ["static"]), ("keep", "0"), ("keep", ["x"]), ("keep", [3]),
+        ("extra", 1),
     ],
-)
-def test_a_file_with_impossible_ranges_is_refused(tmp_path, key: str, value: object) -> None:
-    tensors = {"weight": torch.zeros(2)}
-    text = json.dumps({"scheme": "static", "weight_bits": 8, "keep": [], "ranges": []} | {key: value})
+)  # fmt: skip
+def test_a_file_with_impossible_facts_is_refused(saved, tmp_path, key: str, value: object) -> None:
+    tensors, text = saved
+    text, path = json.dumps(json.loads(text) | {key: value}), tmp_path / "net.safetensors"
+    save_file(tensors, path, metadata={"quantized": text, "sha256": digest(text, tensors)})
+    with pytest.raises(InputError, match=r"damaged|another architecture|scheme"):
+        load_quantized(net(), path, input_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("_scale_0", float("nan")), ("_scale_0", -1.0), ("_scale_0", 0.0), ("_zero_point_0", 999),
+     ("_zero_point_0", -(2**63))],
+)  # fmt: skip
+def test_a_file_with_impossible_steps_of_weights_is_refused(saved, tmp_path, key: str, value: float) -> None:
+    tensors, text = dict(saved[0]), saved[1]
+    tensors[key] = torch.full_like(tensors[key], value)
     path = tmp_path / "net.safetensors"
     save_file(tensors, path, metadata={"quantized": text, "sha256": digest(text, tensors)})
-    with pytest.raises(InputError, match="weight_bits, a scale or a zero point"):
+    with pytest.raises(InputError, match=f"damaged or holds no quantized network: {key}"):
         load_quantized(net(), path, input_size=SIZE)

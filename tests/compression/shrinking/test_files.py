@@ -88,9 +88,16 @@ def test_sizes_of_other_kinds_are_refused(file: Path, sizes: str) -> None:
         load_shrunk(Net(), path)
 
 
-def test_a_tensor_larger_than_the_models_is_not_read(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (64, r"'first.weight' is F32 of shape \(64, 5\)"),
+        (1 << 30, r"large has 21,474,837,\d+ bytes, more"),
+    ],
+)
+def test_a_tensor_larger_than_the_models_is_not_read(tmp_path, rows: int, message: str) -> None:
     state = {key: tuple(value.shape) for key, value in Net().state_dict().items()}
-    state["first.weight"] = (1 << 30, 5)
+    state["first.weight"] = (rows, 5)
     header, place = {}, 0
     for key, shape in state.items():
         size = 4 * int(torch.Size(shape).numel())
@@ -99,8 +106,20 @@ def test_a_tensor_larger_than_the_models_is_not_read(tmp_path) -> None:
     text = json.dumps(header).encode()
     with open(tmp_path / "large", "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + place)  # sparse: 20 GiB of nothing
-    with pytest.raises(InputError, match=r"'first.weight' is F32 of shape \(1073741824, 5\)"):
+        file.truncate(8 + len(text) + place)  # sparse: of the larger, 20 GiB of nothing
+    with pytest.raises(InputError, match=message):
         load_shrunk(Net(), tmp_path / "large")
     with pytest.raises(InputError, match="is no file"):
         load_shrunk(Net(), tmp_path / "missing")
+
+
+def test_layers_that_do_not_fit_together_are_refused_where_the_input_is_known(tmp_path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    torch.manual_seed(0)
+    save_shrunk(nn.Sequential(nn.Linear(4, 3), nn.Linear(5, 2)), tmp_path / "small")
+    load_shrunk(model, tmp_path / "small")
+    with pytest.raises(InputError, match=r"small is damaged, or input_size is another: it cannot be run"):
+        load_shrunk(model, tmp_path / "small", input_size=(4,))
+    save_shrunk(shrink(model, (4,), amount=0.5).model, tmp_path / "good")
+    good = load_shrunk(model, tmp_path / "good", input_size=(4,))
+    assert good.training and good[0].out_features == 4

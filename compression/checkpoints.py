@@ -178,10 +178,11 @@ def _hooked(model: nn.Module) -> bool:
     return any(pruning_hooks(module) for module in model.modules())
 
 
-def load_model(model: nn.Module, path: str | Path) -> nn.Module:
+def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> nn.Module:
     """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
 
-    Files that name masks as torch.nn.utils.prune does are read too.
+    Files that others wrote are read too, with masks named as torch.nn.utils.prune does; with `sealed`, none
+    without a SHA-256 is.
 
     Raises InputError for a damaged file (every bit counts) and for weights of another architecture or type.
     A damaged file leaves the model as it was, and nothing in a file is executed.
@@ -200,7 +201,7 @@ def load_model(model: nn.Module, path: str | Path) -> nn.Module:
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
     sha256 = facts.get("sha256")
-    ours = sha256 is not None or facts.get("format") == FORMAT
+    ours = sealed or sha256 is not None or facts.get("format") == FORMAT
     if ours and sha256 != fingerprint_of(_with_ties(tensors, facts)):
         raise InputError(
             f"{path} is damaged: its SHA-256 is not the one that was stored; remove it to run that step again"

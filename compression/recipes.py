@@ -199,7 +199,7 @@ def _loaded(directory: Path, index: int, technique: Technique, before: nn.Module
     weights, facts = _paths(directory, index)
     if not facts.exists():
         return None
-    load = technique.load or (lambda model, path: load_model(clone(model), path))
+    load = technique.load or (lambda model, path: load_model(clone(model), path, sealed=True))
     found = load(before, weights)
     found.eval()  # whose own return value an exported graph leaves out
     return RecipeStep(index, technique.name, found, load_json(facts), True)

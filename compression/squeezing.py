@@ -220,7 +220,7 @@ class _Store:
         weights = self.directory / f"step-{index:03d}.safetensors"
         if not weights.exists():
             raise InputError(f"{weights} is missing; remove {facts_path} to run that step again")
-        return Step(model=load_model(clone(model), weights).eval(), resumed=True, **facts)
+        return Step(model=load_model(clone(model), weights, sealed=True).eval(), resumed=True, **facts)
 
     def save(self, step: Step) -> None:
         name = f"step-{step.index:03d}"

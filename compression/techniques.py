@@ -71,7 +71,7 @@ def distilling(
     return Technique(
         "distil",
         lambda teacher: distill(student, teacher, data, loss=loss, settings=settings),
-        load=lambda before, path: load_model(clone(student), path),
+        load=lambda before, path: load_model(clone(student), path, sealed=True),
     )
 
 
@@ -114,7 +114,7 @@ def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain |
         found = load_json(path.with_suffix(".ranks.json"))
         known = {name: tuple(r) if isinstance(r, list) else r for name, r in found.items()}
         like = factorize(before, rank=known, method=method).model if known else clone(before)
-        return load_model(like, path)
+        return load_model(like, path, sealed=True)
 
     return Technique("factorize", apply, save, load)
 
@@ -138,7 +138,7 @@ def quantizing(
 
 
 def _load_plain(before: nn.Module, path: Path) -> nn.Module:
-    return load_model(plain_copy(before), path)
+    return load_model(plain_copy(before), path, sealed=True)
 
 
 def prune_share_code(

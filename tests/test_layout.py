@@ -45,7 +45,6 @@ def test_compression_is_ours_and_light() -> None:
 
 
 LONG = {  # one whole each: what is read is checked and filled in, or steps are read, run and kept
-    "compression/quantization/files.py load_quantized",
     "compression/recipes.py recipe",
 }
 MANY = {  # arguments that users give by name, or that torch's own function of that name takes

@@ -124,7 +124,7 @@ class Runner:
         network = self.network(seed)
         if path.exists():
             advance(settings.epochs)
-            return load_model(network, path).eval()
+            return load_model(network, path, sealed=True).eval()
         trained = self.fit(network, settings, advance).model
         save_model(trained, path)
         return trained

@@ -149,7 +149,7 @@ class PruningTrials:
             return fit(self.runner.network(seed), replace(settings, gradual=schedule))
         cut = self._cut(current, name, amount, seed)
         if config.schedule == "rewind":
-            cut = rewind(cut, load_model(self.runner.network(seed), early))
+            cut = rewind(cut, load_model(self.runner.network(seed), early, sealed=True))
             return fit(cut, settings)
         return fit(cut, settings) if config.retrain_epochs else cut
 

@@ -44,7 +44,7 @@ class Experiment:
             path = inside(self.run.path, f"seed-{seed}/trained.safetensors")
             if not path.exists():
                 raise InputError(f"the run's networks are gone: {path}; run its command again")
-            found.append(load_model(self.runner.network(seed), path).eval())
+            found.append(load_model(self.runner.network(seed), path, sealed=True).eval())
         return found
 
     @cached_property

@@ -57,7 +57,7 @@ def _full(e: Experiment) -> tuple[int, int, nn.Module]:
     for step, bits in zip(steps["step"], steps["capacity_bits"], strict=True):
         path = e.run.path / f"seed-0/{name}/step-{step:03d}.safetensors"
         if memorizable_rows(int(bits), e.classes) <= available and path.exists():
-            return int(step), int(bits), load_model(clone(e.networks[0]), path)
+            return int(step), int(bits), load_model(clone(e.networks[0]), path, sealed=True)
     return 0, e.capacity_bits, e.networks[0]
 
 

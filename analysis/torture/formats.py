@@ -194,19 +194,19 @@ def _of_rows(folder: Path) -> Values:
 
 FORMATS = (
     Format(
-        "checkpoint", 0.26, _checkpoint,
-        lambda folder: used(load_model(network(), folder / "model.safetensors")),
+        "checkpoint", 0.34, _checkpoint,
+        lambda folder: used(load_model(network(), folder / "model.safetensors", sealed=True)),
         (*BYTES, change_header),
         mend_tensors(lambda tensors, facts: fingerprint_of(tensors)),
     ),
     Format(
-        "shrunk", 0.2, _shrunk,
+        "shrunk", 0.22, _shrunk,
         lambda folder: used(load_shrunk(network(), folder / "small.safetensors", input_size=SIZE).eval()),
         (*BYTES, change_header, change_sizes),
         mend_tensors(lambda tensors, facts: digest(facts["sizes"], tensors)),
     ),
     Format(
-        "quantized", 0.04, _quantized,
+        "quantized", 0.02, _quantized,
         lambda folder: used(
             load_quantized(network(), folder / "integers.safetensors", input_size=SIZE)
         ),
@@ -215,7 +215,7 @@ FORMATS = (
     ),
     Format("teacher", 0.2, _outputs, _of_rows, (*BYTES, change_array), mend_outputs),
     Format(
-        "dcz", 0.3, _coded, lambda folder: used(decode(folder / "net.dcz", network())), BYTES, mend_coded
+        "dcz", 0.22, _coded, lambda folder: used(decode(folder / "net.dcz", network())), BYTES, mend_coded
     ),
 )  # fmt: skip
 

@@ -74,6 +74,14 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     for node, (scale, zero) in zip(nodes, facts.ranges, strict=True):
         node.args = (node.args[0], scale, zero, *node.args[3:])
     graph.recompile()
+    _fill(graph, tensors)
+    with refusing(facts.scheme), torch.no_grad():
+        graph(*args)
+    return graph
+
+
+def _fill(graph: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors in the places of the graph's own."""
     for key, value in tensors.items():
         owner, _, name = key.rpartition(".")
         module = graph.get_submodule(owner)
@@ -81,9 +89,6 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
             setattr(module, name, nn.Parameter(value, requires_grad=False))
         else:
             module._buffers[name] = value
-    with refusing(facts.scheme), torch.no_grad():
-        graph(*args)
-    return graph
 
 
 def _unpacked(

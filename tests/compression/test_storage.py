@@ -131,3 +131,5 @@ def test_a_file_of_ours_without_its_checksum_is_damaged_another_s_is_not(tmp_pat
         load_model(nn.Linear(2, 2), tmp_path / "ours")
     save_file(dict(model.state_dict()), tmp_path / "others", metadata={"format": "pt"})
     assert torch.equal(load_model(nn.Linear(2, 2), tmp_path / "others").weight, model.weight)
+    with pytest.raises(InputError, match="damaged"):
+        load_model(nn.Linear(2, 2), tmp_path / "others", sealed=True)

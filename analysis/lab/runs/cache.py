@@ -27,7 +27,7 @@ def cached_model(
     """
     weights, facts = path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
     if weights.exists():
-        model = load_model(clone(like), weights).eval()
+        model = load_model(clone(like), weights, sealed=True).eval()
     else:
         facts.unlink(missing_ok=True)  # which must not outlive the weights it speaks of
         model = compute()

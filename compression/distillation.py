@@ -21,11 +21,14 @@ from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, r
 from compression.identity import describe, file_sha256
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
+from compression.soft_targets import SoftTargetLoss
 from compression.storage import hold_file, require_plain, write_whole
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
+FUSED = {"hinton": 1.0, "doubled": 2.0, "class-mean": 1.0}  # kinds that SoftTargetLoss knows, their weights
+KEPT = 1 << 24  # numbers of a teacher's cached outputs that are held in memory
 LARGEST_HALF = 65504.0  # what half precision can hold
 
 
@@ -208,10 +211,10 @@ def distill(
     if cache is not None:
         if mixup or not isinstance(data, TensorBatches):
             raise InputError("cached teacher outputs need TensorBatches, not augmented and not mixed up")
-        taught = Taught(data, teacher_outputs(teacher, data, cache))
+        taught = Taught(data, teacher_outputs(teacher, data, cache), loss.temperature)
         return fit(
             student, taught, settings=settings, validation=validation, progress=progress,
-            objective=lambda model, inputs, pair: _student_loss(loss, run(model, inputs), pair[1], pair[0]),
+            objective=_under_kept_outputs(loss, data),
         )  # fmt: skip
     return fit(
         student, data, settings=settings, validation=validation, progress=progress,
@@ -264,6 +267,30 @@ def objective(
     return mixed if mixup else plain
 
 
+def _under_kept_outputs(loss: DistillationLoss, data: TensorBatches) -> Objective:
+    """The objective of batches of `Taught`; loss and slope are written out where labels are plain indices."""
+    labels = data.targets
+    plain = loss.kind in FUSED and loss.alpha > 0 and loss.class_axis is None
+    plain = plain and labels.dim() == 1 and labels.dtype == torch.int64
+    lowest, highest = map(int, labels.aminmax()) if plain else (IGNORED, 0)
+
+    def taught(model: nn.Module, inputs: Any, pair: tuple[Tensor, Tensor]) -> Tensor:
+        output, (targets, given) = run(model, inputs), pair
+        if (
+            lowest >= 0
+            and isinstance(output, Tensor)
+            and output.shape == given.shape
+            and output.dtype == torch.float32
+            and output.shape[-1] > max(highest, 1)
+        ):
+            weight = FUSED[loss.kind] / (output.shape[1] if loss.kind == "class-mean" else 1)
+            terms = (loss.alpha * weight, loss.temperature, 1 - loss.alpha)
+            return SoftTargetLoss.apply(output, given / loss.temperature, targets, *terms)  # type: ignore[no-any-return]
+        return _student_loss(loss, output, given, targets)
+
+    return taught
+
+
 def _student_loss(loss: DistillationLoss, output: Any, given: Tensor, targets: Any) -> Tensor:
     """The loss of all the student's heads under the teacher's main one."""
     if isinstance(output, Tensor):
@@ -280,12 +307,17 @@ def _finite(logits: Tensor) -> Tensor:
     return logits
 
 
-@dataclass
 class Taught:
-    """Batches whose targets are pairs of the targets given and the teacher's cached logits."""
+    """Batches whose targets are pairs of the targets given and the teacher's cached logits.
 
-    batches: TensorBatches
-    outputs: np.ndarray
+    The logits are shifted, which no softmax sees, so that divided by `temperature` they are logarithms of
+    probabilities. Up to KEPT numbers stay in memory; more are read anew for each batch.
+    """
+
+    def __init__(self, batches: TensorBatches, outputs: np.ndarray, temperature: float) -> None:
+        self.batches, self.outputs, self.temperature = batches, outputs, temperature
+        few = outputs.size <= KEPT
+        self.kept = self._shifted(outputs).to(batches.targets.device) if few else None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -295,9 +327,16 @@ class Taught:
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         for rows, (inputs, targets) in zip(self.batches.rows(), self.batches, strict=True):
-            index = rows if isinstance(rows, slice) else rows.numpy()
-            given = torch.from_numpy(np.asarray(self.outputs[index], dtype=np.float32)).to(targets.device)
-            yield inputs, (targets, given)
+            yield inputs, (targets, self._given(rows).to(targets.device))
+
+    def _given(self, rows: slice | Tensor) -> Tensor:
+        if self.kept is not None:
+            return self.kept[rows]
+        return self._shifted(self.outputs[rows if isinstance(rows, slice) else rows.numpy()])
+
+    def _shifted(self, outputs: np.ndarray) -> Tensor:
+        logits = torch.from_numpy(np.asarray(outputs, dtype=np.float32))
+        return torch.log_softmax(logits / self.temperature, 1).mul_(self.temperature)
 
 
 def teacher_outputs(teacher: nn.Module, data: TensorBatches, path: str | Path) -> np.ndarray:

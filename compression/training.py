@@ -303,6 +303,13 @@ def learning_rate_factor(epoch: float, settings: TrainingSettings) -> float:
     return (1 + math.cos(math.pi * min(1.0, (epoch - settings.warmup_epochs) / span))) / 2
 
 
+def _dropped_rows(mask: Tensor) -> Tensor | None:
+    """Which rows a mask drops, where it keeps or drops rows as a whole; None where it does not."""
+    flat = mask.bool().flatten(1) if mask.dim() > 1 else mask.bool().view(-1, 1)
+    kept = flat[:, 0]
+    return (~kept).nonzero()[:, 0] if bool((flat == kept[:, None]).all()) else None
+
+
 class _Loop:
     """One training run."""
 
@@ -312,9 +319,10 @@ class _Loop:
         self.plain = accelerator.unwrap_model(  # autocast is the loop's
             model, keep_fp32_wrapper=False, keep_torch_compile=False
         )
-        self.scaled = settings.mixed_precision == "fp16"
+        self.scaled, self.mixed = settings.mixed_precision == "fp16", settings.mixed_precision != "no"
         self.shared = world_size() > 1
         self.dtype = dtype_of(self.plain)
+        self.trained = [parameter for parameter in self.plain.parameters() if parameter.requires_grad]
         self.updates = 0  # of the gradual schedule
         self.mask({})
 
@@ -322,21 +330,29 @@ class _Loop:
         """Keep the parameters that the masks drop at zero."""
         self.masks = masks
         self.masked: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.rows: list[tuple[Tensor, Tensor]] = []  # of masks that drop whole neurons: which to set to zero
         for name, mask in masks.items():
             module, key = split_name(self.plain, name)
             if key not in module._parameters:  # weight norm or the like computes it, and then it is masked
                 apply_masks(self.plain, {name: mask})
                 continue
             parameter = module.get_parameter(key)
-            self.masked[0].append(parameter)
-            self.masked[1].append(mask.to(parameter.device, parameter.dtype))
+            rows = _dropped_rows(mask)
+            if rows is None:
+                self.masked[0].append(parameter)
+                self.masked[1].append(mask.to(parameter.device, parameter.dtype))
+            elif len(rows):
+                self.rows.append((parameter, rows.to(parameter.device)))
             for state in self.optimizer.state.get(parameter, {}).values():
                 if isinstance(state, Tensor) and state.shape == mask.shape:
                     state.mul_(mask)  # no momentum for what is gone
 
     @torch.no_grad()
     def _apply(self) -> None:
-        torch._foreach_mul_(*self.masked)
+        for parameter, rows in self.rows:
+            parameter.index_fill_(0, rows, 0.0)
+        if self.masked[0]:
+            torch._foreach_mul_(*self.masked)
 
     def run(self, data: Batches, watch: Watch | None, tell: AfterEpoch) -> FitResult:
         settings = self.settings
@@ -388,17 +404,17 @@ class _Loop:
             done += batches
             whole = steps or batches
             rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in self.trained:  # what zero_grad does, without the record it keeps for profilers
+                parameter.grad = None
             inputs, targets, weight = shard_batch(inputs, targets, getattr(self.objective, "mass", None))
-            with self.accelerator.autocast():
+            with self.accelerator.autocast() if self.mixed else nullcontext():
                 loss = self.objective(model, placed(inputs, device, kind), placed(targets, device))
             loss = loss if weight == 1 else weight * loss
             self._backward(loss)
             optimizer.step()
             if self.settings.gradual is not None and steps:
                 self._prune_gradually(self.settings.gradual, epoch + done / steps)
-            if self.masked[0]:
-                self._apply()
+            self._apply()
             losses += loss.detach()
             count += 1
         if count == 0:

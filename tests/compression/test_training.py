@@ -180,3 +180,17 @@ def test_through_the_compiler_it_learns_the_same() -> None:
     assert type(fast.model) is nn.Sequential
     for key, value in plain.model.state_dict().items():
         torch.testing.assert_close(fast.model.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 999), st.sampled_from(["neuron", "weight"]), st.sampled_from(["sgd", "adamw"]))
+def test_what_is_masked_stays_zero_whether_rows_or_weights_are_dropped(
+    seed: int, unit: str, optimizer: str
+) -> None:
+    torch.manual_seed(seed)
+    pruned = prune(net(), L1(), amount=0.3, unit=unit).model
+    settings = TrainingSettings(epochs=1, optimizer=optimizer, learning_rate=0.01)
+    found = fit(pruned, data(), settings=settings).model
+    for name, mask in masks_of(pruned).items():
+        layer, _, key = name.rpartition(".")
+        original = found.get_submodule(layer).parametrizations[key].original
+        assert bool((original[~mask] == 0).all()) and bool((original[mask] != 0).any())

@@ -279,6 +279,7 @@ def prepare(
     with _quiet(), refusing(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
+        from compression.quantization.patterns import few_patterns
         from compression.quantization.quantizers import quantizer_of
 
         graph = exported(plain, args)
@@ -288,7 +289,8 @@ def prepare(
         quantizer = quantizer_of(scheme, weight_bits, keep, group_size)
         instrument = prepare_qat_pt2e if scheme == "aware" else prepare_pt2e
         hide_norms(graph, without_weights=True)
-        prepared: fx.GraphModule = instrument(graph, quantizer)
+        with few_patterns():
+            prepared: fx.GraphModule = instrument(graph, quantizer)
         show_norms(prepared)
         if scheme == "aware":
             follow_mode(prepared, norms)
@@ -339,10 +341,13 @@ def convert(graph: Any) -> fx.GraphModule:
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+        from compression.quantization.patterns import few_patterns
+
         graph.eval()
         if follows_mode(graph):
             fix_mode(graph)
-            converted: fx.GraphModule = convert_pt2e(graph)
+            with few_patterns():
+                converted: fx.GraphModule = convert_pt2e(graph)
         else:
             hide_norms(graph)
             converted = convert_pt2e(graph)

@@ -59,7 +59,7 @@ def test_killed_and_resumed_it_gives_the_same_results(undisturbed: Path, tmp_pat
             "--retrain-epochs",
             "0",
             "--model",
-            "resnet18",
+            "resnet20",
             "--unit",
             "neuron",
             "--layers",

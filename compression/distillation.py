@@ -285,7 +285,7 @@ def _under_kept_outputs(loss: DistillationLoss, data: TensorBatches) -> Objectiv
         ):
             weight = FUSED[loss.kind] / (output.shape[1] if loss.kind == "class-mean" else 1)
             terms = (loss.alpha * weight, loss.temperature, 1 - loss.alpha)
-            return SoftTargetLoss.apply(output, given / loss.temperature, targets, *terms)  # type: ignore[no-any-return]
+            return SoftTargetLoss.apply(output, given / loss.temperature, targets, terms)  # type: ignore[no-any-return]
         return _student_loss(loss, output, given, targets)
 
     return taught

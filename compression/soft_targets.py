@@ -21,9 +21,10 @@ class SoftTargetLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, log_p: Tensor, labels: Tensor, soft: float, temperature: float, hard: float
+        ctx: Any, student: Tensor, log_p: Tensor, labels: Tensor, terms: tuple[float, float, float]
     ) -> Tensor:
-        """soft: α·w; hard: 1 - α."""
+        """terms: α·w, T and 1 - α."""
+        soft, temperature, hard = terms
         count = len(student)
         p = log_p.exp()
         log_t = torch.log_softmax(student / temperature, 1)
@@ -43,4 +44,4 @@ class SoftTargetLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grown: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return slope * grown, None, None, None, None, None
+        return slope * grown, None, None, None

@@ -1,10 +1,12 @@
 """Test files run on several cores: each process, and each command it starts, computes on one thread.
 
-Properties are judged by what they find, not by the clock: a busy machine fails no test.
+Properties are judged by what they find, not by the clock: a busy machine fails no test. Files that take long
+come first, so that no core waits at the end for another's last one.
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -14,3 +16,23 @@ settings.register_profile(
     "unhurried", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("unhurried")
+
+LONGEST = (
+    "capacity/test_families.py", "compression/shrinking/test_shrink.py", "compression/test_costs.py",
+    "compression/test_processes.py", "analysis/test_comparison.py",
+    "compression/quantization/test_quantize.py", "compression/test_copies.py",
+    "analysis/test_consoles.py", "analysis/test_pruning_curve.py",
+    "compression/test_budgets.py", "analysis/test_sweeps.py", "capacity/test_effective.py",
+    "analysis/test_reproduce_lines.py", "capacity/test_memorization.py", "analysis/test_capacity_curve.py",
+    "analysis/test_reproduce.py", "analysis/test_pages.py", "compression/quantization/test_coverage.py",
+    "analysis/test_documents.py", "compression/codec/test_codec.py", "compression/test_recipes.py",
+    "analysis/test_run_identity.py", "analysis/test_description_length.py", "analysis/test_startup.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of LONGEST first, by their time; the others as they are."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(
+        key=lambda item: places.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(places))
+    )

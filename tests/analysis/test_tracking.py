@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.capacity_curve import main
-from analysis.lab.reporting.tracking import naming_columns, track_rows, words_of
+from analysis.lab.reporting.tracking import entries, naming_columns, track_rows, words_of
 from capacity import InputError
 
 FRAME = pd.DataFrame(
@@ -24,6 +24,16 @@ def test_words_are_what_is_no_number() -> None:
     assert naming_columns(FRAME[1:3]) == [] and naming_columns(FRAME[:3].drop(columns="step")) == [
         "technique"
     ]
+
+
+def test_steps_never_go_back() -> None:
+    (first, zero), (second, one) = entries(FRAME[FRAME["seed"] == 0])
+    assert (zero, one) == (0, 1)
+    assert (first["dense/top1_error"], first["pruned/top1_error"], second["pruned/top1_error"]) == (
+        0.1,
+        0.2,
+        0.3,
+    )
 
 
 def test_a_store_that_takes_nothing_is_named(tmp_path: Path) -> None:

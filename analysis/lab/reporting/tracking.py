@@ -37,15 +37,17 @@ def track_rows(
 
 
 def entries(rows: "pd.DataFrame") -> list[tuple[dict[str, float], int]]:
-    """The numbers of one seed's rows, each with its row's name before it, and the step they belong to."""
-    names, found = naming_columns(rows), []
+    """The numbers of a seed's rows, each with its row's name before it, by step, from the first to the last."""
+    names = naming_columns(rows)
+    found: dict[int, dict[str, float]] = {}
     numbers = rows.drop(columns=["seed", "step", *words_of(rows)], errors="ignore")
     for words, group in rows.groupby(names, sort=False) if names else [((), rows)]:
         prefix = "".join(f"{word}/" for word in words)
         steps = group["step"].to_list() if "step" in group else range(len(group))
         for values, step in zip(numbers.loc[group.index].to_dict("records"), steps, strict=True):
-            found.append(({f"{prefix}{key}": float(value) for key, value in values.items()}, int(step)))
-    return found
+            into = found.setdefault(int(step), {})
+            into |= {f"{prefix}{key}": float(value) for key, value in values.items()}
+    return [(found[step], step) for step in sorted(found)]
 
 
 def naming_columns(rows: "pd.DataFrame") -> list[str]:

@@ -40,12 +40,12 @@ class GeneralizationStudy(Experiment):
 
     def start(self, config: Any) -> None:
         """Run, print what it says and the table, write the figure and the table beside the results."""
-        from compression.storage import holding
+        super().start(self.settings(config))
 
-        config = self.settings(config)
-        print(f"{self.name}: {config.networks} networks, {config.seeds} seeds each", flush=True)
-        with holding():
-            self.write(self.run(config), config)
+    def opening(self, config: Any) -> str:
+        """How many networks and seeds."""
+        config = self.smoke(config) if config.smoke else config
+        return f"{self.name}: {config.networks} networks, {config.seeds} seeds each"
 
 
 EXPERIMENT = GeneralizationStudy(

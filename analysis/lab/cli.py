@@ -117,23 +117,37 @@ def execute(
     presets: Mapping[str, C],
     start: Callable[[C], Any],
     arguments: Sequence[str] | None = None,
+    opening: Callable[[C], str] | None = None,
 ) -> None:
     """Run a command; bad input, a full or read-only disk and an interrupt end in one clear line.
 
-    Of several processes under torchrun, the first one speaks.
+    `opening` is what it says before it loads anything heavy, by default what the command is for. Of several
+    processes under torchrun, the first one speaks.
     """
     if _follows():
         sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     with patient_streams():
-        _execute(config, presets, start, sys.argv[1:] if arguments is None else arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        _execute(config, presets, start, words, opening or _purpose)
+
+
+def _purpose(settings: Any) -> str:
+    """A command's name and what it is for."""
+    command = type(settings).__module__.removeprefix("analysis.").removesuffix(".config")
+    return f"{command}: {' '.join(str(type(settings).__doc__).partition('.')[0].split())}"
 
 
 def _execute(
-    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], arguments: Sequence[str]
+    config: type[C],
+    presets: Mapping[str, C],
+    start: Callable[[C], Any],
+    arguments: Sequence[str],
+    opening: Callable[[C], str],
 ) -> None:
     try:
         settings = parse(config, presets, arguments)
         check_numbers(settings)
+        print(opening(settings), flush=True)
         start(settings)
     except InputError as error:
         _stop(f"error: {error}", 2)

@@ -131,11 +131,14 @@ class Experiment:
         """Run, print what it says and the table, write the figure and the table beside the results."""
         from compression.storage import holding
 
-        trials = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
-        print(f"{self.name}: {config.model} on {config.dataset}, {trials}", flush=True)
         with holding():
             self.write(self.run(config), config)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """The command; exits with 2 for bad input."""
-        execute(self.config, self.presets, self.start, arguments)
+        execute(self.config, self.presets, self.start, arguments, self.opening)
+
+    def opening(self, config: Any) -> str:
+        """What is said before anything heavy is loaded: the network, the data and how many seeds."""
+        seeds = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
+        return f"{self.name}: {config.model} on {config.dataset}, {seeds}"

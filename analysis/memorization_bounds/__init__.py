@@ -39,13 +39,14 @@ class MemorizationBounds(Experiment):
 
     def start(self, config: Any) -> None:
         """Run, print what it says and both tables, write the figure and the table beside the results."""
-        from compression.storage import holding
-
         config = self.settings(config)
+        super().start(config)
+
+    def opening(self, config: Any) -> str:
+        """How many networks and searches."""
+        config = self.smoke(config) if config.smoke else config
         count = len(config.networks) * len(config.classes)
-        print(f"{self.name}: {len(config.networks)} networks, {count} searches", flush=True)
-        with holding():
-            self.write(self.run(config), config)
+        return f"{self.name}: {len(config.networks)} networks, {count} searches"
 
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Also print the networks, one by one."""

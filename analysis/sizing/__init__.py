@@ -42,11 +42,13 @@ class Sizing(Experiment):
     def start(self, config: Any) -> None:
         """Run, print the tables, write them, the figure and the advice beside the results."""
         config = self.settings(config)
-        count = len(config.datasets)
-        print(
-            f"{self.name}: {count} data sets, {len(config.widths)} widths, {config.seeds} seeds", flush=True
-        )
         self.write(self.run(config), config)
+
+    def opening(self, config: Any) -> str:
+        """How many data sets, widths and seeds."""
+        config = self.smoke(config) if config.smoke else config
+        sets = len(config.datasets)
+        return f"{self.name}: {sets} data sets, {len(config.widths)} widths, {config.seeds} seeds"
 
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Also write advice.json, in the form of `capacity/sizing.json`."""

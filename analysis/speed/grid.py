@@ -32,7 +32,10 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
             )  # fmt: skip
             assert len(found.rows) == len(names), found.failures
 
-    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40}
+    options: dict[str, Any] = {
+        "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40,
+        "processes": not config.smoke,  # each would load torch, which takes longer than a quick pass
+    }  # fmt: skip
     with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
         ours, theirs = (partial(swept, cluster.scheduler_address) for cluster in (two, one))
         yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.7", ours, theirs)

@@ -41,7 +41,7 @@ def runtimes(config: "Config") -> Iterator[Benchmark]:
     """Dynamic int8, and static int8 in ONNX Runtime, of VGG16-BN beside the float network in eager mode."""
     import torch
 
-    from analysis.lab.measurement.deployment import integer_call
+    from analysis.lab.measurement.deployment import IntegerKernels
     from analysis.lab.models import create
     from compression.batches import TensorBatches
     from compression.quantization import quantize
@@ -53,9 +53,10 @@ def runtimes(config: "Config") -> Iterator[Benchmark]:
         if compiled and config.smoke:
             continue
         result = quantize(model, scheme=scheme, input_size=size, calibration=data)  # type: ignore[arg-type]
+        kernels = IntegerKernels(result, size, compiled)
         for batch in (1, 32):
             x = torch.randn(batch, *size)
-            run, how = integer_call(result, x, size, compiled)
+            run, how = kernels.on(x)
             if run is None:
                 print(f"skipped: {scheme} int8 {name}, which only the reference path runs here")
                 continue

@@ -6,7 +6,7 @@ report, `file_bytes` what lies on disk; a mask alone is flagged, and a speed-up 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -149,11 +149,14 @@ def _costs(
     if contender.quantized is None:
         row["peak_memory_bytes"] = peak_memory_bytes(contender.model, size)
     plain, reference = plain_copy(contender.model).eval(), plain_copy(base).eval()
+    integers = None
+    if contender.quantized is not None:
+        integers = IntegerKernels(contender.quantized, size, compile_integers)
     for batch in BATCHES:
-        x = torch.randn(batch, *size, device=runner.device if contender.quantized is None else "cpu")
+        x = torch.randn(batch, *size, device=runner.device if integers is None else "cpu")
         run: Callable[[], Any] | None = partial(plain, x)
-        if contender.quantized is not None:
-            run, row["execution"] = integer_call(contender.quantized, x, size, compile_integers)
+        if integers is not None:
+            run, row["execution"] = integers.on(x)
         names = (f"latency_{batch}_ms", f"base_latency_{batch}_ms", f"speedup_{batch}")
         if run is None:
             row |= dict.fromkeys(names)
@@ -178,25 +181,36 @@ def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], 
     return whole
 
 
-def integer_call(
-    result: QuantizeResult, x: Tensor, size: Any, compile_integers: bool
-) -> tuple[Callable[[], Any] | None, str]:
-    """How to run a quantized graph with integer kernels on `x`, and by what; None if only in float."""
-    if compile_integers:
-        try:
-            return partial(compiled(result.model, x), x), "compiled"
-        except InputError:
-            pass
-    if find_spec("onnxruntime") is None:
-        return None, "reference, not timed"
-    with TemporaryDirectory() as folder:
-        try:
-            export_onnx(result.model, Path(folder) / "net.onnx", input_size=size)
-        except InputError:
+class IntegerKernels:
+    """A quantized graph in integer kernels: compiled for each shape, or exported once to ONNX Runtime."""
+
+    def __init__(self, result: QuantizeResult, size: Any, compile_integers: bool) -> None:
+        self.result, self.size, self.compile_integers = result, size, compile_integers
+
+    def on(self, x: Tensor) -> tuple[Callable[[], Any] | None, str]:
+        """How to run it on `x`, and by what; None where only the reference path in float does."""
+        if self.compile_integers:
+            try:
+                return partial(compiled(self.result.model, x), x), "compiled"
+            except InputError:
+                pass
+        session = self._session
+        if session is None:
             return None, "reference, not timed"
-        session = onnx_session(Path(folder) / "net.onnx")
-    name, values = session.get_inputs()[0].name, x.numpy()
-    return lambda: session.run(None, {name: values}), "ONNX Runtime"
+        name, values = session.get_inputs()[0].name, x.numpy()
+        return lambda: session.run(None, {name: values}), "ONNX Runtime"
+
+    @cached_property
+    def _session(self) -> Any:
+        """The graph in ONNX Runtime; None where that is not installed or has no form for it."""
+        if find_spec("onnxruntime") is None:
+            return None
+        with TemporaryDirectory() as folder:
+            try:
+                export_onnx(self.result.model, Path(folder) / "net.onnx", input_size=self.size)
+            except InputError:
+                return None
+            return onnx_session(Path(folder) / "net.onnx")
 
 
 def onnx_session(path: Path) -> Any:

@@ -37,7 +37,7 @@ def track_rows(
 
 
 def entries(rows: "pd.DataFrame") -> list[tuple[dict[str, float], int]]:
-    """The numbers of a seed's rows, each with its row's name before it, by step, from the first to the last."""
+    """The numbers of a seed's rows, each with its row's name before it, by step in order."""
     names = naming_columns(rows)
     found: dict[int, dict[str, float]] = {}
     numbers = rows.drop(columns=["seed", "step", *words_of(rows)], errors="ignore")

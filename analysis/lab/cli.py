@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams
@@ -124,7 +124,11 @@ def execute(
     `opening` is what it says before it loads anything heavy, by default what the command is for. Of several
     processes under torchrun, the first one speaks.
     """
-    if _follows():
+    try:
+        follows = _follows()
+    except InputError as error:
+        _stop(f"error: {error}", 2)
+    if follows:
         sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     with patient_streams():
         words = sys.argv[1:] if arguments is None else arguments
@@ -218,6 +222,6 @@ def check_numbers(config: Any) -> None:
                 raise InputError(f"{field.name} must {rule}, found {number}")
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     print(" ".join(message.split()), file=sys.stderr)
     raise SystemExit(code)

@@ -2,7 +2,7 @@
 
 The file holds everything but the architecture, bit for bit:
 
-    4 bytes  "DCZ" and the version of the format
+    4 bytes  "DCZ" and the version of the format: 2 where a tensor is folded (see `records.Matrix`), else 1
     4 bytes  CRC-32 of all that follows
     4 bytes  CRC-32 of the architecture: names, shapes and types of the state dict
     records  one for each tensor, layer by layer, its weight first (see `Kind`), with its code book
@@ -36,6 +36,7 @@ from compression.codec.records import (
     CODED,
     Context,
     Kind,
+    Matrix,
     TensorEncoding,
     bit_patterns,
     pattern_bits,
@@ -49,8 +50,9 @@ from compression.storage import require_plain, write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-MAGIC = b"DCZ\x01"
-HEADER = len(MAGIC) + 8
+MAGIC = b"DCZ"
+HEADER = len(MAGIC) + 9
+VERSIONS = (1, 2)  # from 2 on, few rows of very many columns are folded
 
 
 @dataclass(frozen=True)
@@ -145,15 +147,17 @@ def encode(model: nn.Module, path: str | Path) -> int:
     _encode_tensors(coder, tensors, plans)
     words = coder.words().astype("<u4").tobytes()
     architecture = struct.pack("<I", _architecture(tensors))
+    pairs = zip(tensors.values(), plans, strict=True)
+    version = VERSIONS[any(plan.kind in CODED and Matrix.of(t).folds > 1 for t, plan in pairs)]
 
     def write(beside: Path) -> None:
         crc = zlib.crc32(architecture)
         with open(beside, "wb") as file:
-            file.write(MAGIC + bytes(4) + architecture)
+            file.write(MAGIC + bytes([version]) + bytes(4) + architecture)
             for part in (*(plan.record for plan in plans), *raw_parts(tensors, plans), words):
                 crc = zlib.crc32(part, crc)
                 file.write(part)
-            file.seek(len(MAGIC))
+            file.seek(len(MAGIC) + 1)
             file.write(struct.pack("<I", crc))
 
     write_whole(Path(path), write)
@@ -171,15 +175,15 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     copied = plain_copy(model)
     tensors = _tensors(copied)
     content = _content(require_plain(path), most_bytes(copied))
-    if content[3] != MAGIC[3]:
-        raise InputError(f"{path} has format version {content[3]}; this release reads version {MAGIC[3]}")
+    if content[3] not in VERSIONS:
+        raise InputError(f"{path} has format version {content[3]}; this release reads up to {VERSIONS[-1]}")
     crc, architecture = struct.unpack("<II", content[4:HEADER])
     if zlib.crc32(content[8:]) != crc:
         raise InputError(f"{path} is damaged: its checksum does not match")
     if architecture != _architecture(tensors):
         raise InputError(f"{path} was written from another architecture than this {type(model).__name__}")
     try:
-        found = Reader(content[HEADER:], tensors).tensors()
+        found = Reader(content[HEADER:], tensors, folds=content[3] > 1).tensors()
     except (ValueError, AssertionError, struct.error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     with torch.no_grad():
@@ -193,7 +197,7 @@ def _content(path: Path, most: int) -> memoryview:
     try:
         with open(path, "rb") as file:
             start = file.read(HEADER)
-            if len(start) < HEADER or start[:3] != MAGIC[:3]:
+            if len(start) < HEADER or start[: len(MAGIC)] != MAGIC:
                 raise InputError(f"{path} is not a file that encode wrote")
             require_plain(path, most)
             return memoryview(start + file.read())
@@ -266,9 +270,10 @@ def _encode_tensors(
         if plan.kind in CODED:
             patterns = bit_patterns(tensor)
             assert patterns is not None
-            (rows, columns), alive = context.matrix(tensor)
-            symbols = symbols_of(patterns, plan).reshape(rows, columns)
-            code_matrix(coder or meters[-1], (rows, columns), plan.signs, alive, plan.traits, symbols)
+            matrix = Matrix.of(tensor)
+            symbols = matrix.laid_out(symbols_of(patterns, plan))
+            alive = context.alive(matrix)
+            code_matrix(coder or meters[-1], matrix.shape, plan.signs, alive, plan.traits, symbols)
             context.see(tensor, patterns != 0)
         elif plan.kind is Kind.ZERO:
             context.see(tensor, np.zeros(tensor.numel(), dtype=bool))

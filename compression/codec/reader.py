@@ -17,6 +17,7 @@ from compression.codec.records import (
     UNSIGNED,
     Context,
     Kind,
+    Matrix,
     TensorEncoding,
     float_type,
     grid,
@@ -27,8 +28,8 @@ from compression.codec.records import (
 class Reader:
     """Reads the records, the raw bytes and the coded words of a file for these tensors."""
 
-    def __init__(self, content: memoryview, model: Mapping[str, Tensor]) -> None:
-        self.content, self.model, self.at = content, model, 0
+    def __init__(self, content: memoryview, model: Mapping[str, Tensor], *, folds: bool) -> None:
+        self.content, self.model, self.folds, self.at = content, model, folds, 0
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the file by name; raises ValueError or AssertionError where it makes no sense."""
@@ -58,8 +59,10 @@ class Reader:
     def _coded(
         self, decoder: Decoder, tensor: Tensor, plan: TensorEncoding, context: Context, raw: memoryview
     ) -> Tensor:
-        shape, alive = context.matrix(tensor)
-        symbols = code_matrix(decoder, shape, plan.signs, alive, plan.traits, None).reshape(-1)
+        matrix = Matrix.of(tensor, folds=self.folds)
+        alive = context.alive(matrix)
+        coded = code_matrix(decoder, matrix.shape, plan.signs, alive, plan.traits, None)
+        symbols = matrix.elements(coded)
         context.see(tensor, symbols != 0)
         if not plan.stored:
             patterns = np.concatenate([np.zeros(1, plan.values.dtype), plan.values])[symbols]
@@ -96,7 +99,7 @@ class Reader:
         if plan.kind not in CODED or tensor.dim() < 2:
             return plan
         strengths = self._take(1)[0]
-        stride = self._read_number(tensor.numel() // tensor.shape[0])
+        stride = self._read_number(Matrix.of(tensor, folds=self.folds).shape[1])
         return replace(
             plan, traits=ContextParameters(strengths // 16 + WEAKEST, strengths % 16 + WEAKEST, stride)
         )

@@ -14,6 +14,7 @@ from compression._moved import keep_old_names
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, traits_of
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
+LONG, FOLDED = 8192, 4096  # columns from which few rows are folded, and of what is folded
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -91,7 +92,7 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
     plan = _cheapest(tensor, patterns)
     if plan.kind not in CODED or tensor.dim() < 2:
         return plan
-    traits = traits_of((patterns != 0).reshape(tensor.shape[0], -1))
+    traits = traits_of(Matrix.of(tensor).laid_out(patterns != 0))
     strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
     return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
 
@@ -224,19 +225,62 @@ def raw_parts(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) ->
             yield flat.view(torch.uint8).numpy().tobytes()
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """Rows and columns as which a tensor is coded; each of its rows is folded into `folds` of them.
+
+    Each column is a step of the coder, so that a few rows of very many columns are folded into more and
+    shorter ones, the last of each filled up with zeros.
+    """
+
+    rows: int
+    columns: int
+    folds: int = 1
+
+    @classmethod
+    def of(cls, tensor: Tensor, *, folds: bool = True) -> "Matrix":
+        """Outputs by inputs; a vector is one row. Files of the format's first version fold nothing.
+
+        >>> Matrix.of(torch.empty(1, 10_000)), Matrix.of(torch.empty(4096, 25_088)).folds
+        (Matrix(rows=1, columns=10000, folds=3), 1)
+        """
+        rows = tensor.shape[0] if tensor.dim() > 1 else 1
+        columns = tensor.numel() // rows
+        long = folds and columns > LONG and columns > 64 * rows
+        return cls(rows, columns, -(-columns // FOLDED) if long else 1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns when folded."""
+        return self.rows * self.folds, -(-self.columns // self.folds)
+
+    def laid_out(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """A tensor's elements in this shape."""
+        added = self.folds * self.shape[1] - self.columns
+        return np.pad(elements.reshape(self.rows, self.columns), ((0, 0), (0, added))).reshape(self.shape)
+
+    def elements(self, laid_out: NDArray[Any]) -> NDArray[Any]:
+        """The elements of what `laid_out` gave.
+
+        >>> matrix = Matrix(2, 5, 2)
+        >>> matrix.elements(matrix.laid_out(np.arange(10))).tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+        """
+        return laid_out.reshape(self.rows, -1)[:, : self.columns].reshape(-1)
+
+
 class Context:
     """Which units had any weight in the tensor before: the columns of the next that are worth a look."""
 
     def __init__(self) -> None:
         self.units = np.ones(1, dtype=np.int64)
 
-    def matrix(self, tensor: Tensor) -> tuple[tuple[int, int], NDArray[np.int64]]:
-        """Rows and columns as which a tensor is coded, and for each column 1 if it may hold anything."""
-        rows = tensor.shape[0] if tensor.dim() > 1 else 1
-        columns = tensor.numel() // rows
-        if columns % len(self.units):
-            return (rows, columns), np.ones(columns, dtype=np.int64)
-        return (rows, columns), np.repeat(self.units, columns // len(self.units))
+    def alive(self, matrix: Matrix) -> NDArray[np.int64]:
+        """For each column 1 if it may hold anything; of what is folded for each."""
+        columns = matrix.shape[1]
+        if matrix.folds > 1 or columns % len(self.units):
+            return np.ones(columns, dtype=np.int64)
+        return np.repeat(self.units, columns // len(self.units))
 
     def see(self, tensor: Tensor, nonzero: NDArray[np.bool_]) -> None:
         """Take note of a tensor: a matrix sets the units, a vector of as many elements adds to them."""

@@ -90,3 +90,14 @@ def test_no_number_of_any_command_may_be_negative(command: str) -> None:
             for wrong in (-1, float("nan")):
                 with pytest.raises(InputError, match=field.name):
                     check_numbers(dataclasses.replace(module.Config(), **{field.name: wrong}))
+
+
+def test_a_number_of_processes_that_is_none_ends_in_one_line() -> None:
+    done = subprocess.run(
+        call_of("capacity_curve", "--smoke"),
+        env=os.environ | {"WORLD_SIZE": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "WORLD_SIZE must be a whole number, found ''" in done.stderr

@@ -149,6 +149,7 @@ def _execute(
     opening: Callable[[C], str],
 ) -> None:
     try:
+        _require_alone(config)
         settings = parse(config, presets, arguments)
         check_numbers(settings)
         print(opening(settings), flush=True)
@@ -167,6 +168,22 @@ def _execute(
         from compression.processes import leave
 
         leave()
+
+
+SHARED = ("capacity_curve", "pruning_curve", "distillation_table", "compression_frontier")
+
+
+def _require_alone(config: type[Any]) -> None:
+    """Raise InputError where several processes were started for a command that computes in one."""
+    if "WORLD_SIZE" not in os.environ:
+        return
+    from compression.processes import world_size
+
+    name = config.__module__.split(".")[1] if config.__module__.startswith("analysis.") else "this command"
+    if world_size() > 1 and name not in SHARED:
+        raise InputError(
+            f"{name} computes in one process: start it without torchrun; {', '.join(SHARED)} train in several"
+        )
 
 
 def _follows() -> bool:

@@ -10,6 +10,7 @@ from analysis.capacity_curve.trials import training_of
 from analysis.lab.measurement.robustness import ensemble
 from analysis.lab.reporting.documents import Section
 from analysis.lab.runs.progress import silent
+from analysis.lab.runs.trust import inside
 from analysis.questionnaire.context import Experiment, title
 from capacity import mean_half_width, memorizable_rows, wilson_interval
 from capacity.cloning import clone
@@ -55,7 +56,7 @@ def _full(e: Experiment) -> tuple[int, int, nn.Module]:
     name = next(c for c in e.run.frame["criterion"] if c != "control")
     steps = e.run.frame.query("seed == 0 and criterion == @name").sort_values("step")
     for step, bits in zip(steps["step"], steps["capacity_bits"], strict=True):
-        path = e.run.path / f"seed-0/{name}/step-{step:03d}.safetensors"
+        path = inside(e.run.path, f"seed-0/{name}/step-{int(step):03d}.safetensors")
         if memorizable_rows(int(bits), e.classes) <= available and path.exists():
             return int(step), int(bits), load_model(clone(e.networks[0]), path, sealed=True)
     return 0, e.capacity_bits, e.networks[0]

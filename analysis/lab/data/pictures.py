@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from capacity.errors import InputError
+from compression.storage import require_plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,7 @@ def open_picture(path: str | Path) -> "Image":
     """A picture as its file has it, the first frame of several, decoded to the last byte."""
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(require_plain(path)) as picture:
         picture.load()
         copied = picture.copy()
         copied.format = picture.format

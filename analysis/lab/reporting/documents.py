@@ -32,13 +32,13 @@ class Section:
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """The document as Markdown; pictures are linked as PNG."""
-    parts = [f"# {title}"]
+    parts = [f"# {shown(title)}"]
     for section in sections:
-        parts += [f"## {section.title}", *section.sentences]
+        parts += [f"## {shown(section.title)}", *map(shown, section.sentences)]
         if section.table is not None:
-            parts.append(_markdown_table(section.table))
+            parts.append(shown(_markdown_table(section.table)))
         if section.picture:
-            parts.append(f"![{section.title}]({section.picture}.png)")
+            parts.append(f"![{shown(section.title)}]({section.picture}.png)")
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,12 +116,13 @@ def executed(notebook: str, folder: Path, *, timeout: int = 600) -> str:
 
 
 def shown(text: str) -> str:
-    """A text that Markdown shows as it is, but for its own marks: no HTML in it takes effect.
+    """A text that Markdown shows as it is, but for emphasis: no HTML, picture or link in it takes effect.
 
-    >>> shown("a < b & <script>")
-    'a &lt; b &amp; &lt;script&gt;'
+    >>> shown("a < b & <script>"), shown("![x](http://x)")
+    ('a &lt; b &amp; &lt;script&gt;', '!\\\\[x]\\\\(http://x)')
     """
-    return html.escape(text, quote=False)
+    plain = html.escape(text, quote=False)
+    return plain.replace("![", "!\\[").replace("](", "]\\(").replace("][", "]\\[")
 
 
 def fenced(text: str) -> str:

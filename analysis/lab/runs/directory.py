@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.runs.cells import as_words
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, settle
@@ -42,7 +43,8 @@ class RunDirectory:
         """Write a tidy table, whose floats keep every bit, and note its SHA-256 in checksums.json."""
         path = self.path / name
         self._note(name, None)  # which must not outlive the table it speaks of
-        write_whole(path, lambda beside: frame.to_csv(beside, index=False, lineterminator="\n"))
+        words = as_words(frame)
+        write_whole(path, lambda beside: words.to_csv(beside, index=False, lineterminator="\n"))
         self._note(name, path)
         return path
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.html_tables import HtmlTable, html_table
 from analysis.lab.reporting.story import Story
+from analysis.lab.runs.cells import as_read
 from analysis.lab.runs.directory import CHECKSUMS, RunDirectory
 from analysis.lab.runs.trust import inside, settings_from, shown
 from capacity.errors import InputError
@@ -172,7 +173,7 @@ def _rows(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path)
+        frame = as_read(pd.read_csv(path))
     except (ValueError, OverflowError) as error:  # pandas' own errors, and bytes that are no UTF-8
         raise InputError(f"{path} is no table: {' '.join(str(error).split())[:200]}") from error
     words = {str(word) for name in frame.select_dtypes(exclude="number") for word in frame[name].unique()}

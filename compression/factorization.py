@@ -1,6 +1,7 @@
 """factorize(): dense and convolutional layers as products of smaller ones, by their singular values.
 
-A dense layer W (outputs by inputs) becomes two of rank r: W ≈ (U√S)(√SVᵀ). A convolution becomes a k-wide
+A dense layer W (outputs by inputs) becomes two of rank r: W ≈ (U√S)(√SVᵀ), found from the eigenvectors of
+the smaller of WWᵀ and WᵀW in double precision, one decomposition a layer. A convolution becomes a k-wide
 one into r channels and a pointwise one out of them ("svd": of the matrix outputs by inputs·kernel), or a
 pointwise one in, a k-wide core and a pointwise one out ("tucker").
 
@@ -189,6 +190,7 @@ class _Spectrum:
         self.name, self.module, self.reason = name, module, reason
         self.parameters = parameter_count(module)
         self.values: list[Tensor] = []
+        self.vectors: list[Tensor] = []
         if reason:
             return
         weight = module.get_parameter("weight")
@@ -201,7 +203,10 @@ class _Spectrum:
         outputs = self.weight.flatten(1)
         inputs = self.weight.transpose(0, 1).flatten(1)
         matrices = [outputs, inputs] if self.tucker else [outputs]
-        self.values = [torch.linalg.svdvals(matrix) for matrix in matrices]
+        for matrix in matrices:
+            values, vectors = _modes(matrix)
+            self.values.append(values)
+            self.vectors.append(vectors)
         least = [1] * len(self.values)
         if self.size(least) >= self.parameters:
             self.reason = _too_large(least, self.size(least))
@@ -233,7 +238,7 @@ def _factorized(spectrum: _Spectrum, rank: Rank | None) -> tuple[FactorizedLayer
     ranks = _ranks(spectrum, rank)
     if spectrum.size(ranks) >= size:
         return FactorizedLayer(name, None, size, size, 0.0, _too_large(ranks, spectrum.size(ranks))), None
-    parts = _tucker(spectrum.weight, ranks) if spectrum.tucker else _svd(spectrum.weight, ranks[0])
+    parts = _tucker(spectrum.weight, ranks) if spectrum.tucker else _svd(spectrum, ranks[0])
     made = (_tucker_layers if spectrum.tucker else _svd_layers)(spectrum.module, parts)
     if not computes_the_same(spectrum.module, made):
         reason = f"{type(spectrum.module).__name__} computes something else than its weight times its input"
@@ -273,19 +278,36 @@ def _ranks(spectrum: _Spectrum, rank: Rank) -> list[int]:
     return wanted
 
 
-def _svd(weight: Tensor, rank: int) -> tuple[Tensor, ...]:
+def _modes(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values, largest first, and the singular vectors of the shorter side as columns.
+
+    Singular values below 1e-8 of the largest drown in rounding, with a square that no float32 would show.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    squares, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+    return squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
+
+
+def _svd(spectrum: _Spectrum, rank: int) -> tuple[Tensor, ...]:
     """Factors (outputs, r) and (r, inputs, *kernel)."""
-    left, values, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
-    root = values[:rank].sqrt()
-    return left[:, :rank] * root, (root[:, None] * right[:rank]).reshape(rank, *weight.shape[1:])
+    weight, matrix = spectrum.weight, spectrum.weight.flatten(1)
+    root, vectors = spectrum.values[0][:rank].sqrt(), spectrum.vectors[0][:, :rank]
+    root = torch.where(root > 0, root, 1.0)
+    if matrix.shape[0] <= matrix.shape[1]:
+        left, right = vectors * root, (vectors.T @ matrix) / root[:, None]
+    else:
+        left, right = (matrix @ vectors) / root, root[:, None] * vectors.T
+    return left, right.reshape(rank, *weight.shape[1:])
 
 
 def _tucker(weight: Tensor, ranks: Sequence[int]) -> tuple[Tensor, ...]:
     """Factors (outputs, r), core (r, s, *kernel) and (s, inputs), by alternating least squares."""
 
     def leading(matrix: Tensor, rank: int) -> Tensor:
-        left: Tensor = torch.linalg.svd(matrix, full_matrices=False)[0]
-        return left[:, :rank]
+        vectors = _modes(matrix)[1]
+        if matrix.shape[0] > matrix.shape[1]:
+            vectors = torch.linalg.qr(matrix @ vectors)[0]
+        return vectors[:, :rank]
 
     inputs = leading(weight.transpose(0, 1).flatten(1), ranks[1])
     for _ in range(SWEEPS):

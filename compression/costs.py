@@ -70,7 +70,9 @@ class Latency:
     """Wall-clock times of forward passes; the interquartile range beside the median.
 
     `subnormals` counts parameters and buffers too small for a full mantissa, with which a CPU computes many
-    times more slowly: set to zero they change no result that can be seen.
+    times more slowly: set to zero they change no result that can be seen. Not `steady` are times whose
+    quartiles lay further apart than a factor of three in each of three takes: something else kept the machine
+    busy.
     """
 
     median_ms: float
@@ -80,6 +82,7 @@ class Latency:
     device: str
     threads: int
     subnormals: int = 0
+    steady: bool = True
 
     @property
     def per_sample_ms(self) -> float:
@@ -91,6 +94,7 @@ class Latency:
         return (
             f"{self.median_ms:.3f} ms [{low:.3f}, {high:.3f}] a batch of {self.batch_size}, "
             f"{self.repeats} repeats, {self.device}, {self.threads} threads{slow}"
+            f"{'' if self.steady else '; unsteady: time it again on a quiet machine'}"
         )
 
 
@@ -129,20 +133,49 @@ def latencies(
 def time_calls(
     timed: Sequence[Callable[[], float]], *, devices: Sequence[str], batch_size: int, repeats: int
 ) -> list[Latency]:
-    """Statistics of calls that each return their milliseconds, taking turns, after a tenth to warm up."""
-    times = np.zeros((len(timed), repeats))
+    """Statistics of calls that each return their milliseconds, taking turns, after a tenth to warm up.
+
+    Times that are out of range, by their quartiles, are taken again, up to three times in all; the steadiest
+    count.
+    """
     with torch.no_grad():
-        for place in range(-max(1, repeats // 10), repeats):
-            for row, call in enumerate(timed):
-                spent = call()
-                if place >= 0:
-                    times[row, place] = spent
+        takes = [_take(timed, repeats)]
+        while _spread(takes[-1]) > UNSTEADY and len(takes) < TAKES:
+            takes.append(_take(timed, repeats))
+    times = min(takes, key=_spread)
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75], axis=1)
-    threads, found = torch.get_num_threads(), []
-    for k, device in enumerate(devices):
-        spread = (float(low[k]), float(high[k]))
-        found.append(Latency(float(middle[k]), spread, batch_size, repeats, device, threads))
-    return found
+    threads, steady = torch.get_num_threads(), _spread(times) <= UNSTEADY
+    return [
+        Latency(float(m), (float(a), float(b)), batch_size, repeats, device, threads, steady=steady)
+        for device, a, m, b in zip(devices, low, middle, high, strict=True)
+    ]
+
+
+TAKES, UNSTEADY = 3, 3.0
+FEWEST = 4  # times whose quartiles say something
+
+
+def _take(timed: Sequence[Callable[[], float]], repeats: int) -> np.ndarray:
+    """(calls, repeats) milliseconds, warmed up."""
+    times = np.zeros((len(timed), repeats))
+    for place in range(-max(1, repeats // 10), repeats):
+        for row, call in enumerate(timed):
+            spent = call()
+            if place >= 0:
+                times[row, place] = spent
+    return times
+
+
+def _spread(times: np.ndarray) -> float:
+    """How far apart a call's quartiles lie, as a factor; the largest of all calls.
+
+    >>> _spread(np.array([[1.0, 1.0, 2.0, 2.0], [5.0, 5.0, 5.0, 5.0]]))
+    2.0
+    """
+    if times.shape[1] < FEWEST:
+        return 1.0
+    low, high = np.quantile(times, [0.25, 0.75], axis=1)
+    return float(np.max(np.where(low > 0, high / np.maximum(low, 1e-12), np.inf)))
 
 
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:

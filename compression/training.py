@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
-from capacity.inputs import require_weights, whole_number
+from capacity.inputs import require_weights, shown, whole_number
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
@@ -112,9 +112,16 @@ Retrain = Callable[[nn.Module], nn.Module | FitResult]
 
 
 def model_of(found: Any) -> nn.Module:
-    """A model itself, or the one that a result holds: what `fit` and every other function here returns."""
-    model = found if isinstance(found, nn.Module) else found.model
-    assert isinstance(model, nn.Module)
+    """A model itself, or the one that a result holds: what `fit` and every other function here returns.
+
+    Raises InputError for anything else, as what a loop returns that forgot to.
+    """
+    model = found if isinstance(found, nn.Module) else getattr(found, "model", None)
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"retrain and techniques must return the model, as `return model`, or a result that holds it as "
+            f".model, as fit does; found {shown(found)}"
+        )
     return model
 
 

@@ -82,6 +82,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         lines += [str(pair) for pair in found.doubts()]
     if config.processes > 1 or config.scheduler:
         lines.append("times were taken beside other cells; with --processes 1 they are cleaner")
+    if "steady" in frame and not frame["steady"].all():
+        rows = frame.loc[~frame["steady"].astype(bool), "technique"]
+        lines.append(f"times of {', '.join(rows.unique())} are unsteady: take them again on a quiet machine")
     means = summary(frame).set_index("technique")
     for name, row in means.iterrows():
         if row["mask_only"]:

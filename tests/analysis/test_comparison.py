@@ -85,6 +85,8 @@ def test_every_technique_once(tmp_path: Path) -> None:
     assert len(plot(frame, config).axes) == 2 and "FLOPs" in table(frame).text(wide=True)
     assert len(summary(frame)) == 1 + len(ALL)
     told = "\n".join(headline(frame, config))
+    frame["steady"] = frame["technique"] != "shrunk"
+    assert "times of shrunk are unsteady: take them again on a quiet machine" in headline(frame, config)
     assert "masked: a mask only" in told and "95 % interval of the rank" in told
 
 

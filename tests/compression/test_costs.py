@@ -1,6 +1,7 @@
 """FLOPs by hand, latency and peak memory measured."""
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from weightless import OnMeta
 
 from analysis.lab.models import create
 from capacity import InputError
-from compression.costs import flops, latencies, latency, peak_memory_bytes
+from compression.costs import TAKES, flops, latencies, latency, peak_memory_bytes, time_calls
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.shrinking import shrink
@@ -38,6 +39,27 @@ def test_latency_is_wall_clock_time_of_a_batch() -> None:
     assert "a batch of 4" in str(found)
     quick, slow = latencies([nn.Identity(), Slow()], (3,), repeats=3)
     assert quick.median_ms < slow.median_ms
+
+
+def taken(milliseconds: list[float]) -> tuple[Any, int]:
+    """What is made of times that come in this order, eight a take, and how many takes there were."""
+    left = iter(milliseconds)
+    found = time_calls([lambda: next(left)], devices=["cpu"], batch_size=1, repeats=8)[0]
+    return found, (len(milliseconds) - len(list(left))) // 9  # one of nine warms up
+
+
+def test_times_out_of_range_are_taken_again() -> None:
+    busy, quiet = [9.0, *[1.0] * 4, *[100.0] * 4], [9.0, *[2.0] * 8]
+    found, takes = taken([*busy, *quiet, *quiet])
+    assert (found.median_ms, found.steady, takes) == (2.0, True, 2) and "unsteady" not in str(found)
+    assert taken([*quiet, *busy])[1] == 1
+    found, takes = taken(busy * 5)
+    assert (found.steady, takes) == (False, TAKES)
+    assert str(found).endswith("unsteady: time it again on a quiet machine")
+    worse = [9.0, *[1.0] * 4, *[900.0] * 4]
+    assert taken([*worse, *busy, *worse])[0].interquartile_ms == (1.0, 100.0)  # the steadiest counts
+    stopped = [9.0, *[0.0] * 8]  # a clock that stands still
+    assert not taken(stopped * 3)[0].steady
 
 
 def test_the_peak_is_that_of_the_activations() -> None:

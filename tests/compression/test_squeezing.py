@@ -142,3 +142,15 @@ def test_a_buffer_named_like_a_mask_is_none_and_the_squeeze_resumes(tmp_path) ->
         x = torch.ones(1, 6)
         assert torch.equal(one.model(x), two.model(x)) and one.density == two.density
         assert set(masks_of(two.model)) == (set() if two.index == 0 else {"first.weight"})
+
+
+@pytest.mark.parametrize("found", [None, "trained", {"model": 3}])
+def test_a_loop_that_forgets_to_return_its_model_is_told_so(found) -> None:
+    steps = squeeze(
+        nn.Linear(4, 3), L1(), amount=0.5, iterations=1, layers=[""], retrain=lambda m: found,
+        evaluate=lambda m: {"error": 0.5},
+    )  # fmt: skip
+    with pytest.raises(
+        InputError, match=r"retrain and techniques must return the model, as `return model`.*found"
+    ):
+        list(steps)

@@ -144,7 +144,7 @@ def _costs(
 ) -> dict[str, Any]:
     """Times beside the baseline's in eager mode, taking turns; nothing where only the reference path runs."""
     size = runner.data.input_size
-    row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads()}
+    row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads(), "steady": True}
     row["peak_memory_bytes"] = None
     if contender.quantized is None:
         row["peak_memory_bytes"] = peak_memory_bytes(contender.model, size)
@@ -166,6 +166,7 @@ def _costs(
         ours, theirs = time_calls(pair, devices=[str(x.device)] * 2, batch_size=batch, repeats=repeats)
         figures_ = (ours.median_ms, theirs.median_ms, theirs.median_ms / ours.median_ms)
         row |= dict(zip(names, figures_, strict=True))
+        row["steady"] = row["steady"] and ours.steady and theirs.steady
     return row
 
 

@@ -1,6 +1,6 @@
 """What an epoch of training needs: its length, batches that are large enough, and modes that stay."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from capacity.cloning import initialized
 from capacity.errors import InputError
-from capacity.inputs import tensors_in
+from capacity.inputs import shown, tensors_in
 from compression.forms import joined_batches, parts_of, size_of
 from compression.labels import IGNORED
 
@@ -29,6 +29,17 @@ def require_anew(data: Iterable[Any], epochs: int) -> None:
         raise InputError(
             f"data is a {type(data).__name__}, which is used up after the first of {epochs} epochs: "
             f"give a list of batches, TensorBatches or a DataLoader"
+        )
+
+
+def require_batches(name: str, data: Any) -> None:
+    """Raise InputError for what cannot be gone through batch by batch."""
+    if isinstance(data, str | bytes | Mapping) or not (
+        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    ):
+        raise InputError(
+            f"{name} must yield batches (inputs, targets): TensorBatches, a DataLoader or a list of them; "
+            f"found {shown(data)}"
         )
 
 

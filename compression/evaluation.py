@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from capacity import wilson_interval
 from capacity.errors import InputError
 from capacity.inputs import require_weights
-from compression.epochs import evaluation_mode
+from compression.epochs import evaluation_mode, require_batches
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run, size_of
 from compression.labels import IGNORED, aligned, check_range, matched, span
 from compression.metrics import Fed, Metrics
-from compression.objectives import ElementLoss, Objective, objective_of, same_shape
+from compression.objectives import ElementLoss, Objective, objective_of, require_scalar, same_shape
 from compression.processes import gather_objects, rank, world_size
 from compression.scores import NAMED_SCORES, TALLIES, Losses, Scores, Tally
 
@@ -109,6 +109,7 @@ def evaluate(
     Raises InputError for no data, for labels outside the model's classes, for targets that are no class
     indices, for outputs that are not logits, and for metrics that fail or return no number.
     """
+    require_batches("data", data)
     size = world_size() if gather else 1
     mine = (batch for place, batch in enumerate(data) if place % size == rank() % size)
     chosen = None if objective in (None, "cross-entropy") else objective_of(objective, data)
@@ -145,8 +146,9 @@ def _tallied(
         for batch in data:
             inputs, targets = parts_of(batch)
             inputs, targets = placed(inputs, device, kind), placed(targets, device)
-            loss, samples = float(objective(model, inputs, targets)), size_of(targets)
-            yield logits_of(run(model, inputs)), targets, Losses(samples, samples * loss)
+            loss, samples = objective(model, inputs, targets), size_of(targets)
+            require_scalar(loss)
+            yield logits_of(run(model, inputs)), targets, Losses(samples, samples * float(loss))
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def size_of(targets: Any) -> int:
     first = _first(targets)
     if first is None or not first.dim():
         raise InputError(
-            f"the targets of a batch must be a tensor with a sample per row, found {shown(targets)}"
+            f"the targets of a batch must be a tensor with a sample per row, found {shown(targets)}; a "
+            f"Dataset, which yields single samples, goes into a DataLoader"
         )
     return len(first)
 

@@ -186,4 +186,18 @@ def objective_of(
         if objective not in NAMED:
             raise unknown("objective", objective, ["cross-entropy", *NAMED])
         return NAMED[objective]
+    if not callable(objective):
+        raise InputError(
+            f"objective must be one of cross-entropy, {', '.join(NAMED)}, or a function (model, inputs, "
+            f"targets) -> scalar loss; found {shown(objective)}"
+        )
     return objective
+
+
+def require_scalar(loss: Any) -> None:
+    """Raise InputError for what an objective returns and is no scalar loss."""
+    if not isinstance(loss, Tensor) or loss.dim():
+        raise InputError(
+            f"objective must return a scalar loss of what the model computed, such as F.mse_loss(model(x), y)"
+            f"; found {shown(loss)}"
+        )

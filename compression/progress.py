@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from capacity.errors import InputError
+
 Progress = Callable[[int, int], None] | bool | None
 
 
@@ -42,6 +44,10 @@ def in_notebook() -> bool:
 def told(progress: Progress, total: int, doing: str) -> Iterator[Callable[[int, int], None] | None]:
     """What is to be called after each of `total` units: the caller's own function, or for True a bar's."""
     if not isinstance(progress, bool):
+        if progress is not None and not callable(progress):
+            raise InputError(
+                f"progress must be True, for a bar, or a function (done, total); found {progress!r:.40}"
+            )
         yield progress
     elif not progress:
         yield None

@@ -15,12 +15,19 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, whole_number
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
-from compression.epochs import batches_of, length_of, require_anew, train_mode, why_not_finite
+from compression.epochs import (
+    batches_of,
+    length_of,
+    require_anew,
+    require_batches,
+    train_mode,
+    why_not_finite,
+)
 from compression.evaluation import Evaluation, evaluate
 from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
 from compression.metrics import Metrics
-from compression.objectives import ClassWeights, Objective, objective_of
+from compression.objectives import ClassWeights, Objective, objective_of, require_scalar
 from compression.processes import gather_objects, joined, rank, shard_batch, world_size
 from compression.progress import Progress, told
 from compression.schedules import GradualPruning
@@ -223,6 +230,9 @@ def _check_call(
     if metrics is not None and validation is None:
         raise InputError("metrics are scored on validation data: give validation=")
     require_weights(model)
+    require_batches("data", data)
+    if validation is not None:
+        require_batches("validation", validation)
     require_anew(data, settings.epochs - settings.start_epoch)
     if settings.gradual is not None and length_of(data) is None:
         raise InputError("gradual pruning needs data with a length, to know how far an epoch has come")
@@ -249,6 +259,8 @@ def _loop(
 
 def check_training(settings: TrainingSettings, validation: Batches | None) -> None:
     """Raise InputError for settings that cannot be."""
+    if not isinstance(settings, TrainingSettings):
+        raise InputError(f"settings must be TrainingSettings(epochs=..., ...), found {shown(settings)}")
     whole_number("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
         raise InputError(
@@ -416,6 +428,7 @@ class _Loop:
             inputs, targets, weight = shard_batch(inputs, targets, getattr(self.objective, "mass", None))
             with self.accelerator.autocast() if self.mixed else nullcontext():
                 loss = self.objective(model, placed(inputs, device, kind), placed(targets, device))
+            require_scalar(loss)
             loss = loss if weight == 1 else weight * loss
             self._backward(loss)
             optimizer.step()
@@ -432,9 +445,11 @@ class _Loop:
         return {"epoch": epoch + 1, "training_loss_nats": mean, "learning_rate": rate}
 
     def _backward(self, loss: Tensor) -> None:
-        if loss.dim() or not loss.requires_grad:
-            found = f"shape {tuple(loss.shape)}" if loss.dim() else "a number that depends on no weight"
-            raise InputError(f"objective must return a scalar loss of what the model computed, found {found}")
+        if not loss.requires_grad:
+            raise InputError(
+                "objective must return a scalar loss of what the model computed, found a number that depends "
+                "on no weight"
+            )
         if self.scaled:
             self.accelerator.backward(loss)
         else:

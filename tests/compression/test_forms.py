@@ -167,3 +167,49 @@ def test_a_wrong_input_is_refused_by_all_alike() -> None:
             call(Classifier("tensor"), wrong)
         with pytest.raises(InputError, match="lies on the meta device"):
             call(Classifier("tensor").to("meta"), BATCHES)
+
+
+class Hidden(nn.Linear):
+    def forward(self, x):
+        return {"hidden": super().forward(x), "state": x}
+
+
+CALLS = {
+    "a number": (lambda net: fit(net, 3), r"data must yield batches \(inputs, targets\): .*; found int"),
+    "nothing": (lambda net: evaluate(net, None), "data must yield batches .*; found NoneType"),
+    "a path": (lambda net: fit(net, "train.csv"), "data must yield batches .*; found str"),
+    "validation": (lambda net: fit(net, BATCHES, validation=3), "validation must yield batches"),
+    "a data set": (lambda net: fit(net, torch.utils.data.TensorDataset(X, Y)), "goes into a DataLoader"),
+    "a word as loss": (
+        lambda net: fit(net, BATCHES, objective=lambda m, x, y: "good"),
+        r"objective must return a scalar loss .*F\.mse_loss\(model\(x\), y\); found str",
+    ),
+    "a loss a sample": (
+        lambda net: evaluate(net, BATCHES, objective=lambda m, x, y: m(x)),
+        r"objective must return a scalar loss .*; found float32 \(8, 3\)",
+    ),
+    "no objective": (
+        lambda net: fit(net, BATCHES, objective=3),
+        r"a function \(model, inputs, targets\) -> scalar",
+    ),
+    "a dict of settings": (
+        lambda net: fit(net, BATCHES, settings={"epochs": 2}),
+        "settings must be TrainingSettings",
+    ),
+    "no progress": (
+        lambda net: fit(net, BATCHES, progress="yes"),
+        "progress must be True, for a bar, or a function",
+    ),
+    "no logits": (
+        lambda net: evaluate(Hidden(6, 3), BATCHES),
+        "return the logits alone or under the name 'logits'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_what_is_of_no_known_form_is_told_the_form_expected(case: str) -> None:
+    call, message = CALLS[case]
+    with pytest.raises(InputError, match=message) as found:
+        call(nn.Linear(6, 3))
+    assert "\n" not in str(found.value)

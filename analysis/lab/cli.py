@@ -170,7 +170,7 @@ def _execute(
         leave()
 
 
-SHARED = ("capacity_curve", "pruning_curve", "distillation_table", "compression_frontier")
+SHARED = "capacity_curve"  # the command whose processes reach each training together
 
 
 def _require_alone(config: type[Any]) -> None:
@@ -180,9 +180,9 @@ def _require_alone(config: type[Any]) -> None:
     from compression.processes import world_size
 
     name = config.__module__.split(".")[1] if config.__module__.startswith("analysis.") else "this command"
-    if world_size() > 1 and name not in SHARED:
+    if world_size() > 1 and name != SHARED:
         raise InputError(
-            f"{name} computes in one process: start it without torchrun; {', '.join(SHARED)} train in several"
+            f"{name} computes in one process: start it without torchrun; {SHARED} trains in several"
         )
 
 

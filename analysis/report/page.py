@@ -138,9 +138,21 @@ def environment(facts: Mapping[str, Any]) -> str:
     """Versions, machine and commit."""
     flat: dict[str, Any] = {}
     for name, value in facts.items():
+        if name == "resumed":
+            flat |= resumed(value)
+            continue
         flat |= value if isinstance(value, dict) else {name: value}
     rows = [[Cell(_text(name)), Cell(_text(value))] for name, value in flat.items() if value is not None]
     return HtmlTable(["what", "version"], rows).to_html(caption="versions and machine")
+
+
+def resumed(entries: Any) -> dict[str, str]:
+    """What was another when a run was resumed, by how many steps were finished then."""
+    found = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and isinstance(steps := entry.get("finished_before"), list):
+            found[f"after {len(steps)} steps"] = _text(entry.get("changes"))
+    return found
 
 
 def repeat(run: Run) -> str:

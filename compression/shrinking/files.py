@@ -81,7 +81,7 @@ def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -
     text = facts.get("sizes", "{}")
     if facts.get("sha256") != digest(text, tensors):
         raise InputError(f"{path} is damaged: its checksum is missing or another; save the model again")
-    _set_sizes(copied, _sizes(text, path))
+    _set_sizes(copied, _sizes(text, path), path)
     _set_tensors(copied, tensors)
     _require_consistent(copied, path)
     if input_size is not None:
@@ -132,11 +132,18 @@ def _sizes(text: str, path: Path) -> Sizes:
     return dict(sizes)
 
 
-def _set_sizes(model: nn.Module, sizes: Sizes) -> None:
+def _set_sizes(model: nn.Module, sizes: Sizes, path: Path) -> None:
+    """Set the sizes of layers; raises InputError for one of another kind than the layer's own."""
     for name, module in model.named_modules():
         for key, value in sizes.get(name, {}).items():
-            if key in vars(module):
-                setattr(module, key, tuple(value) if isinstance(value, list) else value)
+            own = vars(module).get(key)
+            if own is None:
+                continue
+            if isinstance(own, int) != isinstance(value, int) or (
+                isinstance(value, list) and len(value) != len(own)
+            ):
+                raise InputError(f"{path} is damaged: {key} of layer {name!r} cannot be {value}")
+            setattr(module, key, tuple(value) if isinstance(value, list) else value)
 
 
 def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

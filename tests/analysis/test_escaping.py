@@ -127,7 +127,7 @@ def test_damaged_pictures_are_named(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("command", ["quantization_table", "comparison", "report", "notebook", "sizing"])
+@pytest.mark.parametrize("command", ["quantization_table", "pruning_curve", "report", "sizing"])
 def test_commands_for_one_process_say_so_under_torchrun(command: str, monkeypatch, capsys) -> None:
     from importlib import import_module
 

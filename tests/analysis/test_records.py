@@ -9,7 +9,8 @@ import sys
 import pandas as pd
 import pytest
 
-from analysis.lab.runs.directory import environment, open_run, settings_of
+from analysis.lab.runs.directory import open_run, settings_of
+from analysis.lab.runs.provenance import commit_of, environment
 from capacity import InputError
 
 
@@ -127,3 +128,54 @@ def test_a_table_that_was_changed_is_refused(tmp_path) -> None:
         run.require_unchanged()
     run.save_frame(pd.DataFrame({"x": [0.5]}))
     run.require_unchanged()
+
+
+def test_a_run_that_mixes_two_environments_says_so(tmp_path, capsys) -> None:
+    config = Config(output=str(tmp_path / "r"))
+    run = open_run("command", config, name="x")
+    record = run.path / "environment.json"
+    before = json.loads(record.read_text())
+    record.write_text(json.dumps(before | {"threads": 99}))
+    open_run("command", config, name="x")  # no step yet: nothing is mixed
+    assert json.loads(record.read_text()) == before and capsys.readouterr().out == ""
+    (run.path / "seed-0").mkdir()
+    (run.path / "seed-0" / "step-1.json").write_text("{}")
+    record.write_text(json.dumps(before | {"threads": 99}))
+    open_run("command", config, name="x")
+    assert "with threads 99 and now" in capsys.readouterr().out
+    (entry,) = json.loads(record.read_text())["resumed"]
+    assert entry["finished_before"] == ["seed-0/step-1.json"] and entry["environment"] == before
+    open_run("command", config, name="x")  # the same again: said once
+    assert capsys.readouterr().out == "" and len(json.loads(record.read_text())["resumed"]) == 1
+
+
+def test_the_data_are_on_record(tmp_path) -> None:
+    run = open_run("command", Config(output=str(tmp_path / "r")), name="x")
+    run.settle(lambda: {"data": "'one'"})
+    first = json.loads((run.path / "environment.json").read_text())["inputs"]
+    with pytest.raises(InputError, match="another data"):
+        run.settle(lambda: {"data": "'two'"})
+    assert json.loads((run.path / "environment.json").read_text())["inputs"] == first
+
+
+def test_a_commit_is_ours_only_where_our_files_are_tracked(tmp_path) -> None:
+    import subprocess
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    assert commit_of(tmp_path) == (None, None)
+    git("init")
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "__init__.py").write_text("")
+    (tmp_path / "other").write_text("")
+    git("add", "other")
+    git("commit", "-m", "another's")
+    assert commit_of(tmp_path) == (None, None)  # installed into another's repository
+    git("add", "analysis")
+    git("commit", "-m", "ours")
+    commit, changed = commit_of(tmp_path)
+    assert commit is not None and len(commit) == 40 and changed is False
+    (tmp_path / "analysis" / "__init__.py").write_text("changed")
+    assert commit_of(tmp_path) == (commit, True)

@@ -3,29 +3,23 @@
 import dataclasses
 import hashlib
 import json
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.runs.cells import as_words
+from analysis.lab.runs.provenance import note_environment
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, settle
 from compression.identity import file_sha256
-from compression.processes import main_first, own_device, rank
+from compression.processes import main_first, rank
 from compression.storage import MOST_TEXT, Hold, hold, is_ours, require_plain, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PACKAGES = ("deepcapacity", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "accelerate")
-
 
 CHECKSUMS = "checksums.json"
 RECORDS = ("config.json", "inputs.json", "environment.json", CHECKSUMS)  # a run without more has no results
@@ -81,10 +75,19 @@ class RunDirectory:
         """Note what the run depends on besides its settings, or raise InputError if that is another now."""
         with main_first():
             settle(self.path / "inputs.json", content, "run")
+            record = self.path / "environment.json"
+            if rank() == 0 and record.exists() and "inputs" not in (facts := load_json(record, sealed=False)):
+                mark = file_sha256(self.path / "inputs.json")
+                save_json(record, {**facts, "inputs": mark}, sealed=False)
+
+    def finished_steps(self) -> list[str]:
+        """The names of the records of steps that are there, below the folder."""
+        found = (path for path in self.path.glob("seed-*/**/*.json") if path.stem not in NO_STEPS)
+        return sorted(path.relative_to(self.path).as_posix() for path in found)
 
     def resumed(self, steps: int) -> str:
         """A line that says what is there already, of so many steps; empty where nothing is."""
-        done = sum(1 for path in self.path.glob("seed-*/**/*.json") if path.stem not in NO_STEPS)
+        done = len(self.finished_steps())
         return f"resumed from {self.path}, {min(done, steps)} of {steps} steps" if done else ""
 
     def start_over(self) -> None:
@@ -170,8 +173,11 @@ def _opened(command: str, config: Any, name: str) -> RunDirectory:
     if not record.exists():  # first, so that a full disk leaves what can be resumed
         settings = {"command": command, "settings": settings_of(config)}
         save_json(record, settings | {"all_settings": everything})
-    if not (path / "environment.json").exists():
-        save_json(path / "environment.json", environment(), sealed=False)
+    changes = note_environment(path / "environment.json", folder.finished_steps())
+    if changes:
+        print(
+            f"the steps in {path} so far were computed with {', '.join(changes)}: environment.json says which"
+        )
     return folder
 
 
@@ -207,39 +213,3 @@ def trial_name(config: Any) -> str:
 def trial_folder(command: str, config: Any) -> RunDirectory:
     """The run folder of a command that trains a network on a data set: runs/COMMAND-DATASET-MODEL-HASH."""
     return open_run(command, config, name=trial_name(config))
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine, device and commit that produced a run."""
-    import torch
-
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    device = own_device()
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "packages": versions,
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -69,7 +69,16 @@ def test_a_flipped_bit_or_a_cut_is_refused(file: Path, data) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", ["[1]", "null", '{"first": 3}', '{"first": {"out_features": -4}}', "[" * 9999]
+    "sizes",
+    [
+        "[1]",
+        "null",
+        '{"first": 3}',
+        '{"first": {"out_features": -4}}',
+        "[" * 9999,
+        '{"first": {"out_features": [4]}}',
+        '{"first": {"out_features": [[4]]}}',
+    ],
 )
 def test_sizes_of_other_kinds_are_refused(file: Path, sizes: str) -> None:
     from safetensors import safe_open

@@ -32,7 +32,7 @@ def damage_folder(folder: Path, dice: random.Random) -> None:
     for _ in range(dice.choice((1, 1, 2, 3))):
         path = dice.choice(files)
         how = dice.randrange(6)
-        with suppress(ValueError, KeyError, TypeError, IndexError, OSError, RecursionError):
+        with suppress(ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError):
             if how < 2:
                 _change_settings(folder / "config.json", dice)
             elif how == 2:

@@ -142,10 +142,19 @@ def number(value: float, style: str = "") -> str:
     return f"{digits}·10{str(places).translate(SUPERSCRIPT)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> counted(1, "network"), counted(1200, "epoch")
+    ('1 network', '1,200 epochs')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def seeds(count: int) -> str:
     """How many repeats, in words.
 
     >>> seeds(1), seeds(3)
     ('1 seed', '3 seeds')
     """
-    return f"{count} seed" if count == 1 else f"{count} seeds"
+    return counted(count, "seed")

@@ -1,12 +1,9 @@
 """What a measurement found: a row per layer, the totals, and the convention they were read under."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING
 
-from capacity.characters import LOOKALIKE
 from capacity.columns import KEY, Column, number
 from capacity.latex import escape_latex as escape_latex
 from capacity.rules import Convention
@@ -101,19 +98,6 @@ class CapacityReport(Tabular):
 
         title = f"{self.capacity_bits:,} bits, convention “{self.convention}”"
         return plot_depth([asdict(layer) for layer in self.layers], title=title, ax=ax)
-
-
-def render(table: object, *, width: int = 110) -> str:
-    """A rich table as plain text: no colour codes, and [bit] stays [bit]; only what the console can print."""
-    from rich.console import Console
-
-    text = TextIOWrapper(BytesIO(), getattr(sys.stdout, "encoding", None) or "utf-8", LOOKALIKE, newline="")
-    console = Console(
-        file=text, width=width, force_terminal=False, force_jupyter=False, color_system=None, markup=False
-    )
-    console.print(table)
-    text.seek(0)
-    return "\n".join(line.rstrip() for line in text.read().rstrip().splitlines())
 
 
 def describe_scope(scope: str | Sequence[str]) -> str:

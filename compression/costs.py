@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from capacity.cloning import clone, fold_masks
+from capacity.columns import counted
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line, map_tensors, tensors_in
 from compression.counting import subnormal_count
@@ -93,7 +94,7 @@ class Latency:
         slow = f"; {self.subnormals:,} subnormal numbers in the model slow it down" if self.subnormals else ""
         return (
             f"{self.median_ms:.3f} ms [{low:.3f}, {high:.3f}] a batch of {self.batch_size}, "
-            f"{self.repeats} repeats, {self.device}, {self.threads} threads{slow}"
+            f"{counted(self.repeats, 'repeat')}, {self.device}, {counted(self.threads, 'thread')}{slow}"
             f"{'' if self.steady else '; unsteady: time it again on a quiet machine'}"
         )
 

@@ -1,13 +1,14 @@
 """What pruning reached: a masked copy of the model, the share of the whole, and what was left and why."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
-from capacity.report import escape_latex, render
+from capacity.columns import KEY, Column
+from capacity.tables import Table, Tabular
 from compression.amounts import Amount, shown
 from compression.candidates import PrunedLayer
 from compression.masks import Masks, density
@@ -28,8 +29,22 @@ class LeftLayer(NamedTuple):
     reason: str
 
 
+PRUNED = (
+    Column("name", "layer", importance=KEY, value=lambda row: row["name"] or "(model)"),
+    Column("before", "before", style=",", importance=2),
+    Column("pruned", "pruned", style=",", importance=4),
+    Column("after", "after", style=",", importance=3),
+)
+LEFT = (
+    Column("name", "left", importance=KEY, value=lambda row: row["name"] or "(model)"),
+    Column("parameters", "parameters", style=",", importance=4),
+    Column("share", "of the model", "%", factor=100, style=".1f", importance=3),
+    Column("reason", "because", prose=True, importance=5),
+)
+
+
 @dataclass(frozen=True)
-class PruneResult:
+class PruneResult(Tabular):
     """A masked copy of the model. Mask only: nothing became smaller or faster until it is shrunk.
 
     `requested` is the amount as given; `achieved` is what was pruned, in the same measure (units per
@@ -66,31 +81,27 @@ class PruneResult:
         missing = f", {self.shortfall:,} {self.unit}s fewer than requested" if self.shortfall else ""
         return f"{amounts} in {len(self.layers)} layers{missing}, density {self.density:.4f}; {whole}"
 
+    def table(self, *, left: bool = False) -> Table:
+        """A row per layer: units before, pruned and after; or, with `left`, a row per layer left alone."""
+        rows: list[dict[str, Any]]
+        if left:
+            rows = [row._asdict() for row in self.left]
+            return Table(LEFT, rows, self.title, label="tab:prune-left")
+        rows = [asdict(layer) | {"after": layer.after} for layer in self.layers]
+        columns = [replace(c, header=f"{self.unit}s before") if c.name == "before" else c for c in PRUNED]
+        notes = [*self._left_lines(), "mask only: nothing became smaller or faster"]
+        return Table(columns, rows, self.title, notes, label="tab:prune")
+
     def to_frame(self, *, left: bool = False) -> "pd.DataFrame":
         """A row per layer: units before, pruned and after; or, with `left`, a row per layer left alone."""
-        import pandas as pd
+        return self.table(left=left).to_frame()
 
-        if left:
-            return pd.DataFrame(self.left, columns=LeftLayer._fields)
-        return pd.DataFrame([asdict(layer) | {"after": layer.after} for layer in self.layers])
-
-    def to_latex(self, *, left: bool = False) -> str:
-        """A booktabs table of `to_frame`; its caption says what share of the whole model is masked."""
-        frame = self.to_frame(left=left)
-        return frame.to_latex(index=False, escape=True, caption=escape_latex(self.title))
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("layer", f"{self.unit}s before", "pruned", "after"):
-            table.add_column(column, justify="left" if column == "layer" else "right")
-        for layer in self.layers:
-            table.add_row(
-                layer.name or "(model)", f"{layer.before:,}", f"{layer.pruned:,}", f"{layer.after:,}"
-            )
-        lines = [self.title, render(table), *self._left_lines()]
-        return "\n".join([*lines, "mask only: nothing became smaller or faster"])
+    def to_latex(
+        self, *, left: bool = False, caption: str | None = None, label: str | None = None,
+        venue: str = "article",
+    ) -> str:  # fmt: skip
+        """A booktabs table of `table(left=...)` at a venue's width."""
+        return self.table(left=left).to_latex(caption=caption, label=label, venue=venue)
 
     def _left_lines(self) -> list[str]:
         rows = sorted(self.left, key=lambda row: -row.parameters)

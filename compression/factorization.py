@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import plain_copy
+from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
 from capacity.inputs import without_weights
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.counting import distinct, flush_subnormals, parameter_count
 from compression.factors import (
     CONVOLUTIONS,
@@ -33,7 +34,7 @@ from compression.factors import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Method = Literal["svd", "tucker"]
 METHODS = ("svd", "tucker")
@@ -56,8 +57,18 @@ class FactorizedLayer:
     reason: str = ""
 
 
+COLUMNS = (
+    Column("name", "layer", importance=KEY),
+    Column("rank", "rank", style="s", importance=6, value=lambda row: row["rank"] and str(row["rank"])),
+    Column("parameters_before", "parameters before", style=",", importance=3),
+    Column("parameters_after", "after", style=",", importance=4),
+    Column("relative_error", "relative error", style=".3g", importance=5),
+    Column("reason", "left whole because", prose=True, importance=4),
+)
+
+
 @dataclass(frozen=True)
-class FactorizeResult:
+class FactorizeResult(Tabular):
     """A model with some layers replaced by sequences of smaller ones; its parameters before and after.
 
     `ranks` gives the same architecture again, `factorize(fresh, rank=result.ranks, method=...)`, to load
@@ -80,32 +91,12 @@ class FactorizeResult:
         """Rank of every layer that was factorized."""
         return {layer.name: layer.rank for layer in self.layers if layer.rank is not None}
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per layer."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(layer) for layer in self.layers])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True, float_format="%.3g")
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("layer", "rank", "parameters before", "after", "relative error", "left whole because"):
-            table.add_column(column, justify="left" if column in ("layer", "left whole because") else "right")
-        for layer in self.layers:
-            table.add_row(
-                layer.name, "-" if layer.rank is None else str(layer.rank), f"{layer.parameters_before:,}",
-                f"{layer.parameters_after:,}", f"{layer.relative_error:.3g}", layer.reason,
-            )  # fmt: skip
         before, after = self.parameters_before, self.parameters_after
-        return (
-            f"{self.method}: {before:,} -> {after:,} parameters of the model ({after / before:.1%} left)\n"
-            f"{render(table)}"
-        )
+        left = f"{after / before:.1%} left"
+        title = f"{self.method}: {before:,} -> {after:,} parameters of the model ({left})"
+        return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:factorize")
 
 
 def factorize(

@@ -16,17 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
+from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 MOST_LEVELS = 1024  # on either side of zero
 
@@ -44,37 +45,30 @@ class RoundedTensor:
     entropy_bits: float
 
 
+COLUMNS = (
+    Column("name", "tensor", importance=KEY),
+    Column("elements", "elements", style=",", importance=5),
+    Column("step", "step", style=".4g", importance=4),
+    Column("nonzero_before", "non-zero before", style=",", importance=3),
+    Column("nonzero_after", "after", style=",", importance=6),
+    Column("largest_multiple", "largest multiple", style=",", importance=2),
+    Column("entropy_bits", "by entropy", "bit", style=",.0f", importance=7),
+)
+
+
 @dataclass(frozen=True)
-class RoundResult:
+class RoundResult(Tabular):
     """A model whose weights are multiples of their tensor's step."""
 
     model: nn.Module
     penalty: float
     tensors: tuple[RoundedTensor, ...]
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per parameter."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(tensor) for tensor in self.tensors])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True, float_format="%.4g")
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("tensor", "elements", "step", "non-zero before", "after", "largest", "bits, entropy"):
-            table.add_column(column, justify="left" if column == "tensor" else "right")
-        for t in self.tensors:
-            table.add_row(
-                t.name, f"{t.elements:,}", f"{t.step:.4g}", f"{t.nonzero_before:,}", f"{t.nonzero_after:,}",
-                str(t.largest_multiple), f"{t.entropy_bits:,.0f}",
-            )  # fmt: skip
         total = sum(tensor.entropy_bits for tensor in self.tensors)
-        return f"penalty {self.penalty:g}: {total / 8:,.0f} bytes by entropy\n{render(table)}"
+        title = f"penalty {self.penalty:g}: {total / 8:,.0f} bytes by entropy"
+        return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:rounding")
 
 
 def quantize_rate_distortion(

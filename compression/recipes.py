@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from capacity.cloning import clone, plain_copy
+from capacity.columns import KEY, Column, counted
 from capacity.errors import InputError
 from capacity.measuring import measure
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.checkpoints import (
     LOGGER,
     load_json,
@@ -38,7 +39,7 @@ from compression.trackers import Tracker, report, require_tracker
 from compression.training import model_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,22 @@ class RecipeStep:
     resumed: bool
 
 
+COLUMNS = (
+    Column("technique", "technique", importance=KEY),
+    Column("top1_error", "top-1 error", "%", factor=100, style=".2f", importance=9),
+    Column("capacity_bits", "capacity", "bit", style=",.0f", importance=7, missing="-"),
+    Column("points_per_bit", "rho", "points/bit", r"$\\rho$", style=".3g", importance=4, missing="-"),
+    Column("parameters", "parameters", style=",.0f", importance=5),
+    Column("nonzero_parameters", "non-zero", style=",.0f", importance=6),
+    Column("live_parameters", "live", style=",.0f", importance=3),
+    Column("file_bytes", "file", "bytes", style=",.0f", importance=8),
+    Column("latency_ms", "time", "ms", style=".3f", importance=7),
+    Column("peak_memory_bytes", "peak memory", "bytes", style=",.0f", importance=2),
+)
+
+
 @dataclass(frozen=True)
-class RecipeResult:
+class RecipeResult(Tabular):
     """All steps of a recipe."""
 
     steps: tuple[RecipeStep, ...]
@@ -84,37 +99,13 @@ class RecipeResult:
         """The last step's model."""
         return self.steps[-1].model
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per step."""
-        import pandas as pd
-
-        return pd.DataFrame([{"step": s.index, "technique": s.technique, **s.metrics} for s in self.steps])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True, float_format="%.4g")
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        shown = {
-            "top1_error": ("top-1 error [%]", 100, ".2f"), "capacity_bits": ("capacity [bit]", 1, ",.0f"),
-            "points_per_bit": ("rho [points/bit]", 1, ".3g"), "parameters": ("parameters", 1, ",.0f"),
-            "nonzero_parameters": ("non-zero", 1, ",.0f"), "live_parameters": ("live", 1, ",.0f"),
-            "file_bytes": ("file [bytes]", 1, ",.0f"), "latency_ms": ("time [ms]", 1, ".3f"),
-            "peak_memory_bytes": ("peak memory [bytes]", 1, ",.0f"),
-        }  # fmt: skip
-        table = Table()
-        table.add_column("technique")
-        for header, _, _ in shown.values():
-            table.add_column(header, justify="right")
-        for step in self.steps:
-            cells = []
-            for key, (_, factor, style) in shown.items():
-                value = step.metrics.get(key)
-                cells.append("-" if value is None else f"{factor * value:{style}}")
-            table.add_row(step.technique, *cells)
-        return render(table, width=150)
+        first, last = self.steps[0].metrics, self.steps[-1].metrics
+        count = counted(len(self.steps) - 1, "technique")
+        title = f"{count}: {first['file_bytes']:,.0f} -> {last['file_bytes']:,.0f} bytes"
+        rows = [{"step": s.index, "technique": s.technique, **s.metrics} for s in self.steps]
+        return Table(COLUMNS, rows, title, label="tab:recipe")
 
 
 def recipe(

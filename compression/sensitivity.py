@@ -8,8 +8,9 @@ import numpy as np
 from torch import nn
 
 from capacity.cloning import unwrapped
+from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.criteria import Criterion
 from compression.pruning import prune
 from compression.shrinking import shrink
@@ -34,7 +35,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Tabular):
     """The error per layer and amount, beside that of the model as it is."""
 
     unit: str
@@ -70,30 +71,24 @@ class Sensitivity:
         """The largest rise of the error that was measured; at least 0."""
         return max(0.0, *(effect.error - self.baseline for effect in self.effects))
 
+    def table(self) -> Table:
+        """A row per layer and a column per amount."""
+        amounts = list(dict.fromkeys(effect.requested for effect in self.effects))
+        columns = [Column("layer", f"error without {self.unit}s of", importance=KEY)]
+        columns += [Column(f"{amount:g}", f"{amount:.0%}", style=".4f") for amount in amounts]
+        rows = [
+            {"layer": name} | {f"{e.requested:g}": e.error for e in self.effects if e.layer == name}
+            for name in self.layers
+        ]
+        title = f"error of the model as it is: {self.baseline:.4f}"
+        return Table(columns, rows, title, label="tab:sensitivity")
+
     def to_frame(self) -> "pd.DataFrame":
         """A row per layer and amount."""
         import pandas as pd
 
         rows = [asdict(effect) | {"coupled": " ".join(effect.coupled)} for effect in self.effects]
         return pd.DataFrame(rows).assign(unit=self.unit, baseline=self.baseline)
-
-    def to_latex(self) -> str:
-        """A booktabs table, a row per layer and a column per amount."""
-        table = self.to_frame().pivot(index="layer", columns="requested", values="error")
-        return table.loc[self.layers].to_latex(float_format="%.4f", escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        amounts = list(dict.fromkeys(effect.requested for effect in self.effects))
-        table = Table()
-        table.add_column(f"error without {self.unit}s of")
-        for amount in amounts:
-            table.add_column(f"{amount:.0%}", justify="right")
-        for name in self.layers:
-            errors = [effect.error for effect in self.effects if effect.layer == name]
-            table.add_row(name, *(f"{error:.4f}" for error in errors))
-        return f"error of the model as it is: {self.baseline:.4f}\n{render(table)}"
 
 
 def sensitivity(

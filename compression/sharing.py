@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_parametrizations, plain_copy
+from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights
 from capacity.parametrized import parametrize_all
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
@@ -25,7 +26,7 @@ from compression.rates import placed
 from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Init = Literal["linear", "random", "density"]
 INITS = ("linear", "random", "density")
@@ -46,35 +47,30 @@ class SharedTensor:
     rms_error: float
 
 
+COLUMNS = (
+    Column("name", "tensor", importance=KEY),
+    Column("elements", "elements", style=",", importance=5),
+    Column("nonzero", "non-zero", style=",", importance=4),
+    Column("bits", "bits", style=",", importance=3),
+    Column("values", "values", style=",", importance=6),
+    Column("rms_weight", "rms weight", style=".3g", importance=2),
+    Column("rms_error", "rms error", style=".3g", importance=7),
+)
+
+
 @dataclass(frozen=True)
-class ShareResult:
+class ShareResult(Tabular):
     """A model whose tensors hold few values each."""
 
     model: nn.Module
     tensors: tuple[SharedTensor, ...]
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per shared tensor."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(tensor) for tensor in self.tensors])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True, float_format="%.3g")
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("tensor", "elements", "non-zero", "bits", "values", "rms weight", "rms error"):
-            table.add_column(column, justify="left" if column == "tensor" else "right")
-        for t in self.tensors:
-            table.add_row(
-                t.name, f"{t.elements:,}", f"{t.nonzero:,}", str(t.bits), str(t.values),
-                f"{t.rms_weight:.3g}", f"{t.rms_error:.3g}",
-            )  # fmt: skip
-        return render(table)
+        most = max((tensor.values for tensor in self.tensors), default=0)
+        elements = sum(tensor.elements for tensor in self.tensors)
+        title = f"{elements:,} elements of {len(self.tensors)} tensors share at most {most:,} values each"
+        return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:sharing")
 
 
 def share_weights(

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from torch import nn
 
 from capacity.cloning import clone
+from capacity.columns import number
 from capacity.errors import InputError
 from compression.checkpoints import (
     LOGGER,
@@ -64,10 +65,11 @@ class Step:
     resumed: bool
 
     def __str__(self) -> str:
-        measured = ", ".join(
-            f"{key} {value:.6g}" for key, value in self.metrics.items() if isinstance(value, int | float)
-        )
-        return f"step {self.index}: achieved {shown(self.achieved)}, density {self.density:.4f}, {measured}"
+        measured = [
+            f"{key} {number(value)}" for key, value in self.metrics.items() if isinstance(value, int | float)
+        ]
+        amounts = f"achieved {shown(self.achieved)}, density {self.density:.4f}"
+        return f"step {self.index}: {', '.join([amounts, *measured])}"
 
 
 Stop = Callable[[Step, Step, Sequence[Metrics]], bool]

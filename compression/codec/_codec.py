@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import plain_copy
+from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import without_weights
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.checkpoints import most_bytes
 from compression.codec.context_model import BitCounter, Encoder, code_matrix
 from compression.codec.reader import Reader
@@ -48,7 +49,7 @@ from compression.counting import distinct
 from compression.storage import require_plain, write_whole
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 MAGIC = b"DCZ"
 HEADER = len(MAGIC) + 9
@@ -77,8 +78,22 @@ class CodedTensor:
     tied: bool = False
 
 
+COLUMNS = (
+    Column("name", "tensor", importance=KEY),
+    Column("kind", "kind", importance=4),
+    Column("elements", "elements", style=",", importance=9),
+    Column("nonzero", "non-zero", style=",", importance=8),
+    Column("values", "values", style=",", importance=3),
+    Column("book_bytes", "code book", "bytes", style=",", importance=5),
+    Column("position_bytes", "positions", "bytes", style=",.1f", importance=7),
+    Column("value_bytes", "symbols", "bytes", style=",.1f", importance=7),
+    Column("raw_bytes", "raw", "bytes", style=",", importance=6),
+    Column("entropy_bytes", "by entropy", "bytes", style=",.1f", importance=2),
+)
+
+
 @dataclass(frozen=True)
-class CodingReport:
+class CodingReport(Tabular):
     """Where the bytes of a file go: `uncoded_bytes` for header, code books and raw tensors, and the rest.
 
     `coded_bytes` is what the models give the symbols; the coder adds less than eight bytes.
@@ -98,38 +113,12 @@ class CodingReport:
         """Bytes of all elements in single precision, tied ones once."""
         return 4 * sum(tensor.elements for tensor in self.tensors if not tensor.tied)
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per tensor of the state dict."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(tensor) for tensor in self.tensors])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True, float_format="%.1f")
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        columns = (
-            "tensor", "kind", "elements", "non-zero", "values", "code book", "positions", "symbols", "raw",
-            "entropy",
-        )  # fmt: skip
-        for column in columns:
-            table.add_column(column, justify="left" if column in ("tensor", "kind") else "right")
-        for t in self.tensors:
-            table.add_row(
-                t.name, t.kind, f"{t.elements:,}", f"{t.nonzero:,}", str(t.values), f"{t.book_bytes:,}",
-                f"{t.position_bytes:,.1f}", f"{t.value_bytes:,.1f}", f"{t.raw_bytes:,}",
-                f"{t.entropy_bytes:,.1f}",
-            )  # fmt: skip
         ratio = self.dense_bytes / self.file_bytes
-        title = (
-            f"{self.dense_bytes:,} -> {self.file_bytes:,.0f} bytes ({ratio:.4g}x); the columns after values"
-        )
-        title += " are bytes"
-        return f"{title}\n{render(table)}"
+        title = f"{self.dense_bytes:,} -> {self.file_bytes:,.0f} bytes ({ratio:.4g}x)"
+        rows = [vars(tensor) for tensor in self.tensors]
+        return Table(COLUMNS, rows, title, label="tab:coding")
 
 
 def encode(model: nn.Module, path: str | Path) -> int:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from capacity.cloning import plain_copy, unwrapped
+from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, first_line, forward, require_weights
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
 from compression.quantization.exporting import (
@@ -42,7 +43,7 @@ from compression.quantization.stored_integers import (
 from compression.training import Retrain, model_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Scheme = Literal["dynamic", "static", "weight-only", "aware"]
 SCHEMES = ("dynamic", "static", "weight-only", "aware")
@@ -59,8 +60,16 @@ class QuantizedLayer:
     reason: str = ""
 
 
+COLUMNS = (
+    Column("name", "layer", importance=KEY),
+    Column("elements", "weights", style=",", importance=3),
+    Column("weight_bits", "bits", style=",", importance=5),
+    Column("reason", "left in float because", prose=True, importance=4),
+)
+
+
 @dataclass(frozen=True)
-class QuantizeResult:
+class QuantizeResult(Tabular):
     """A quantized graph with the call of the model; bytes of parameters and buffers, measured.
 
     `bytes_after` counts what the graph stores: integers (two to a byte for 4 bits), scales, zero points,
@@ -84,24 +93,8 @@ class QuantizeResult:
         """Layers that were not quantized, and why."""
         return {layer.name: layer.reason for layer in self.layers if layer.reason}
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per weight."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(layer) for layer in self.layers])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("layer", "weights", "bits", "left in float because"):
-            table.add_column(column, justify="right" if column in ("weights", "bits") else "left")
-        for layer in self.layers:
-            table.add_row(layer.name, f"{layer.elements:,}", str(layer.weight_bits), layer.reason)
         saved = 1 - self.bytes_after / self.bytes_before
         title = f"{self.scheme}: {self.bytes_before:,} -> {self.bytes_after:,} bytes ({saved:.1%} saved)"
         count = sum(not layer.reason for layer in self.layers)
@@ -110,7 +103,7 @@ class QuantizeResult:
         title += f", {self.float_parameters:,} parameters stay in float"
         if self.subnormals:
             title += f"; {self.subnormals:,} subnormal numbers set to zero"
-        return f"{title}\n{render(table)}"
+        return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:quantize")
 
 
 def quantize(

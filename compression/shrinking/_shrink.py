@@ -12,9 +12,10 @@ from torch import nn
 
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
+from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import example_input, require_weights
-from capacity.report import render
+from capacity.tables import Table, Tabular
 from compression.criteria import Criterion
 from compression.shrinking.coupling import (
     Importance,
@@ -31,7 +32,7 @@ from compression.shrinking.removal import Removal, reasons
 from compression.shrinking.silencing import silent_groups
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 SECONDS = 40  # for trying groups of layers one at a time
 LOST_NONE = (
@@ -49,8 +50,15 @@ class ShrunkLayer:
     after: int
 
 
+COLUMNS = (
+    Column("name", "layer", importance=KEY),
+    Column("before", "units before", style=",", importance=2),
+    Column("after", "after", style=",", importance=3),
+)
+
+
 @dataclass(frozen=True)
-class ShrinkResult:
+class ShrinkResult(Tabular):
     """A smaller model. `requested` is a fraction of channels (or one for each layer), or None for what
     masks silenced.
 
@@ -73,30 +81,14 @@ class ShrinkResult:
         before = sum(layer.before for layer in self.layers)
         return 1 - sum(layer.after for layer in self.layers) / before if before else 0.0
 
-    def to_frame(self) -> "pd.DataFrame":
+    def table(self) -> Table:
         """A row per layer: units before and after."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(layer) for layer in self.layers])
-
-    def to_latex(self) -> str:
-        """A booktabs table of `to_frame`."""
-        return self.to_frame().to_latex(index=False, escape=True)
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        table = Table()
-        for column in ("layer", "units before", "after"):
-            table.add_column(column, justify="left" if column == "layer" else "right")
-        for layer in self.layers:
-            table.add_row(layer.name, f"{layer.before:,}", f"{layer.after:,}")
         left = self.parameters_after / self.parameters_before
         title = f"{self.parameters_before:,} -> {self.parameters_after:,} parameters ({left:.1%} left)"
         if self.largest_difference is not None:
             title += f", outputs differ by at most {self.largest_difference:.2g}"
-        kept = f"\nleft whole: {reasons(self.left_out)}" if self.left_out else ""
-        return f"{title}\n{render(table)}{kept}"
+        notes = [f"left whole: {reasons(self.left_out)}"] if self.left_out else []
+        return Table(COLUMNS, [vars(layer) for layer in self.layers], title, notes, label="tab:shrink")
 
 
 def shrink(

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from capacity.columns import counted as counted
+
 
 @dataclass(frozen=True)
 class Story:
@@ -30,15 +32,6 @@ class Story:
         alone = getattr(config, "seeds", 2) == 1
         one = "With one seed there are no intervals, and a difference may be chance."
         return [*([one] if alone else []), *self.limits]
-
-
-def counted(number: Any, noun: str) -> str:
-    """A number and its noun.
-
-    >>> counted(1, "network"), counted(1200, "epoch")
-    ('1 network', '1,200 epochs')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def listed(names: Sequence[Any]) -> str:

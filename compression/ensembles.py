@@ -20,6 +20,7 @@ from compression.forms import placed
 from compression.labels import check_range, span
 from compression.masks import apply_masks, lift_masks
 from compression.objectives import Objective
+from compression.precision import check_precision
 from compression.processes import own_device, world_size
 from compression.stacks import Stack, chain_of
 from compression.training import FitResult, TrainingSettings, check_training, fit, learning_rate_factor
@@ -170,6 +171,7 @@ class _Ensemble:
         self.copies = [train_mode(clone(task.model)) for task in tasks]
         self.masks = [lift_masks(copied) for copied in self.copies]
         device = own_device()
+        check_precision(self.settings[0].mixed_precision, device)
         products = torch.bfloat16 if self.settings[0].mixed_precision == "bf16" else None
         self.stack = Stack([copied.to(device) for copied in self.copies], products)
         self.loss = _Loss(objective)

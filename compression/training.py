@@ -28,6 +28,7 @@ from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
 from compression.metrics import Metrics
 from compression.objectives import ClassWeights, Objective, objective_of, require_scalar
+from compression.precision import check_precision
 from compression.processes import gather_objects, joined, rank, shard_batch, world_size
 from compression.progress import Progress, told
 from compression.schedules import GradualPruning
@@ -162,6 +163,9 @@ def fit(
     tracker: called with (the entry of the history, epochs done) after each epoch: `wandb.log`,
         `mlflow.log_metrics`, or one of `compression.trackers`
 
+    A model whose convolutions lie channels last (`model.to(memory_format=torch.channels_last)`) trains so.
+    With `mixed_precision` "bf16" products are in bfloat16, which is refused where the machine imitates it.
+
     Batch norms in evaluation mode with frozen parameters stay so, and so does any module in evaluation mode
     inside a model in training mode, also when the result is trained again; `model.train()` thaws it. Where
     batch norms learn, a last batch of one sample is joined to the one before. Floats among the inputs take
@@ -249,6 +253,7 @@ def _loop(
     if world_size() > 1:
         joined()
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    check_precision(settings.mixed_precision, accelerator.device)
     model.to(accelerator.device)
     trained, optimizer = accelerator.prepare(model), _optimizer(settings, trainable)
     trained = torch.compile(trained) if settings.compile else trained
@@ -345,6 +350,7 @@ class _Loop:
         self.updates = 0  # of the gradual schedule
         self.mask({})
 
+    @torch.no_grad()
     def mask(self, masks: Masks) -> None:
         """Keep the parameters that the masks drop at zero."""
         self.masks = masks
@@ -359,7 +365,7 @@ class _Loop:
             rows = _dropped_rows(mask)
             if rows is None:
                 self.masked[0].append(parameter)
-                self.masked[1].append(mask.to(parameter.device, parameter.dtype))
+                self.masked[1].append(torch.empty_like(parameter).copy_(mask))  # in its own layout
             elif len(rows):
                 self.rows.append((parameter, rows.to(parameter.device)))
             for state in self.optimizer.state.get(parameter, {}).values():

@@ -15,6 +15,7 @@ from compression.batches import CropAndFlip, TensorBatches
 from compression.criteria import L1
 from compression.ensembles import _groups, _Task, fit_together, why_alone
 from compression.masks import masks_of
+from compression.precision import fast_bf16
 from compression.pruning import prune
 from compression.stacks import ELEMENTWISE, Stack, chain_of
 from compression.training import TrainingSettings, fit
@@ -22,6 +23,8 @@ from compression.training import TrainingSettings, fit
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(200, 1, 3, 4, generator=GENERATOR)
 TARGETS = (INPUTS.flatten(1) @ torch.randn(12, 5, generator=GENERATOR)).argmax(1)
+
+PRECISIONS = ["no", "bf16"] if fast_bf16(torch.device("cpu")) else ["no"]
 
 
 def net(seed: int = 0, hidden: int = 16, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
@@ -93,6 +96,7 @@ def test_masked_and_whole_networks_are_one_stack() -> None:
     assert [[task.number for task in group] for group in _groups(tasks, None)] == [[0, 1], [2]]
 
 
+@pytest.mark.skipif(not fast_bf16(torch.device("cpu")), reason="this processor imitates bfloat16")
 def test_products_in_bfloat16_are_those_of_training_alone_in_it() -> None:
     models, data = [net(seed) for seed in range(3)], [batches(seed) for seed in range(3)]
     given = [TrainingSettings(epochs=3, mixed_precision="bf16")] * 3
@@ -109,7 +113,7 @@ def _original(name: str) -> str:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from([None, 0.01]), st.sampled_from(["no", "bf16"]))
+@given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from([None, 0.01]), st.sampled_from(PRECISIONS))
 def test_what_is_trained_beside_it_changes_no_bit(chosen: set[int], decay: float | None, precision) -> None:
     models = [net(seed) for seed in range(6)]
     data = [batches(seed) for seed in range(6)]

@@ -6,8 +6,8 @@ from typing import Literal
 from analysis.lab.settings import OutputSettings
 
 Group = Literal[
-    "reports", "decoders", "needs", "training", "cached-heads", "pruning", "shrinking", "integers",
-    "runtimes", "files", "peer-files", "clusters",
+    "reports", "decoders", "needs", "training", "ensembles", "precision", "cached-heads", "pruning",
+    "shrinking", "integers", "runtimes", "files", "peer-files", "clusters",
 ]  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
     }  # fmt: skip
     with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
         ours, theirs = (partial(swept, cluster.scheduler_address) for cluster in (two, one))
-        yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.7", ours, theirs)
+        yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.8", ours, theirs)
 
 
 def trained_cell(epochs: int, name: str) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from analysis.speed.grid import clusters
 from analysis.speed.pruning import pruning, shrinking
 from analysis.speed.quantization import integers, runtimes
 from analysis.speed.timing import Benchmark, seconds
+from analysis.speed.together import ensembles, precision
 from analysis.speed.training import cached_heads, training
 
 JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
-    "reports": reports, "decoders": decoders, "needs": needs, "training": training,
-    "cached-heads": cached_heads, "pruning": pruning, "shrinking": shrinking, "integers": integers,
-    "runtimes": runtimes, "files": files, "peer-files": peer_files, "clusters": clusters,
+    "reports": reports, "decoders": decoders, "needs": needs, "training": training, "ensembles": ensembles,
+    "precision": precision, "cached-heads": cached_heads, "pruning": pruning, "shrinking": shrinking,
+    "integers": integers, "runtimes": runtimes, "files": files, "peer-files": peer_files,
+    "clusters": clusters,
 }  # fmt: skip
 
 

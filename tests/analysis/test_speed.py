@@ -15,3 +15,21 @@ def test_only_some_rows(tmp_path) -> None:
     assert "requirement of 600 x 784" in done.stdout and "decoder of" in done.stdout
     assert "global mask" not in done.stdout and "int8" not in done.stdout
     assert done.stdout.index("requirement of") < done.stdout.rindex("capacity of a decoder")
+
+
+def test_seeds_together_and_steps_in_half_precision(tmp_path) -> None:
+    done = run_command(
+        "speed",
+        "--smoke",
+        "--only",
+        "ensembles",
+        "precision",
+        "--data",
+        str(tmp_path),
+        "--wide",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "seeds of the digits network, trained together" in done.stdout and "skipped: MNIST" in done.stdout
+    half = "steps of resnet20, channels last and bfloat16" in done.stdout
+    assert half != ("skipped: this processor has no bfloat16" in done.stdout)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from capacity.cloning import clone
 from capacity.errors import InputError
@@ -288,6 +287,16 @@ class _Ensemble:
             yield placed(inputs.flatten(2), device, dtype), placed(targets, device)
 
 
+@torch.no_grad()
+def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropies (S,) of (S, B, classes) and (S, B), and their slope."""
+    count, index = logits.shape[1], targets[:, :, None]
+    slope = torch.log_softmax(logits, 2)
+    losses = slope.gather(2, index).mean((1, 2)).neg_()
+    slope.exp_().scatter_add_(2, index, slope.new_full((1, 1, 1), -1.0).expand(index.shape))
+    return losses, slope.div_(count)
+
+
 class _Loss:
     """Losses (S,) of (S, B, outputs), and the gradient of their sum."""
 
@@ -296,12 +305,10 @@ class _Loss:
 
     def __call__(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         leaf = output.detach().float() if output.dtype == torch.bfloat16 else output.detach()
-        leaf.requires_grad_()
         if self.objective is None:
-            losses = F.cross_entropy(leaf.flatten(0, 1), targets.flatten(), reduction="none")
-            each = losses.view(targets.shape).mean(1)
-        else:
-            each = torch.func.vmap(self._own)(leaf, targets)
+            return _cross_entropy(leaf, targets)
+        leaf.requires_grad_()
+        each = torch.func.vmap(self._own)(leaf, targets)
         (slope,) = torch.autograd.grad(each.sum(), leaf)
         return each.detach(), slope
 

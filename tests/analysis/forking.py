@@ -19,11 +19,12 @@ def run_forked(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    encoding: str | None = None,
 ) -> subprocess.CompletedProcess:
     """What `subprocess.run([python, "-m", module, ...], capture_output=True, text=True)` gives, sooner.
 
     The process is new: arguments, folder, environment, streams and exit status are its own, and our packages
-    are imported in it; libraries were imported before it began.
+    are imported in it; libraries were imported before it began. PYTHONIOENCODING counts.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES)
@@ -34,7 +35,7 @@ def run_forked(
         process = context.Process(target=_command, args=work)
         process.start()
         process.join()
-        out, error = (Path(stream).read_text() for stream in streams)
+        out, error = (Path(stream).read_text(encoding) for stream in streams)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, out, error)
 
 
@@ -43,6 +44,8 @@ def _command(module, arguments, place, variables, streams) -> None:
         opened = os.open(stream, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
+    for stream in (sys.stdout, sys.stderr) if "PYTHONIOENCODING" in variables else ():
+        stream.reconfigure(encoding=variables["PYTHONIOENCODING"], errors=stream.errors)
     os.chdir(place)
     os.environ.clear()
     os.environ.update(variables)

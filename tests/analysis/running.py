@@ -19,7 +19,7 @@ def call_of(module: str, *arguments: str) -> list[str]:
 def run_command(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
     """A command's outcome; one that starts workers of its own is a plain process, which ends them at once."""
     plain = "--processes" in arguments or "forkserver" not in multiprocessing.get_all_start_methods()
-    if options.keys() <= {"cwd", "env"} and not plain:
+    if options.keys() <= {"cwd", "env", "encoding"} and not plain:
         return run_forked(f"analysis.{module}", list(arguments), **options)
     return subprocess.run(call_of(module, *arguments), capture_output=True, text=True, **options)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from capacity.errors import InputError
-from capacity.inputs import first_line
+from capacity.inputs import first_line, require_module
 from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
 from capacity.rebinding import OWN, rebind
 
@@ -63,6 +63,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     Everything here takes them off by this function, in `clone` or before it reads names: names of layers
     are the model's own, and results hold models without wrappers.
     """
+    require_module(model)
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module

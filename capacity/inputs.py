@@ -27,8 +27,21 @@ def whole_number(name: str, value: Any, *, least: int = 1) -> int:
     return int(value)
 
 
+def require_module(model: Any, name: str = "model") -> None:
+    """Raise InputError for what is no nn.Module: a class, a name, weights alone."""
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, type):
+        raise InputError(
+            f"{name} must be an nn.Module, found the class {model.__name__}: make one, as in Net()"
+        )
+    advice = ": load it into a model with load_state_dict" if isinstance(model, Mapping) else ""
+    raise InputError(f"{name} must be an nn.Module, found one of type {type(model).__name__}{advice}")
+
+
 def require_weights(model: nn.Module) -> None:
     """Raise InputError for a model with tensors on the meta device, which have shapes but no numbers."""
+    require_module(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device.type == "meta":
             raise without_weights(name)
@@ -90,7 +103,8 @@ def example_input(
     (a tensor, say of token ids, or a list of tensors with one per sample, as detectors take).
     """
     floats = (tensor.dtype for tensor in model.parameters() if tensor.is_floating_point())
-    dtype = next(floats, torch.get_default_dtype())
+    others = (tensor.dtype for tensor in model.parameters() if tensor.is_complex())
+    dtype = next(floats, next(others, torch.get_default_dtype()))
 
     def build(size: Any) -> Any:
         if isinstance(size, Tensor):

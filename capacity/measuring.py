@@ -52,7 +52,9 @@ def measure(
         (`capacity.rules`)
     scope: "all" layers, "trainable" ones only (frozen layers become part of the data path), or names of
         modules, such as ["classifier"]; layers outside the scope count as part of the data path
-    effective: count only non-zero parameters on a live path from input to output
+    effective: count only non-zero parameters on a live path from input to output, as the network stands:
+        a zero stores nothing, whatever its gradient, nor does what is only seen through zeros. Weights that
+        start at zero (last layers of branches, layer scales) are named in the report's notes
     rules: module type -> rule; extend with {**RULES, MyLayer: my_rule}
 
     Raises InputError for an unknown convention, scope or module name, a model without parameters in
@@ -84,7 +86,7 @@ def measure(
     if effective:
         every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
         live, found_notes = _live(model, rules, every, traces, input_size)
-        notes = [*notes, *found_notes]
+        notes = [*notes, *found_notes, *_all_zero(model)]
     rows = _rows(layers, traces, live, convention)
     return CapacityReport(
         layers=tuple(rows),
@@ -105,6 +107,16 @@ def _parametrized(model: nn.Module, hollow: nn.Module) -> list[str]:
         return []
     text = f"counted as the weights that its parametrizations make, {made:,} numbers of {held:,} parameters"
     return [f"{_few(names)}: {text} in the whole model"]
+
+
+def _all_zero(model: nn.Module) -> list[str]:
+    """Which tensors are zero throughout though no mask says so: values that are not zero open a path."""
+    tensors = [(name, p) for name, p in model.named_parameters() if "bias" not in name.rpartition(".")[2]]
+    names = [name for name, parameter in tensors if parameter.numel() and not parameter.any()]
+    text = (
+        "zero throughout: as the network stands they store nothing, nor does what is only seen through them"
+    )
+    return [f"{_few(names)}: {text}; training may change both"] if names else []
 
 
 def _nothing_to_measure(scope: str | Sequence[str], total: int) -> InputError:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from capacity.cloning import clone, fold_masks
 from capacity.columns import counted
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, map_tensors, tensors_in
+from capacity.inputs import example_input, first_line, map_tensors, require_module, tensors_in
 from compression.counting import subnormal_count
 from compression.operations import counter
 
@@ -223,6 +223,7 @@ class _Meter(TorchDispatchMode):
 
 
 def _call(model: nn.Module, input_size: Any, batch_size: int) -> tuple[nn.Module, Any, Any]:
+    require_module(model)
     if _on_meta(model):
         raise InputError(
             f"{type(model).__name__} lies on the meta device, which computes nothing: times and memory "

@@ -126,6 +126,8 @@ def shrink(
     require_weights(model)
     start = time.monotonic()
     copied = unpack_attention(plain_copy(model).eval())
+    if not units_of(copied):
+        raise InputError("the model has no dense or convolutional layer, so there are no units to remove")
     locked = locked_layers(copied, input_size, keep)
     request = _Request(input_size, amount, criterion, locked)
     left_out: dict[str, str] = {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from capacity.attention import unpack_attention
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input
+from capacity.inputs import example_input, forward
 from compression.criteria import Criterion, Sampler
 from compression.outputs import output_layers
 from compression.shrinking.deadlines import NoEnd, time_limit
@@ -187,7 +187,7 @@ def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
         for name in units_of(model)
     ]
     with torch.no_grad():
-        model(*args, **kwargs)
+        forward(model, args, kwargs)
     for handle in handles:
         handle.remove()
     again = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone
+from capacity.cloning import clone, initialized
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line, require_weights
 from compression.checkpoints import most_bytes
@@ -30,6 +30,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_file
 
     require_weights(model)
+    initialized(model)
     sizes = {
         name: {key: value for key in ATTRIBUTES if _is_size(value := vars(module).get(key))}
         for name, module in model.named_modules()

@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+import capacity
+import compression
 from capacity import InputError, dense_capacity, measure
 from capacity.inputs import example_input, forward, require_weights, whole_number
 
@@ -58,3 +60,47 @@ def test_meta_models_are_refused_by_name() -> None:
     require_weights(nn.Linear(2, 2))
     with pytest.raises(InputError, match=r"'0.weight' lies on the meta device"):
         require_weights(nn.Sequential(nn.Linear(2, 2, device="meta")))
+
+
+CALLS = {
+    "measure": lambda m: capacity.measure(m, (4,)), "bounds": lambda m: capacity.bounds(m, (4,)),
+    "effective": lambda m: capacity.measure(m, (4,), effective=True),
+    "prune": lambda m: compression.prune(m, compression.L1(), amount=0.5),
+    "shrink": lambda m: compression.shrink(m, (4,), amount=0.4),
+    "factorize": lambda m: compression.factorize(m, rank=1),
+    "share_weights": lambda m: compression.share_weights(m, bits=2),
+    "coding_report": compression.coding_report, "encode": lambda m: compression.encode(m, "unwritten"),
+    "save_model": lambda m: compression.save_model(m, "unwritten"),
+    "save_shrunk": lambda m: compression.save_shrunk(m, "unwritten"),
+    "flops": lambda m: compression.flops(m, (4,)),
+    "latency": lambda m: compression.latency(m, (4,), repeats=1),
+    "peak_memory_bytes": lambda m: compression.peak_memory_bytes(m, (4,)),
+    "fit": lambda m: compression.fit(m, BATCHES), "evaluate": lambda m: compression.evaluate(m, BATCHES),
+    "distill": lambda m: compression.distill(nn.Linear(4, 3), m, BATCHES),
+    "rewind": lambda m: compression.rewind(m, m),
+    "quantize": lambda m: compression.quantize(m, scheme="weight-only", input_size=(4,)),
+    "quantize_rate_distortion": compression.quantize_rate_distortion,
+}  # fmt: skip
+BATCHES = [(torch.zeros(6, 4), torch.arange(6) % 3)]
+NO_MODELS = {
+    "nothing": None,
+    "a name": "resnet18",
+    "a class": nn.Linear,
+    "weights": nn.Linear(4, 3).state_dict(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_no_module_is_refused_by_every_function(call: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in NO_MODELS.values():
+        with pytest.raises(InputError, match=r"must be an nn\.Module, found"):
+            CALLS[call](value)
+
+
+@pytest.mark.parametrize(
+    "model", [nn.Sequential(), nn.ReLU(), nn.ModuleList(), nn.Linear(4, 3, dtype=torch.complex64)]
+)
+def test_models_without_units_to_remove_are_refused(model: nn.Module) -> None:
+    with pytest.raises(InputError):
+        compression.shrink(model, (4,), amount=0.4)

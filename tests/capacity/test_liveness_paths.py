@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from capacity import measure
 from capacity.live import live_masks
+from compression.masks import apply_masks
 from compression.shrinking.silencing import zero_dead_parameters
 
 
@@ -188,3 +189,42 @@ def test_numbers_of_the_models_own_are_data_to_the_layers_that_see_them() -> Non
     live = live_masks(model, (5, 2))
     assert live["bias.weight"].tolist() == [[True, False]] * 4  # what sees only zeros stores nothing
     assert live["first.weight"].all(1).tolist() == [False, True, True, True]
+
+
+class Branch(nn.Module):
+    """A shortcut beside a branch whose last weights, or whose scale, start at zero."""
+
+    def __init__(self, zero: str) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(3, 4), nn.Linear(4, 3), nn.Linear(3, 2)
+        self.scale = nn.Parameter(torch.ones(3))
+        nn.init.zeros_(self.get_parameter(zero))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.scale * self.second(torch.relu(self.first(x))))
+
+
+@pytest.mark.parametrize("zero", ["scale", "second.weight", "first.weight", "last.weight"])
+def test_weights_that_start_at_zero_are_named_and_no_other_that_changes_an_output_is_dead(zero: str) -> None:
+    torch.manual_seed(0)
+    model, x = Branch(zero), torch.randn(64, 3)
+    alive, before = live_masks(model, (3,)), model(x)
+    moved, freed = set(), set()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            flat, live = parameter.view(-1), alive[name].view(-1)
+            for place in range(len(flat)):
+                kept = flat[place].item()
+                flat[place] = kept + 1
+                changes = bool(((model(x) - before).std(0) > 1e-6).any())  # more than by a constant
+                flat[place] = kept
+                if changes and not live[place]:
+                    (freed if kept == 0 else moved).add(name)
+    notes = [note for note in measure(model, (3,), effective=True).notes if "zero throughout" in note]
+    assert not moved and freed <= {zero}
+    assert len(notes) == 1 and notes[0].startswith(f"{zero}: zero throughout")
+
+
+def test_masked_weights_are_not_called_zero_throughout() -> None:
+    model = apply_masks(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), {"1.weight": torch.zeros(2, 4) > 0})
+    assert not any("zero throughout" in note for note in measure(model, (3,), effective=True).notes)

@@ -14,7 +14,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.inputs import example_input, require_weights
+from capacity.inputs import require_weights
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion
 from compression.shrinking.coupling import (
@@ -22,13 +22,15 @@ from compression.shrinking.coupling import (
     following,
     group_of,
     groups_of,
+    held_layers,
     locked_layers,
     pruner_of,
     ungroupable,
     units_of,
 )
-from compression.shrinking.deadlines import NoEnd
+from compression.shrinking.deadlines import NoEnd, time_limit
 from compression.shrinking.removal import Removal, reasons
+from compression.shrinking.responding import Responses, responding_groups
 from compression.shrinking.silencing import silent_groups
 
 if TYPE_CHECKING:
@@ -124,29 +126,41 @@ def shrink(
     """
     _check(amount)
     require_weights(model)
-    start = time.monotonic()
     copied = unpack_attention(plain_copy(model).eval())
     if not units_of(copied):
         raise InputError("the model has no dense or convolutional layer, so there are no units to remove")
-    locked = locked_layers(copied, input_size, keep)
-    request = _Request(input_size, amount, criterion, locked)
-    left_out: dict[str, str] = {}
-    try:
-        removal = _all_at_once(copied, request, left_out)
-    except NoEnd:
-        raise
-    except InputError:
-        if time.monotonic() > start + SECONDS:
-            raise
-        removal = _one_by_one(copied, request, left_out, start + SECONDS)
+    removal, locked, left_out = _smaller(copied, input_size, amount, criterion, keep)
     before, after = units_of(removal.original), units_of(removal.small)
-    _require_less(amount, before, after, locked, left_out)
     difference = removal.check()
     layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
     small = removal.finish()
     parameters, left = (sum(p.numel() for p in m.parameters()) for m in (removal.original, small))
     silent = difference if amount is None else None
     return ShrinkResult(small.train(model.training), amount, parameters, left, layers, silent, left_out)
+
+
+def _smaller(
+    model: nn.Module,
+    input_size: Any,
+    amount: float | Mapping[str, float] | None,
+    criterion: Criterion | None,
+    keep: Sequence[str],
+) -> tuple[Removal, dict[str, str], dict[str, str]]:
+    """What was removed by the graph, else by responses; the layers that keep their units, and those left."""
+    held, start = held_layers(model, input_size, keep), time.monotonic()
+    left_out: dict[str, str] = {}
+    try:
+        locked = locked_layers(model, input_size, keep)
+        request = _Request(input_size, amount, criterion, locked)
+        return _removal(model, request, left_out, start), locked, left_out
+    except InputError as error:
+        if not isinstance(amount, float):
+            raise
+        responding, left = _Responding(input_size, amount, criterion, held), dict[str, str]()
+        try:
+            return _removal(model, responding, left, time.monotonic()), held, left
+        except InputError:
+            raise error from None
 
 
 @dataclass(frozen=True)
@@ -158,10 +172,9 @@ class _Request:
     criterion: Criterion | None
     locked: dict[str, str]
 
-    def groups(self, model: nn.Module, refused: dict[str, str]) -> Iterator[Any]:
+    def groups(self, removal: Removal, refused: dict[str, str]) -> Iterator[Any]:
         """Groups of units to remove; each is removed or left before the next is asked for."""
-        place = str(next(model.parameters()).device)
-        args, kwargs = example_input(model, self.input_size, device=place)
+        model, (args, kwargs) = removal.small, removal.inputs[0]
         if self.amount is None:
             yield from silent_groups(
                 model, kwargs or args, [model.get_submodule(name) for name in self.locked]
@@ -203,9 +216,35 @@ class _Request:
         return pruner_of(model, example, 0.0, importance, locked, ratios)
 
 
+@dataclass(frozen=True)
+class _Responding(_Request):
+    """The same where torch-pruning's graph gives nothing: units go with what responds to them."""
+
+    def groups(self, removal: Removal, refused: dict[str, str]) -> Iterator[Any]:
+        assert isinstance(self.amount, float)
+        with time_limit(SECONDS, "finding what responds to the units of each layer"):
+            found = Responses(removal.small, *removal.inputs[0], self.locked)
+        yield from responding_groups(found, self.amount, self.criterion)
+
+
+def _removal(model: nn.Module, request: _Request, left_out: dict[str, str], start: float) -> Removal:
+    """All at once if the network stays the same, else group by group; raises InputError if nothing goes."""
+    try:
+        removal = _all_at_once(model, request, left_out)
+    except NoEnd:
+        raise
+    except InputError:
+        if time.monotonic() > start + SECONDS:
+            raise
+        removal = _one_by_one(model, request, left_out, start + SECONDS)
+    before, after = units_of(removal.original), units_of(removal.small)
+    _require_less(request.amount, before, after, request.locked, left_out)
+    return removal
+
+
 def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:
     removal = Removal(clone(model), request.input_size, silent=request.amount is None)
-    for group in request.groups(removal.small, left_out):
+    for group in request.groups(removal, left_out):
         with following("how to remove a group of units"):
             removal.apply(group)
     removal.check()
@@ -217,7 +256,7 @@ def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], e
     removal = Removal(clone(model), request.input_size, silent=request.amount is None)
     tried = False
     try:
-        for group in request.groups(removal.small, left_out):
+        for group in request.groups(removal, left_out):
             tried = True
             names = [
                 name

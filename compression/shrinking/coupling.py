@@ -18,6 +18,7 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward
 from compression.criteria import Criterion, Sampler
+from compression.dataflow import tensors_of
 from compression.outputs import output_layers
 from compression.shrinking.deadlines import NoEnd, time_limit
 from compression.shrinking.graph_errors import beside
@@ -39,17 +40,28 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
 
-def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
-    """Layers that keep all their units, and why: named ones, outputs, and what shared weights hold fast."""
+def held_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+    """Layers that keep all their units, and why: named ones, outputs, and those with shared weights."""
+    args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
+    shared = _shared(model, args, kwargs)
+    names = {module: name for name, module in model.named_modules()}
+    return _kept(model, input_size, keep) | {names[module]: why for module, why in shared.items()}
+
+
+def _kept(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
     known = [name for name, _ in model.named_modules() if name]
     for name in keep:
         if name not in known:
             raise unknown("layer to keep", name, known)
-    args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
-    units = units_of(model)
     outputs = output_layers(model, input_size).names
-    locked = dict.fromkeys((name for name in units if name in outputs), "its units are the model's outputs")
-    locked |= dict.fromkeys(keep, "it is to be kept")
+    locked = dict.fromkeys((n for n in units_of(model) if n in outputs), "its units are the model's outputs")
+    return locked | dict.fromkeys(keep, "it is to be kept")
+
+
+def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+    """Layers that keep all their units, and why: named ones, outputs, and what shared weights hold fast."""
+    args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
+    units, locked = units_of(model), _kept(model, input_size, keep)
     shared = _shared(model, args, kwargs)
     if not shared:
         return locked
@@ -66,13 +78,17 @@ def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dic
     return locked
 
 
-def forward_all(model: nn.Module, example: Any) -> Any:
-    """One forward pass through the branches of training where that reaches more layers, as heads beside."""
+def forward_all(model: nn.Module, example: Any) -> list[Tensor]:
+    """Tensors that one forward pass returns, caches left out.
 
-    def call() -> Any:
-        return model(**example) if isinstance(example, dict) else model(*example)
+    It goes through the branches of training where that reaches more layers, as heads beside.
+    """
 
-    def reached() -> tuple[Any, set[str]]:
+    def call() -> list[Tensor]:
+        result = model(**example) if isinstance(example, dict) else model(*example)
+        return [tensor for tensor in tensors_of(result) if tensor.requires_grad]
+
+    def reached() -> tuple[list[Tensor], set[str]]:
         names: set[str] = set()
         handles = [
             model.get_submodule(name).register_forward_hook(lambda *_, name=name: names.add(name))

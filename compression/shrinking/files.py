@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.attention import unpack_attention
-from capacity.cloning import clone, initialized
+from capacity.cloning import clone, initialized, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line, require_weights
 from compression.checkpoints import most_bytes
@@ -72,7 +72,7 @@ def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -
             facts = file.metadata() or {}
             keys = list(file.keys())
             if set(keys) != copied.state_dict().keys():
-                copied = unpack_attention(copied)
+                copied = unpack_attention(plain_copy(copied))  # as shrinking leaves them
             _require_fitting(copied, {key: file.get_slice(key) for key in keys}, path)
             tensors = {key: file.get_tensor(key) for key in keys}
     except FileNotFoundError as error:

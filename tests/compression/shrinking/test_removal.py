@@ -14,6 +14,7 @@ from compression.criteria import L1
 from compression.outputs import output_layers
 from compression.pruning import prune
 from compression.shrinking import shrink
+from compression.shrinking.coupling import coupled_layers
 from compression.shrinking.removal import Removal
 from compression.shrinking.silencing import silent_groups
 
@@ -227,7 +228,9 @@ def test_refusals_name_the_layer(model: nn.Module, size: tuple[int, ...]) -> Non
 def test_a_graph_that_cannot_be_built_is_refused_near_the_layers_where_it_failed() -> None:
     model = shufflenet_v2_x0_5(weights=None).eval()
     with pytest.raises(InputError, match=r"lose units together, near 'stage4\.1\.branch2\.5'"):
-        shrink(model, (3, 32, 32), amount=0.25)
+        coupled_layers(model, (3, 32, 32))
+    small = shrink(model, (3, 64, 64), amount=0.2)
+    assert small.parameters_after < small.parameters_before
 
 
 def test_frozen_layers_and_number_types_are_kept() -> None:

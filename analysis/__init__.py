@@ -7,7 +7,9 @@ import os
 import sys
 from importlib.util import find_spec
 
-EXIT_STATUS = "Exit status: 0 done; 2 bad input, disk or set-up; 130 interrupted; 1 any other error."
+EXIT_STATUS = (
+    "Exit status: 0 done; 2 bad input, disk or set-up; 130 interrupted, 143 terminated; 1 any other error."
+)
 
 
 def _fault() -> "str | None":

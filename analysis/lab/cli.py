@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import textwrap
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -15,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams
+from analysis.lab.ending import ADVICE, ended_by_signals, status_of, tell_late
 from capacity.errors import InputError, unknown
 
 C = TypeVar("C")
@@ -124,15 +126,35 @@ def execute(
     `opening` is what it says before it loads anything heavy, by default what the command is for. Of several
     processes under torchrun, the first one speaks.
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    with ended_by_signals():
+        try:
+            follows = _follows()
+        except InputError as error:
+            _stop(f"error: {error}", 2)
+        if follows:
+            _follow(config, presets, start, words)
+            return
+        with patient_streams():
+            _execute(config, presets, start, words, opening or _purpose)
+
+
+def _follow(
+    config: type[C], presets: Mapping[str, C], start: Callable[[C], Any], words: Sequence[str]
+) -> None:
+    """Run a process that follows the first one, silent but for an error that is its own."""
+    from compression.processes import rank
+
+    sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     try:
-        follows = _follows()
-    except InputError as error:
-        _stop(f"error: {error}", 2)
-    if follows:
-        sys.stdout = sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
-    with patient_streams():
-        words = sys.argv[1:] if arguments is None else arguments
-        _execute(config, presets, start, words, opening or _purpose)
+        _execute(config, presets, start, words, _purpose)
+    except SystemExit as ending:
+        if ending.code == 2 and isinstance(ending.__context__, Exception):
+            tell_late(rank(), f"error: {' '.join(str(ending.__context__).split())}")
+        raise
+    except Exception as error:
+        tell_late(rank(), "".join(traceback.format_exception(error)))
+        raise
 
 
 def _purpose(settings: Any) -> str:
@@ -158,8 +180,8 @@ def _execute(
         _stop(f"error: {error}", 2)
     except OSError as error:
         _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
-    except KeyboardInterrupt:
-        _stop("interrupted; finished steps are kept, run the same command again to go on", 130)
+    except KeyboardInterrupt as error:
+        _stop(ADVICE, status_of(error))
     except (ImportError, RuntimeError) as error:
         if "torchvision" not in str(error):
             raise
@@ -174,13 +196,15 @@ SHARED = "capacity_curve"  # the command whose processes reach each training tog
 
 
 def _require_alone(config: type[Any]) -> None:
-    """Raise InputError where several processes were started for a command that computes in one."""
-    if "WORLD_SIZE" not in os.environ:
+    """Raise InputError where several processes were started for a command of ours that computes in one."""
+    spec = sys.modules[config.__module__].__spec__  # of `python -m`, the command; of a script, none
+    package, _, rest = (spec.name if spec is not None else config.__module__).partition(".")
+    name = rest.partition(".")[0]
+    if "WORLD_SIZE" not in os.environ or package != "analysis" or name == SHARED:
         return
     from compression.processes import world_size
 
-    name = config.__module__.split(".")[1] if config.__module__.startswith("analysis.") else "this command"
-    if world_size() > 1 and name != SHARED:
+    if world_size() > 1:
         raise InputError(
             f"{name} computes in one process: start it without torchrun; {SHARED} trains in several"
         )

@@ -1,0 +1,15 @@
+"""Runs killed, started twice and out of disk, files damaged: how many of so many tries hold."""
+
+from collections.abc import Sequence
+
+from analysis.lab.cli import execute
+from analysis.torture.config import PRESETS, Config
+
+__all__ = ["PRESETS", "Config", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    from analysis.torture.report import start
+
+    execute(Config, PRESETS, start, arguments)

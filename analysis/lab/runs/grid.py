@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.lab.ending import end_with
 from analysis.lab.runs.progress import Advance
 from analysis.lab.settings import WorkerSettings
 from capacity.errors import InputError, missing
@@ -107,7 +108,10 @@ def _on_processes(work: Work, setting: Any, names: Sequence[str], processes: int
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     threads = max(1, (os.cpu_count() or 1) // processes)
-    pool = Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=processes)
+    pool = Parallel(
+        n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=processes,
+        initializer=end_with, initargs=(os.getpid(),),
+    )  # fmt: skip
     done = set()
     try:
         for result in pool(delayed(_guarded)(work, setting, name, threads) for name in names):

@@ -1,0 +1,107 @@
+"""How a run ends early: a signal ends all of its processes within seconds; workers end with their parent."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+GRACE = 3.0  # seconds that a process has to end by itself
+POLL = 0.5  # seconds between two looks at the parent
+ADVICE = "interrupted; finished steps are kept, run the same command again to go on"
+
+
+class Ended(KeyboardInterrupt):
+    """Raised where a run is when a signal ends it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(ADVICE)
+        self.number = number
+
+
+def status_of(error: KeyboardInterrupt) -> int:
+    """The exit status of a run that a signal ended: 128 and the signal's number."""
+    return 128 + (error.number if isinstance(error, Ended) else signal.SIGINT)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP raise Ended inside, and end what does not end by itself.
+
+    A thread hears the signal too: the processes that this one started are killed after GRACE seconds, and
+    this one with them, where a long call in C lets no exception through. Signals that are ignored stay so.
+    Outside of the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    chosen = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _raise) for number in chosen}
+    other = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(heard,), daemon=True, name="signals").start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(other)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(told)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:  # a second one may not interrupt the end
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)
+
+
+def _listen(heard: int) -> None:
+    """Wait for a signal that ends the run; nothing comes where the run ends before."""
+    with os.fdopen(heard, "rb", buffering=0) as pipe:
+        while (found := pipe.read(1)) and found[0] not in SIGNALS:
+            pass
+    if not found:
+        return
+    time.sleep(GRACE)
+    end_children()
+    with suppress(OSError, ValueError):
+        os.write(2, f"{ADVICE}\n".encode())
+    os._exit(128 + found[0])
+
+
+def end_children() -> None:
+    """Kill every process that this one started, and those that they did."""
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+
+
+def end_with(parent: int) -> None:
+    """Let this worker end as soon as its parent, the process of this number, has ended; on every system.
+
+    An interrupt at the keyboard, which reaches workers too, is left to the parent.
+    """
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, args=(parent,), daemon=True, name="parent").start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL)
+    end_children()
+    os._exit(1)
+
+
+def tell_late(rank: int, text: str) -> None:
+    """Print what befell a process that follows, unless the first one ended all of them before."""
+    time.sleep(2)
+    print(f"rank {rank}: {text}", file=sys.__stderr__, flush=True)

@@ -1,0 +1,30 @@
+"""The parts of the torture by name: each takes the settings and an empty folder."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from analysis.torture.config import Config
+from analysis.torture.files import torture_files
+from analysis.torture.full_disk import full_disk
+from analysis.torture.kills import kills
+from analysis.torture.outcome import Outcome
+from analysis.torture.starts import starts
+
+Part = Callable[[Config, Path], list[Outcome]]
+
+
+def files(config: Config, folder: Path) -> list[Outcome]:
+    """Damaged files of every format."""
+    return [
+        Outcome(
+            "files",
+            tries.format,
+            sum(tries.counts.values()),
+            tries.longest_seconds,
+            tuple(tries.failures.values()) + ("as before",) * (tries.failed - len(tries.failures)),
+        )
+        for tries in torture_files(config.files, config.seed)
+    ]
+
+
+PARTS: Mapping[str, Part] = {"kills": kills, "starts": starts, "full-disk": full_disk, "files": files}

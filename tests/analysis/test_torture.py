@@ -1,0 +1,73 @@
+"""The torture itself: what it starts, counts and calls right."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from analysis.torture.full_disk import compiled
+from analysis.torture.outcome import Outcome, frame_of
+from analysis.torture.parts import PARTS
+from analysis.torture.processes import end_of, family, left_over, started, table_of
+from analysis.torture.report import line_of
+
+
+def test_tries_that_hold_are_those_without_a_failure() -> None:
+    outcome = Outcome("kills", "speed SIGKILL", 20, 1.25, ("results.csv is another",))
+    assert outcome.held == 19
+    assert frame_of([outcome]).iloc[0].to_dict() == {
+        "part": "kills", "what": "speed SIGKILL", "tries": 20, "held": 19, "longest_seconds": 1.25,
+        "first_failure": "results.csv is another",
+    }  # fmt: skip
+    assert line_of(outcome).startswith("kills, speed SIGKILL: 19 of 20 hold")
+
+
+def test_parts_are_those_of_the_settings() -> None:
+    from analysis.torture import Config
+
+    assert tuple(PARTS) == Config().parts
+
+
+def test_times_are_no_results(tmp_path: Path) -> None:
+    pd.DataFrame({"seed": [0], "train_seconds": [1.5], "latency_ms": [2]}).to_csv(tmp_path / "results.csv")
+    assert table_of(tmp_path) == "Unnamed: 0,seed\n0,0\n"
+
+
+def test_processes_that_stay_are_found_and_ended(monkeypatch) -> None:
+    monkeypatch.setattr("analysis.torture.processes.MOST_SECONDS", 0.1)
+    child = "import subprocess, sys; print('on', flush=True); "
+    child += "subprocess.run([sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)'])"
+    process = started([sys.executable, "-c", child])
+    assert [process.stdout.readline() for _ in range(2)] == ["on\n", "1\n"]
+    found = family(process.pid)
+    assert len(found) == 2 and end_of(found) >= 0.2
+    process.communicate()
+    assert psutil.wait_procs(found, timeout=5)[1] == []
+
+
+def test_left_overs_are_ours_alone(tmp_path: Path) -> None:
+    (tmp_path / ".results.csv.abcd1234.part").mkdir()
+    (tmp_path / ".hidden").touch()
+    assert [path.name for path in left_over(tmp_path)] == [".results.csv.abcd1234.part"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="takes a library loaded before all others")
+def test_the_disk_is_full_from_a_write_on(tmp_path: Path) -> None:
+    library, folder = compiled(tmp_path), tmp_path / "run"
+    code = (
+        "import os, sys\nos.mkdir(sys.argv[1])\nopen(sys.argv[1] + '/a', 'w').close()\n"
+        "try: print(open(sys.argv[1] + '/b', 'w'))\nexcept OSError as error: print(error.errno)\n"
+    )
+    surroundings = {"LD_PRELOAD": str(library), "FULL_FOLDER": str(folder), "FULL_FROM": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        env=os.environ | surroundings,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{errno.ENOSPC}\n", done.stderr

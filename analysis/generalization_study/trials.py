@@ -8,41 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from analysis.generalization_study.measures import measures
-from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import progress
 from analysis.sizing.tables import table
 from compression.batches import TensorBatches
-from compression.checkpoints import load_json, save_json
 from compression.ensembles import fit_together
 from compression.training import TrainingSettings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analysis.generalization_study.config import Config
 
 Cell = tuple[str, int, int, int]  # data set, depth, width, epochs: what is trained together
 Samples = tuple[Tensor, Tensor]
-
-
-def measure_all(config: "Config", folder: RunDirectory) -> "pd.DataFrame":
-    """A row per network; cells that the run directory holds are read from it."""
-    import pandas as pd
-
-    cells: list[Cell] = list(product(config.datasets, config.depths, config.widths, config.train_epochs))
-    paths = [folder.path / f"network-{'-'.join(map(str, cell))}.json" for cell in cells]
-    done = sum(path.exists() for path in paths)
-    if done:
-        print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
-    rows: list[dict[str, Any]] = []
-    with progress(len(paths), "cells") as advance:
-        for cell, path in zip(cells, paths, strict=True):
-            advance(doing=f"{cell[0]}, {cell[1]} x {cell[2]} units")
-            if not path.exists():
-                save_json(path, {"rows": measure_cell(cell, config)})
-            rows += load_json(path)["rows"]
-            advance(1)
-    return pd.DataFrame(rows)
 
 
 def measure_cell(cell: Cell, config: "Config") -> list[dict[str, Any]]:

@@ -142,3 +142,68 @@ class Experiment:
         """What is said before anything heavy is loaded: the network, the data and how many seeds."""
         seeds = f"{config.seeds} seeds" if config.seeds > 1 and not config.smoke else "one seed"
         return f"{self.name}: {config.model} on {config.dataset}, {seeds}"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The steps of an experiment that has no trials by seed: what is computed and kept one by one.
+
+    Parameters
+    ----------
+    name: settings -> middle part of the run directory's name
+    steps: settings -> for each step its name, and what computes its rows
+    noun: what a step is, in the plural, for the progress bar
+    said: settings -> how many there are, in words
+    """
+
+    name: Callable[[Any], str]
+    steps: "Callable[[Any], Mapping[str, Callable[[], list[dict[str, Any]]]]]"
+    noun: str
+    said: Callable[[Any], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellExperiment(Experiment):
+    """An experiment whose steps are cells, each kept as FOLDER/network-NAME.json."""
+
+    cells: Cells
+
+    def directory(self, config: Any) -> "RunDirectory":
+        """The run directory of these settings: runs/COMMAND-NAME-HASH."""
+        from analysis.lab.runs.directory import open_run
+
+        config = self.smoke(config) if config.smoke else config
+        return open_run(self.name, config, name=self.cells.name(config))
+
+    def run(self, config: Any) -> "pd.DataFrame":
+        """The rows of all cells, with progress; those that the run directory holds are read from it."""
+        import pandas as pd
+
+        from analysis.lab.runs.progress import progress
+        from compression.checkpoints import load_json, save_json
+
+        config = self.settings(config)
+        folder, steps = self.directory(config), self.cells.steps(config)
+        paths = {name: folder.path / f"network-{name}.json" for name in steps}
+        done = sum(path.exists() for path in paths.values())
+        if done:
+            print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
+        rows: list[dict[str, Any]] = []
+        with progress(len(paths), self.cells.noun) as advance:
+            for name, path in paths.items():
+                advance(doing=name)
+                if not path.exists():
+                    save_json(path, {"rows": steps[name]()})
+                rows += load_json(path)["rows"]
+                advance(1)
+        frame = pd.DataFrame(rows)
+        folder.save_frame(frame)
+        return frame
+
+    def start(self, config: Any) -> None:
+        """Run, print what it says and its tables, write them and the figure beside the results."""
+        super().start(self.settings(config))
+
+    def opening(self, config: Any) -> str:
+        """How many cells there are."""
+        return f"{self.name}: {self.cells.said(self.smoke(config) if config.smoke else config)}"

@@ -7,43 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import progress
 from analysis.memorization_bounds.config import parts_of
 from analysis.memorization_bounds.families import build, input_size
 from capacity import CONVENTIONS, bounds, measure
-from compression.checkpoints import load_json, save_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analysis.memorization_bounds.config import Config
 
 EVERY = 25  # steps between two looks at whether all labels are right
 
 
-def measure_all(config: "Config", folder: RunDirectory) -> "pd.DataFrame":
-    """A row per network and number of classes; searches that the run directory holds are read from it."""
-    import pandas as pd
-
-    cells = [(name, classes) for name in config.networks for classes in config.classes]
-    paths = [folder.path / f"network-{name}-{classes}.json" for name, classes in cells]
-    done = sum(path.exists() for path in paths)
-    if done:
-        print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
-    rows = []
-    with progress(len(paths), "networks") as advance:
-        for (name, classes), path in zip(cells, paths, strict=True):
-            advance(doing=f"{name}, {classes} classes")
-            if not path.exists():
-                save_json(path, measure_one(name, classes, config))
-            rows.append(load_json(path))
-            advance(1)
-    return pd.DataFrame(rows)
-
-
-def measure_one(name: str, classes: int, config: "Config") -> dict[str, Any]:
-    """Bits stored at the last number of points without a miss, beside what is said of the network."""
+def measure_one(name: str, classes: int, config: "Config") -> list[dict[str, Any]]:
+    """One row: bits stored at the last number of points without a miss, and what is said of the network."""
     model = build(name, classes)
     size = input_size(name)
     proven = bounds(model, size)
@@ -59,7 +34,7 @@ def measure_one(name: str, classes: int, config: "Config") -> dict[str, Any]:
     convention: Any
     for convention in CONVENTIONS:
         facts[f"{convention}_bits"] = measure(model, size, convention=convention).capacity_bits
-    return facts
+    return [facts]
 
 
 def search(name: str, classes: int, weights: int, config: "Config") -> tuple[int, int]:

@@ -5,36 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import progress
 from analysis.sizing.tables import table
 from capacity import label_entropy, requirement
 from capacity.pilots import split, train
-from compression.checkpoints import load_json, save_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from analysis.sizing.config import Config
-
-
-def measure_all(config: "Config", folder: RunDirectory) -> "pd.DataFrame":
-    """A row per data set, width and seed; data sets that the run directory holds are read from it."""
-    import pandas as pd
-
-    paths = {name: folder.path / f"network-{name}.json" for name in config.datasets}
-    done = sum(path.exists() for path in paths.values())
-    if done:
-        print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
-    rows: list[dict[str, Any]] = []
-    with progress(len(paths), "data sets") as advance:
-        for name, path in paths.items():
-            advance(doing=name)
-            if not path.exists():
-                save_json(path, {"rows": measure_one(name, config)})
-            rows += load_json(path)["rows"]
-            advance(1)
-    return pd.DataFrame(rows)
 
 
 def measure_one(name: str, config: "Config") -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def test_one_output_is_two_of_which_one_is_zero(seed: int) -> None:
 
 def test_more_than_the_capacity_is_stored_and_less_than_is_proven() -> None:
     """A network that one would fill by the convention takes more; the proven bounds hold."""
-    found = measure_one("conv-1x2", 2, QUICK)
+    (found,) = measure_one("conv-1x2", 2, QUICK)
     assert found["previous_bits"] < found["stored_bits"] < min(found["piece_bits"], found["storage_bits"])
     assert found["parameters"] == 29 and found["points"] < found["missed_points"]
     assert found["storage_bits"] == 32 * 29

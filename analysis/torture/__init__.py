@@ -8,8 +8,13 @@ from analysis.torture.config import PRESETS, Config
 __all__ = ["PRESETS", "Config", "main"]
 
 
+def start(config: Config) -> None:
+    """Do each part, tell and write what held."""
+    from analysis.torture.report import torture
+
+    torture(config)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    from analysis.torture.report import start
-
     execute(Config, PRESETS, start, arguments)

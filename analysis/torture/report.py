@@ -8,7 +8,7 @@ from analysis.torture.outcome import Outcome, frame_of
 from compression.storage import write_whole
 
 
-def start(config: Config) -> None:
+def torture(config: Config) -> None:
     """Do each part in a temporary folder of its own; results.csv grows with each."""
     from analysis.torture.parts import PARTS
 

@@ -146,9 +146,8 @@ def test_agreement_and_combination() -> None:
 def test_three_forms_of_a_document() -> None:
     table = pd.DataFrame({"name": ["a_b", "c|d"], "value [%]": [0.5, 12345]})
     sections = [Section("One & two", ["50 % of it."], table, "picture"), Section("Code", [], code="1 + 1")]
-    assert "| c\\|d | 1.234e+04 |" in to_markdown("T", sections) and "![One & two]" in to_markdown(
-        "T", sections
-    )
+    markdown = to_markdown("T", sections)
+    assert "| c\\|d | 1.234e+04 |" in markdown and "![One &amp; two]" in markdown
     latex = to_latex(sections)
     assert r"One \& two" in latex and r"50 \% of it." in latex and r"a\_b" in latex and "picture.pdf" in latex
     book = nbformat.reads(to_notebook("T", sections), as_version=4)

@@ -20,6 +20,13 @@ LINES = {
     "piece_bits": "proven: pieces (VC dimension)",
     "storage_bits": "proven: bits of the stored weights",
 }
+SHORT = dict(
+    zip(
+        LINES,
+        ("'previous'", "'running'", "'uncapped'", "W", "W log2 W", "proven: pieces", "proven: storage"),
+        strict=True,
+    )
+)
 PROVEN = ("piece_bits", "storage_bits")
 COLUMNS = (
     Column("label", "line", importance=KEY),
@@ -157,7 +164,7 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     left.set(xlabel="parameters W", ylabel="random labels stored [bit]")
     right.axvline(1, color="black", linewidth=0.8)
     figures.log_axis(right, "x")
-    right.set(xlabel="stored / line (right of 1 it is no bound)", yticks=range(len(rows)))
-    right.set_yticklabels([label.replace("capacity, convention ", "") for label in rows["label"]])
+    right.set(xlabel="stored / line", yticks=range(len(rows)))
+    right.set_yticklabels([SHORT[name] for name in rows["line"]])
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

@@ -58,8 +58,12 @@ def ended_by_signals() -> Iterator[None]:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:  # a second one may not interrupt the end
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, _pass_over)
     raise Ended(number)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing: unlike SIG_IGN, that is a handler for a signal that has come already, too."""
 
 
 def _listen(heard: int) -> None:
@@ -67,9 +71,9 @@ def _listen(heard: int) -> None:
     with os.fdopen(heard, "rb", buffering=0) as pipe:
         while (found := pipe.read(1)) and found[0] not in SIGNALS:
             pass
-    if not found:
-        return
-    time.sleep(GRACE)
+        if not found:
+            return
+        time.sleep(GRACE)  # with the pipe open, which hears a second signal too
     end_children()
     with suppress(OSError, ValueError):
         os.write(2, f"{ADVICE}\n".encode())

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -52,6 +53,17 @@ def test_a_signal_ends_a_run_in_one_line(tmp_path, name: str) -> None:
     process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=5)
     assert process.returncode == 128 + getattr(signal, name)
+    assert error == "interrupted; finished steps are kept, run the same command again to go on\n"
+
+
+def test_signals_that_come_at_once_are_one_line(tmp_path) -> None:
+    process = run_of(tmp_path, "time.sleep(60)")
+    assert process.stdout.readline() == "a run\n"
+    time.sleep(0.2)
+    for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGTERM", "SIGHUP"):
+        process.send_signal(getattr(signal, name))
+    _, error = process.communicate(timeout=5)
+    assert process.returncode in (129, 130, 143)
     assert error == "interrupted; finished steps are kept, run the same command again to go on\n"
 
 

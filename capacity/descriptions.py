@@ -99,8 +99,8 @@ def two_part_length(
     file_bits = code_bits(whole_number("file_bytes", file_bytes)) + math.log2(
         whole_number("choices", choices)
     )
-    residual = TEMPERATURE_BITS + min(told_bits(logits, labels, t) for t in TEMPERATURES)
-    return DescriptionLength(len(labels), label_bits_of(labels), file_bits, residual)
+    residual = told_bits(logits, labels, best_temperature(logits, labels))
+    return DescriptionLength(len(labels), label_bits_of(labels), file_bits, TEMPERATURE_BITS + residual)
 
 
 def best_temperature(logits: "Tensor", labels: "Tensor") -> float:

@@ -116,7 +116,7 @@ def evaluate(
     own = Fed(metrics, TAKEN if chosen is None else NAMED_SCORES)
     counts: Any = None
     with _evaluating(model):
-        for outputs, targets, tally in _tallied(model, mine, chosen, class_axis):
+        for outputs, targets, tally in _tallied(model, mine, chosen, class_axis, bool(own.metrics)):
             own.update(outputs, targets)
             counts = tally if counts is None else counts + tally
     parts = [part for part in (gather_objects(counts) if size > 1 else [counts]) if part is not None]
@@ -130,9 +130,16 @@ TAKEN = {part.name for part in fields(Evaluation)}
 
 
 def _tallied(
-    model: nn.Module, data: Iterable[Any], objective: Objective | None, class_axis: int | None
-) -> Iterator[tuple[Tensor, Tensor, "Tally | _Counts"]]:
-    """Outputs, targets and the counts of each batch; of classes where there is no objective."""
+    model: nn.Module,
+    data: Iterable[Any],
+    objective: Objective | None,
+    class_axis: int | None,
+    with_outputs: bool,
+) -> Iterator[tuple[Any, Any, "Tally | _Counts"]]:
+    """Outputs, targets and the counts of each batch; of classes where there is no objective.
+
+    An objective of one's own runs the model itself, which is run again only `with_outputs`; None without.
+    """
     if objective is None:
         for logits, targets in _matched_batches(model, data, class_axis):
             yield logits, targets, _count(*_counted(logits, targets))
@@ -148,7 +155,8 @@ def _tallied(
             inputs, targets = placed(inputs, device, kind), placed(targets, device)
             loss, samples = objective(model, inputs, targets), size_of(targets)
             require_scalar(loss)
-            yield logits_of(run(model, inputs)), targets, Losses(samples, samples * float(loss))
+            output = logits_of(run(model, inputs)) if with_outputs else None
+            yield output, targets, Losses(samples, samples * float(loss))
 
 
 @dataclass(frozen=True)

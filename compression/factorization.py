@@ -11,7 +11,7 @@ References: Denton et al. 2014, arXiv:1404.0736; Kim et al. 2016 (Tucker-2), arX
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,6 @@ from compression.factors import (
     product,
     users_of,
 )
-
-if TYPE_CHECKING:
-    pass
 
 Method = Literal["svd", "tucker"]
 METHODS = ("svd", "tucker")

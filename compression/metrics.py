@@ -12,7 +12,6 @@ Outputs and targets are those of the loss: logits (B, classes, ...) and class in
 of -100 stay what they are (`ignore_index=-100`); or both in one shape for "mse" and "bce".
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -159,8 +158,3 @@ def _is_collection(metric: Any) -> bool:
 
 def _joined(name: str, key: str) -> str:
     return f"{name}_{key}" if name else key
-
-
-def best(value: float, other: float, higher: bool) -> bool:
-    """Whether a value is better than another one; NaN is not."""
-    return math.isfinite(value) and (value > other if higher else value < other)

@@ -10,7 +10,6 @@ arXiv:2004.01077.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,6 @@ from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.training import Retrain, model_of
-
-if TYPE_CHECKING:
-    pass
 
 MOST_LEVELS = 1024  # on either side of zero
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx, nn
 
@@ -37,9 +37,6 @@ from compression.progress import Progress, told
 from compression.storage import hold
 from compression.trackers import Tracker, report, require_tracker
 from compression.training import model_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

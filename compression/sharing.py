@@ -8,7 +8,7 @@ zero and costs no place in the code book. `compression.codec` writes the rest.
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,6 @@ from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.rates import placed
 from compression.training import Retrain, model_of
-
-if TYPE_CHECKING:
-    pass
 
 Init = Literal["linear", "random", "density"]
 INITS = ("linear", "random", "density")

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.story import Story, counted, listed, trained
+from analysis.lab.reporting.story import Story, counted, listed, percentages, trained
 
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
 
 
 def _steps(c: "Config") -> list[str]:
-    kept = listed([f"{100 * density:.4g}" for density in c.densities])
     return [
         trained(c),
-        f"Each was pruned to {kept} % of its weights over {counted(c.prune_epochs, 'epoch')}, its weights "
+        f"Each was pruned to {percentages(c.densities)} % of its weights over "
+        f"{counted(c.prune_epochs, 'epoch')}, its weights "
         f"given few values ({listed(c.methods)}) over {counted(c.code_epochs, 'epoch')}, and written to "
         "a file.",
         "The network was read back from the file before it was scored.",

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.story import Story, counted, listed, trained
+from analysis.lab.reporting.story import Story, counted, percentages, trained
 
 if TYPE_CHECKING:
     from analysis.description_length.config import Config
 
 
 def _steps(c: "Config") -> list[str]:
-    kept = listed([f"{100 * density:.4g}" for density in c.densities])
     return [
         trained(c),
-        f"Each was pruned to {kept} % of its weights over {counted(c.prune_epochs, 'epoch')}, its weights "
+        f"Each was pruned to {percentages(c.densities)} % of its weights over "
+        f"{counted(c.prune_epochs, 'epoch')}, its weights "
         f"were rounded by rate over {counted(c.code_epochs, 'epoch')}, and it was written to a file.",
         "The labels of the training samples were then told with each file: its bits, and the bits of each "
         "label under the network that was read back from it.",

@@ -48,8 +48,8 @@ class DescriptionTrials:
         }  # fmt: skip
 
     def steps(self) -> int:
-        """Networks that one seed's trial keeps."""
-        return len(self.config.labels) * self.coding.steps()
+        """Records that one seed's trial keeps."""
+        return len(self.config.labels) * (self.coding.steps() + 1)  # and the bits told block by block
 
     def epochs(self) -> int:
         """Epochs of one seed's trial, for the progress bar."""

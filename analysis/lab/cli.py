@@ -105,13 +105,18 @@ def _documented(group: type) -> dict[str, str]:
     return found
 
 
+def _module_of(config: type[Any]) -> str:
+    """The module that a command is, as in `python -m analysis.NAME`; of a script's own settings, theirs."""
+    spec = sys.modules[config.__module__].__spec__
+    name = spec.name if spec is not None else config.__module__
+    return name.removesuffix(".__main__").removesuffix(".config")
+
+
 def _called(config: type[Any]) -> str:
     """How the user called this command."""
     if sys.argv[0].startswith("deepcapacity "):
         return sys.argv[0]
-    command = sys.modules[config.__module__].__spec__
-    name = command.name if command is not None else config.__module__
-    return f"python -m {name.removesuffix('.__main__').removesuffix('.config')}"
+    return f"python -m {_module_of(config)}"
 
 
 def execute(
@@ -158,9 +163,9 @@ def _follow(
 
 
 def _purpose(settings: Any) -> str:
-    """A command's name and what it is for."""
-    command = type(settings).__module__.removeprefix("analysis.").removesuffix(".config")
-    return f"{command}: {' '.join(str(type(settings).__doc__).partition('.')[0].split())}"
+    """A command's name and what it is for, the first line of its description."""
+    purpose = str(type(settings).__doc__).strip().splitlines()[0].rstrip(".")
+    return f"{_module_of(type(settings)).removeprefix('analysis.')}: {purpose}"
 
 
 def _execute(
@@ -197,9 +202,7 @@ SHARED = "capacity_curve"  # the command whose processes reach each training tog
 
 def _require_alone(config: type[Any]) -> None:
     """Raise InputError where several processes were started for a command of ours that computes in one."""
-    spec = sys.modules[config.__module__].__spec__  # of `python -m`, the command; of a script, none
-    package, _, rest = (spec.name if spec is not None else config.__module__).partition(".")
-    name = rest.partition(".")[0]
+    package, _, name = _module_of(config).partition(".")
     if "WORLD_SIZE" not in os.environ or package != "analysis" or name == SHARED:
         return
     from compression.processes import world_size

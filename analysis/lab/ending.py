@@ -35,8 +35,8 @@ def ended_by_signals() -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise Ended inside, and end what does not end by itself.
 
     A thread hears the signal too: the processes that this one started are killed after GRACE seconds, and
-    this one with them, where a long call in C lets no exception through. Signals that are ignored stay so.
-    Outside of the main thread nothing changes.
+    this one with them, where a long call in C lets no exception through, or Python passes over it, as in
+    `__del__`. Signals that are ignored stay so. Outside of the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -47,9 +47,12 @@ def ended_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, _raise) for number in chosen}
     other = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=_listen, args=(heard,), daemon=True, name="signals").start()
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if isinstance(found.exc_value, Ended) else hook(found)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(other)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -200,10 +200,6 @@ class CellExperiment(Experiment):
         folder.save_frame(frame)
         return frame
 
-    def start(self, config: Any) -> None:
-        """Run, print what it says and its tables, write them and the figure beside the results."""
-        super().start(self.settings(config))
-
     def opening(self, config: Any) -> str:
         """How many cells there are."""
         return f"{self.name}: {self.cells.said(self.smoke(config) if config.smoke else config)}"

@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from compression.trackers import Kind
+
 Venue = Literal["article", "neurips", "icml", "ieee", "ieee-one", "ieee-two", "acl"]
 NOT_IDENTITY = (
     "output", "data", "fresh", "processes", "scheduler", "device", "venue", "pgf", "wide", "track",
@@ -160,7 +162,7 @@ class RunSettings(OutputSettings):
     """A quick pass through everything: few samples, one seed, one epoch."""
     fresh: bool = False
     """Start over, whatever the run folder holds."""
-    track: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    track: tuple[Kind, ...] = ()
     """Send each seed's rows to these too, where they are installed; their files lie in the run folder."""
 
     @property

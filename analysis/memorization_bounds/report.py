@@ -20,13 +20,11 @@ LINES = {
     "piece_bits": "proven: pieces (VC dimension)",
     "storage_bits": "proven: bits of the stored weights",
 }
-SHORT = dict(
-    zip(
-        LINES,
-        ("'previous'", "'running'", "'uncapped'", "W", "W log2 W", "proven: pieces", "proven: storage"),
-        strict=True,
-    )
-)
+SHORT = {
+    "previous_bits": "'previous'", "running_bits": "'running'", "uncapped_bits": "'uncapped'",
+    "parameters": "W", "w_log_w_bits": "W log2 W", "piece_bits": "proven: pieces",
+    "storage_bits": "proven: storage",
+}  # fmt: skip
 PROVEN = ("piece_bits", "storage_bits")
 COLUMNS = (
     Column("label", "line", importance=KEY),

@@ -26,7 +26,8 @@ def measure_one(name: str, classes: int, config: "Config") -> list[dict[str, Any
     most, missed = search(name, classes, weights, config)
     bits = log2(classes)
     facts = {
-        "network": name, "family": parts_of(name)[0], "classes": classes, "parameters": weights,
+        "network": name, "family": parts_of(name)[0], "classes": classes, "seed": config.seed,
+        "parameters": weights,
         "points": most, "missed_points": missed, "stored_bits": most * bits, "missed_bits": missed * bits,
         "bits_per_parameter": most * bits / weights, "w_log_w_bits": weights * log2(weights),
         "storage_bits": proven.storage_bits, "piece_bits": proven.piece_bits,

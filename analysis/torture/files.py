@@ -6,20 +6,16 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from analysis.torture.formats import FORMATS, Format, content_of
 from analysis.torture.mutations import save_bytes
 from capacity.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_SECONDS = 5.0
 GOOD = ("same", "refused", "another")  # another: what the mended checksum belongs to
@@ -129,19 +125,6 @@ def _outcome(format: Format, folder: Path, path: Path, right: str, mended: bool)
     if found == right:
         return "same", ""
     return ("another", "") if mended else ("wrong", "read as something else")
-
-
-def frame_of(tries: Sequence[Tries]) -> "pd.DataFrame":
-    """A row per format."""
-    import pandas as pd
-
-    outcomes = ("refused", "same", "another", "wrong", "raw", "hang")
-    return pd.DataFrame([
-        {"format": each.format, "files": sum(each.counts.values()),
-         **{name: each.counts.get(name, 0) for name in outcomes},
-         "longest_seconds": each.longest_seconds, "more_bytes": each.more_bytes}
-        for each in tries
-    ])  # fmt: skip
 
 
 def torture_files(count: int = 100_000, seed: int = 0) -> list[Tries]:

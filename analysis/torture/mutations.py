@@ -108,9 +108,7 @@ def change_header(content: bytearray, dice: random.Random) -> None:
     entry = dict(header[name])
     how = dice.randrange(7)
     if how == 0:
-        entry["dtype"] = dice.choice(
-            ("F64", "F32", "F16", "BF16", "I64", "I32", "I8", "U8", "BOOL", "F8_E4M3")
-        )
+        entry["dtype"] = dice.choice(TYPES)
     elif how == 1 and entry["shape"]:
         entry["shape"] = [*entry["shape"][:-1], dice.choice(ODD_NUMBERS)]
     elif how == 2:

@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -47,9 +46,6 @@ from compression.codec.records import (
 )
 from compression.counting import distinct
 from compression.storage import require_plain, write_whole
-
-if TYPE_CHECKING:
-    pass
 
 MAGIC = b"DCZ"
 HEADER = len(MAGIC) + 9

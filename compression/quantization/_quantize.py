@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -41,9 +41,6 @@ from compression.quantization.stored_integers import (
     weights_reached,
 )
 from compression.training import Retrain, model_of
-
-if TYPE_CHECKING:
-    pass
 
 Scheme = Literal["dynamic", "static", "weight-only", "aware"]
 SCHEMES = ("dynamic", "static", "weight-only", "aware")

@@ -6,7 +6,7 @@ Which layers must lose a channel together is the business of `compression.shrink
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -32,9 +32,6 @@ from compression.shrinking.deadlines import NoEnd, time_limit
 from compression.shrinking.removal import Removal, reasons
 from compression.shrinking.responding import Responses, responding_groups
 from compression.shrinking.silencing import silent_groups
-
-if TYPE_CHECKING:
-    pass
 
 SECONDS = 40  # for trying groups of layers one at a time
 LOST_NONE = (

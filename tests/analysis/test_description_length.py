@@ -97,7 +97,7 @@ def test_the_verdict_turns_with_the_measurement(undisturbed: Path) -> None:
 def test_trials_count_their_epochs() -> None:
     trials = DescriptionTrials(Config(seeds=1, densities=(0.01,), epochs=2, prune_epochs=3, code_epochs=4))
     assert trials.prequential_networks == 5  # of 64, 128, ... 1,024 rows
-    assert trials.epochs() == 2 * (2 + 3 + 4 + 5 * 2) and trials.steps() == 2 * 3
+    assert trials.epochs() == 2 * (2 + 3 + 4 + 5 * 2) and trials.steps() == 2 * (3 + 1)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 RUN = """
-import subprocess, sys, time
+import os, signal, subprocess, sys, time
 from dataclasses import dataclass
 from analysis.lab import ending
 from analysis.lab.cli import execute
@@ -64,6 +64,20 @@ def test_signals_that_come_at_once_are_one_line(tmp_path) -> None:
         process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=5)
     assert process.returncode in (129, 130, 143)
+    assert error == "interrupted; finished steps are kept, run the same command again to go on\n"
+
+
+def test_a_signal_where_python_passes_over_errors_ends_the_run_all_the_same(tmp_path) -> None:
+    work = """
+    class Last:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+    Last()
+    time.sleep(60)"""
+    process = run_of(tmp_path, work)
+    _, error = process.communicate(timeout=5)
+    assert process.returncode == 143
     assert error == "interrupted; finished steps are kept, run the same command again to go on\n"
 
 

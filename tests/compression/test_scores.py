@@ -231,3 +231,30 @@ def test_class_weights_are_for_the_cross_entropy_of_logits() -> None:
         fit(Own(), [{"x": X[:10], "labels": LABELS}], settings=how)
     with pytest.raises(InputError, match="cannot be balanced: class 1 has no sample"):
         weights_of("balanced", [(X[:2], torch.tensor([0, 2]))])
+
+
+class Spread(nn.Module):
+    """Mean and log-variance under names of their own; counts how often it is run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.runs = nn.Linear(5, 2), 0
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.runs += 1
+        return dict(zip(("mean", "log_variance"), self.heads(x).unbind(1), strict=True))
+
+
+def test_an_objective_of_ones_own_is_scored_in_one_pass_whatever_the_model_returns() -> None:
+    def likelihood(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        found = model(inputs)
+        return (found["log_variance"] + (targets - found["mean"]) ** 2 / found["log_variance"].exp()).mean()
+
+    model, data = Spread(), TensorBatches(X, X[:, 0], 20)
+    with torch.no_grad():
+        by_hand = float(likelihood(model, X, X[:, 0]))
+    model.runs = 0
+    assert evaluate(model, data, objective=likelihood).loss == pytest.approx(by_hand, rel=1e-5)
+    assert model.runs == 3
+    with pytest.raises(InputError, match="logits cannot be told"):
+        evaluate(model, data, objective=likelihood, metrics={"own": F.l1_loss})  # of which outputs?

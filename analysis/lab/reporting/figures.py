@@ -60,6 +60,17 @@ def fit_venue(figure: "Figure", venue: str) -> None:
         axes.set_title("\n".join(wrap(axes.get_title(), room)), fontsize=letters)
     for legend in list(figure.legends):
         _fit_legend(figure, legend, inches)
+    _fit_labels(figure)
+
+
+def _fit_labels(figure: "Figure") -> None:
+    """Break the labels below panels that are wider than their panel."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        label, room = axes.xaxis.label, axes.get_window_extent().width
+        text, width = label.get_text(), label.get_window_extent().width
+        if width > room and "$" not in text:
+            label.set_text("\n".join(wrap(text, int(len(text) * room / width))))
 
 
 def _beside(panels: "list[Axes]") -> int:

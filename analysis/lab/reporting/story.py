@@ -44,6 +44,15 @@ def listed(names: Sequence[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def percentages(shares: Sequence[float]) -> str:
+    """Fractions in a sentence, without the sign.
+
+    >>> percentages([0.2, 0.05, 0.0083])
+    '20, 5 and 0.83'
+    """
+    return listed([f"{100 * share:.4g}" for share in shares])
+
+
 def share(amount: int | float, noun: str) -> str:
     """How much is taken: a count, or a share of what is left.
 

@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -91,6 +92,30 @@ def shown(value: Any) -> str:
 def first_line(error: BaseException, most: int = 300) -> str:
     """What an error says, in one line of at most so many characters; its type where it says nothing."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+@contextmanager
+def refusing(message: Callable[[str], str], most: int = 300) -> Iterator[None]:
+    """Whatever others' code raises inside becomes an InputError, its message made of the reason.
+
+    >>> with refusing(lambda reason: f"the file cannot be read: {reason}"):
+    ...     int("three")
+    Traceback (most recent call last):
+    ...
+    capacity.errors.InputError: the file cannot be read: invalid literal for int() with base 10: 'three'
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(message(first_line(error, most))) from error
+
+
+def untakable(model: nn.Module, input_size: Any) -> str:
+    """Whose forward pass refuses which input, to begin a message with."""
+    size = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
+    return f"{type(model).__name__} cannot take an input of size {size}"
 
 
 def example_input(

@@ -8,7 +8,7 @@ from torch import nn
 from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line
+from capacity.inputs import example_input, first_line, refusing, untakable
 from capacity.layers import RULES, Layer, Rule, find_layers
 from capacity.routing import add_other_ways
 from capacity.tracing import Layers, Trace, reached_by, trace
@@ -77,28 +77,19 @@ def traces_of(
         return traces, notes
     if device_of(model) == "meta":
         if reason:
-            raise InputError(
-                f"{type(model).__name__} cannot take an input of size {_shown(input_size)} "
-                f"on the meta device: {reason}"
-            )
+            raise InputError(f"{untakable(model, input_size)} on the meta device: {reason}")
         return traces, notes
     real = measurable_copy(model, rules)
     modules = dict(real.named_modules())
     layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
     args, kwargs = example_input(real, input_size, device=device_of(real))
-    try:
+    with refusing(lambda why: f"{untakable(model, input_size)}: {why}"):
         if reason:
             traces = trace(real, layers, args, kwargs)
             notes.append(f"measured by a real forward pass, the meta device being refused: {reason}")
             notes += add_other_ways(real, layers, traces, args, kwargs)
         if any(note.untraced for note in traces.values()):
             _find_detached(real, layers, traces, args, kwargs)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{type(model).__name__} cannot take an input of size {_shown(input_size)}: {first_line(error)}"
-        ) from error
     return traces, notes
 
 
@@ -128,7 +119,3 @@ def _find_detached(
             note.raw = note.raw or raw[name] > 0
             note.entering_elements = max(note.entering_elements, outputs[name])
             note.untraced = 0 if raw[name] or outputs[name] else note.untraced
-
-
-def _shown(input_size: Any) -> str:
-    return repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__

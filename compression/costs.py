@@ -1,8 +1,8 @@
 """What a forward pass costs: floating-point operations counted, latency and peak memory measured."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from capacity.cloning import clone, fold_masks
 from capacity.columns import counted
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, map_tensors, require_module, tensors_in
+from capacity.inputs import example_input, map_tensors, refusing, require_module, tensors_in, untakable
 from compression.counting import subnormal_count
 from compression.operations import counter
 
@@ -49,17 +49,9 @@ def _counted(copied: nn.Module, input_size: Any, device: str) -> int:
     return int(counted.get_total_flops())
 
 
-@contextmanager
-def _taking(model: nn.Module, input_size: Any) -> Iterator[None]:
+def _taking(model: nn.Module, input_size: Any) -> AbstractContextManager[None]:
     """Whatever a forward pass raises inside becomes an InputError that names the model and the input."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
-        size = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
-        raise InputError(f"{type(model).__name__} cannot take an input of size {size}: {reason}") from error
+    return refusing(lambda reason: f"{untakable(model, input_size)}: {reason}")
 
 
 def _on_meta(model: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from torch import nn
 
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, map_tensors
+from capacity.inputs import example_input, first_line, map_tensors, refusing, untakable
 from compression.dataflow import Dataflow, flow_of_graph, flow_of_pass, plain_name
 
 SIDES = (32, 224, 28, 64, 84, 96, 128, 256, 299, 384, 512)  # of pictures that networks are made for
@@ -121,19 +121,13 @@ def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Datafl
         raise
     except Exception as error:
         reason = first_line(error)
-    shown = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
-    refusal = f"{type(model).__name__} cannot take an input of size {shown}"
     if _is_meta(model):
-        raise InputError(f"{refusal}: {reason}")
+        raise InputError(f"{untakable(model, input_size)}: {reason}")
     real = evaluation_copy(model)
     place = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    try:
+    with refusing(lambda why: f"{untakable(model, input_size)}: {why}"):
         args, kwargs = example_input(real, input_size, device=str(place))
         flow = flow_of_pass(real, args, kwargs)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{refusal}: {first_line(error)}") from error
     if not flow.outputs:
         raise InputError(f"{type(model).__name__}: {NO_WAY}, so its output layers are not known")
     return flow, real

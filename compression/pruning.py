@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from torch import nn
 
@@ -21,6 +21,19 @@ from compression.targets import Choice, Target, choose, named, targets
 from compression.targets import Unit as Unit
 
 Scope = Literal["layer", "global"]
+
+
+class PruneOptions(TypedDict, total=False):
+    """What `prune` takes besides the criterion and the amount."""
+
+    unit: Unit
+    scope: Scope
+    layers: Sequence[str] | None
+    input_size: Any
+    keep: int
+
+
+DEFAULTS: PruneOptions = {"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1}
 
 
 def prune(
@@ -60,7 +73,7 @@ def prune(
     """
     model = initialized(unwrapped(model))
     requested, masks = plain_amounts(amount), masks_of(model)
-    work = _work(model, requested, unit, scope, layers, input_size)
+    work = _work(model, requested, {"unit": unit, "scope": scope, "layers": layers, "input_size": input_size})
     rows, asked = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
     copied = apply_masks(clone(model), masks, keep_dropped=False)
     found = masks | masks_of(copied)  # which names a mask of tied weights once
@@ -79,15 +92,12 @@ def extend_masks(
     criterion: Criterion,
     *,
     amount: Amount,
-    unit: Unit = "weight",
-    scope: Scope = "layer",
-    layers: Sequence[str] | None = None,
-    input_size: Any = None,
-    keep: int = 1,
+    **options: Unpack[PruneOptions],
 ) -> list[PrunedLayer]:
     """Drop more from `masks`, in place, by the weights of `model`, which stays as it is; see `prune`."""
-    work = _work(model, plain_amounts(amount), unit, scope, layers, input_size)
-    rows, _ = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
+    chosen = DEFAULTS | options
+    work = _work(model, plain_amounts(amount), chosen)
+    rows, _ = _extend(work, masks, Rule(_usable(criterion), chosen["unit"], _usable_keep(chosen["keep"])))
     return [row for part in rows for row in part]
 
 
@@ -99,10 +109,9 @@ class _Work:
     choice: Choice
 
 
-def _work(
-    model: nn.Module, amount: Amount, unit: Unit, scope: Scope, layers: Sequence[str] | None, input_size: Any
-) -> _Work:
+def _work(model: nn.Module, amount: Amount, options: PruneOptions) -> _Work:
     """Which layers are to be pruned by how much."""
+    unit, scope, layers = options["unit"], options["scope"], options["layers"]
     if unit not in ("weight", "neuron"):
         raise unknown("unit", unit, ["weight", "neuron"])
     if scope not in ("layer", "global"):
@@ -113,7 +122,7 @@ def _work(
         return _per_layer(model, amount, unit)
     if isinstance(layers, str):
         raise InputError(f"layers must be a list of names, found the text {layers!r}: pass [{layers!r}]")
-    choice = choose(model, layers, unit=unit, input_size=input_size)
+    choice = choose(model, layers, unit=unit, input_size=options["input_size"])
     if not choice.chosen:
         why = "".join(f"; {name!r}: {reason}" for name, (_, reason) in list(choice.left.items())[:4])
         raise InputError(

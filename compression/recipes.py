@@ -5,7 +5,7 @@ one; `compression.techniques` has ready-made ones, and any function will do.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,24 +18,15 @@ from capacity.columns import KEY, Column, counted
 from capacity.errors import InputError
 from capacity.measuring import measure
 from capacity.tables import Table, Tabular
-from compression.checkpoints import (
-    LOGGER,
-    load_json,
-    load_model,
-    metrics_of,
-    save_json,
-    save_model,
-    settle,
-    start_over,
-)
+from compression.checkpoints import load_model, metrics_of, save_model
 from compression.codec import encode
 from compression.costs import latencies, peak_memory_bytes
 from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
-from compression.progress import Progress, told
-from compression.storage import hold
-from compression.trackers import Tracker, report, require_tracker
+from compression.progress import Progress
+from compression.steps import StepDirectory, told_steps
+from compression.trackers import Tracker, require_tracker
 from compression.training import model_of
 
 
@@ -69,6 +60,14 @@ class RecipeStep:
     model: nn.Module
     metrics: Mapping[str, Any]
     resumed: bool
+
+    @property
+    def measured(self) -> Mapping[str, Any]:
+        """The metrics."""
+        return self.metrics
+
+    def __str__(self) -> str:
+        return f"step {self.index}: {self.technique}"
 
 
 COLUMNS = (
@@ -139,92 +138,80 @@ def recipe(
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
     require_tracker(tracker)
-    store: Path | None = None
-    note: Callable[[], None] = lambda: None  # noqa: E731
-    held = None
+    store = None
     if directory is not None:
-        store = Path(directory)
-        held = hold(store)
-        if fresh:
-            start_over(store, ["step-??.json", "step-??.*", "recipe.json"])
         content = partial(
             describe, model=model, input_size=input_size, evaluate=evaluate, repeats=repeats,
             techniques={technique.name: technique for technique in techniques},
         )  # fmt: skip
-        note = settle(store / "recipe.json", content, "recipe")
-        done = sum(_paths(store, index)[1].exists() for index in range(len(names) + 1))
-        if done:
-            LOGGER.info("resumed from %s, %d of %d steps", store, done, len(names) + 1)
-    start = Technique("as given", clone)
-    steps: list[RecipeStep] = []
-    current = model
-    with told(progress, len(techniques) + 1, "techniques") as advance:
-        for index, technique in enumerate([start, *techniques]):
-            step = None if store is None else _loaded(store, index, technique, current)
-            if step is None:
-                result = technique.apply(current)
-                found = model_of(result)
-                metrics = _measured(found, model, input_size, evaluate, store, repeats)
-                step = RecipeStep(index, technique.name, found, metrics, False)
-                if store is not None:
-                    _save(store, step, technique, result)
-                    note()
-            current = step.model
-            steps.append(step)
-            LOGGER.info("%s, step %d of %d", technique.name, index, len(techniques))
-            report(tracker, step.metrics, index)
-            if advance is not None:
-                advance(index + 1, len(techniques) + 1)
-    del held
-    return RecipeResult(tuple(steps))
+        store = _Store(Path(directory), "recipe", content, len(names) + 1, fresh=fresh)
+    measured = _Measured(model, input_size, evaluate, repeats, store.directory if store else None)
+    steps = _steps([Technique("as given", clone), *techniques], measured, store)
+    return RecipeResult(tuple(told_steps(steps, len(names) + 1, progress, tracker, noun="techniques")))
 
 
-def _paths(directory: Path, index: int) -> tuple[Path, Path]:
-    return directory / f"step-{index:02d}.safetensors", directory / f"step-{index:02d}.json"
+def _steps(
+    techniques: Sequence[Technique], measured: "_Measured", store: "_Store | None"
+) -> Iterator[RecipeStep]:
+    current = measured.first
+    for index, technique in enumerate(techniques):
+        step = None if store is None else store.read(index, technique, current)
+        if step is None:
+            result = technique.apply(current)
+            model = model_of(result)
+            step = RecipeStep(index, technique.name, model, measured(model), False)
+            if store is not None:
+                store.write(step, technique, result)
+                store.note()
+        current = step.model
+        yield step
 
 
-def _loaded(directory: Path, index: int, technique: Technique, before: nn.Module) -> RecipeStep | None:
-    weights, facts = _paths(directory, index)
-    if not facts.exists():
-        return None
-    load = technique.load or (lambda model, path: load_model(clone(model), path, sealed=True))
-    found = load(before, weights)
-    found.eval()  # whose own return value an exported graph leaves out
-    return RecipeStep(index, technique.name, found, load_json(facts), True)
+class _Store(StepDirectory):
+    """The finished steps of one recipe."""
+
+    digits = 2
+
+    def read(self, index: int, technique: Technique, before: nn.Module) -> RecipeStep | None:
+        facts = self.load(index)
+        if facts is None:
+            return None
+        load = technique.load or (lambda model, path: load_model(clone(model), path, sealed=True))
+        model = load(before, self.weights(index))
+        model.eval()  # whose own return value an exported graph leaves out
+        return RecipeStep(index, technique.name, model, facts, True)
+
+    def write(self, step: RecipeStep, technique: Technique, result: Any) -> None:
+        write = partial(save_model, step.model) if technique.save is None else partial(technique.save, result)
+        self.save(step.index, write, step.metrics)
 
 
-def _save(directory: Path, step: RecipeStep, technique: Technique, result: Any) -> None:
-    weights, facts = _paths(directory, step.index)
-    if technique.save is None:
-        save_model(step.model, weights)
-    else:
-        technique.save(result, weights)
-    save_json(facts, step.metrics)
+@dataclass(frozen=True)
+class _Measured:
+    """All that is measured of a model of the recipe."""
 
+    first: nn.Module
+    input_size: Any
+    evaluate: Callable[[nn.Module], Any]
+    repeats: int
+    directory: Path | None
 
-def _measured(
-    model: nn.Module,
-    first: nn.Module,
-    input_size: Any,
-    evaluate: Callable[[nn.Module], Any],
-    directory: Path | None,
-    repeats: int,
-) -> dict[str, Any]:
-    found = evaluate(model)
-    metrics = metrics_of(found)
-    plain = plain_copy(model)
-    metrics |= {"parameters": parameter_count(plain), "nonzero_parameters": nonzero_count(plain)}
-    metrics |= {"capacity_bits": None, "live_parameters": None, "points_per_bit": None}
-    if not isinstance(model, fx.GraphModule):
-        report = measure(plain, input_size, effective=True)
-        metrics |= {"capacity_bits": report.capacity_bits, "live_parameters": report.parameters}
-        if isinstance(found, Evaluation) and report.capacity_bits:
-            metrics["points_per_bit"] = found.correct / report.capacity_bits
-    times = latencies([model, first], input_size, repeats=repeats)
-    metrics |= {"latency_ms": times[0].median_ms, "first_latency_ms": times[1].median_ms}
-    metrics["peak_memory_bytes"] = peak_memory_bytes(model, input_size)
-    metrics["file_bytes"] = _file_bytes(plain, directory)
-    return metrics
+    def __call__(self, model: nn.Module) -> dict[str, Any]:
+        result = self.evaluate(model)
+        metrics = metrics_of(result)
+        plain = plain_copy(model)
+        metrics |= {"parameters": parameter_count(plain), "nonzero_parameters": nonzero_count(plain)}
+        metrics |= {"capacity_bits": None, "live_parameters": None, "points_per_bit": None}
+        if not isinstance(model, fx.GraphModule):
+            report = measure(plain, self.input_size, effective=True)
+            metrics |= {"capacity_bits": report.capacity_bits, "live_parameters": report.parameters}
+            if isinstance(result, Evaluation) and report.capacity_bits:
+                metrics["points_per_bit"] = result.correct / report.capacity_bits
+        times = latencies([model, self.first], self.input_size, repeats=self.repeats)
+        metrics |= {"latency_ms": times[0].median_ms, "first_latency_ms": times[1].median_ms}
+        metrics["peak_memory_bytes"] = peak_memory_bytes(model, self.input_size)
+        metrics["file_bytes"] = _file_bytes(plain, self.directory)
+        return metrics
 
 
 def _file_bytes(model: nn.Module, directory: Path | None) -> int:

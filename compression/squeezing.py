@@ -5,47 +5,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from torch import nn
 
 from capacity.cloning import clone
 from capacity.columns import number
 from capacity.errors import InputError
-from compression.checkpoints import (
-    LOGGER,
-    load_json,
-    load_model,
-    metrics_of,
-    save_json,
-    save_model,
-    settle,
-    start_over,
-)
+from compression.checkpoints import load_model, metrics_of, save_model
 from compression.criteria import Criterion
 from compression.identity import describe
 from compression.masks import density, masks_of
-from compression.progress import Progress, told
-from compression.pruning import Amount, Scope, Unit, prune, shown
-from compression.storage import hold
-from compression.trackers import Tracker, report, require_tracker
+from compression.progress import Progress
+from compression.pruning import DEFAULTS, Amount, PruneOptions, prune, shown
+from compression.steps import StepDirectory, told_steps
+from compression.trackers import Tracker, require_tracker
 from compression.training import Retrain, model_of
 
 Evaluate = Callable[[nn.Module], Any]
 Metrics = Mapping[str, Any]
-
-
-class PruneOptions(TypedDict, total=False):
-    """What `prune` takes besides the criterion and the amount."""
-
-    unit: Unit
-    scope: Scope
-    layers: Sequence[str] | None
-    input_size: Any
-    keep: int
-
-
-DEFAULTS = {"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1}
 
 
 @dataclass(frozen=True)
@@ -63,6 +41,11 @@ class Step:
     density: float
     metrics: Metrics
     resumed: bool
+
+    @property
+    def measured(self) -> Metrics:
+        """The density and the metrics."""
+        return {"density": self.density, **self.metrics}
 
     def __str__(self) -> str:
         measured = [
@@ -123,12 +106,12 @@ def squeeze(
         functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
         content = partial(
             describe, model=model, criterion=criterion, amount=amount,
-            **DEFAULTS | dict(pruning),
+            **DEFAULTS | pruning,
             **functions,
         )  # fmt: skip
-        store = _Store(Path(directory), content, iterations, fresh)
+        store = _Store(Path(directory), "squeeze", content, iterations + 1, fresh=fresh)
     work = _Work(criterion, amount, retrain, evaluate, pruning)
-    return _watched(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
+    return told_steps(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
 
 
 @dataclass(frozen=True)
@@ -164,11 +147,11 @@ def _steps(
     first: Step | None = None
     metrics: list[Metrics] = []
     for index in range(iterations + 1):
-        step = store.load(index, model) if store is not None else None
+        step = store.read(index, model) if store is not None else None
         if step is None:
             step = work.step(index, current)
             if store is not None:
-                store.save(step)
+                store.write(step)
                 if index < 2:  # by then both functions have run
                     store.note()
         current = step.model
@@ -179,52 +162,22 @@ def _steps(
             return
 
 
-def _watched(
-    steps: Iterator[Step], total: int, progress: Progress, tracker: Tracker | None
-) -> Iterator[Step]:
-    """The steps, each told to the log, the bar and the tracker."""
-    with told(progress, total, "steps") as advance:
-        for step in steps:
-            LOGGER.info("%s", step)
-            report(tracker, {"density": step.density, **step.metrics}, step.index)
-            if advance is not None:
-                advance(step.index + 1, total)
-            yield step
-
-
 FIELDS = ("index", "requested", "achieved", "density", "metrics")  # of a step, as JSON
 
 
-class _Store:
-    """The finished steps of one squeeze: step-000.safetensors, then step-000.json once it is whole."""
+class _Store(StepDirectory):
+    """The finished steps of one squeeze."""
 
-    def __init__(
-        self, directory: Path, content: Callable[[], Mapping[str, str]], iterations: int, fresh: bool
-    ) -> None:
-        self.directory, self.hold = directory, hold(directory)
-        if fresh:
-            start_over(directory, ["step-???.json", "step-???.safetensors", "squeeze.json"])
-        self.note = settle(directory / "squeeze.json", content, "squeeze")
-        done = sum(self._facts(index).exists() for index in range(iterations + 1))
-        if done:
-            LOGGER.info("resumed from %s, %d of %d steps", directory, done, iterations + 1)
-
-    def _facts(self, index: int) -> Path:
-        return self.directory / f"step-{index:03d}.json"
-
-    def load(self, index: int, model: nn.Module) -> Step | None:
-        facts_path = self._facts(index)
-        if not facts_path.exists():
+    def read(self, index: int, model: nn.Module) -> Step | None:
+        facts = self.load(index)
+        if facts is None:
             return None
-        facts = load_json(facts_path)
+        weights, facts_path = self.weights(index), self.facts(index)
         if facts.keys() != set(FIELDS):
             raise InputError(f"{facts_path} is damaged: it holds {', '.join(facts)[:80]}; remove it")
-        weights = self.directory / f"step-{index:03d}.safetensors"
         if not weights.exists():
             raise InputError(f"{weights} is missing; remove {facts_path} to run that step again")
         return Step(model=load_model(clone(model), weights, sealed=True).eval(), resumed=True, **facts)
 
-    def save(self, step: Step) -> None:
-        name = f"step-{step.index:03d}"
-        save_model(step.model, self.directory / f"{name}.safetensors")
-        save_json(self.directory / f"{name}.json", {key: getattr(step, key) for key in FIELDS})
+    def write(self, step: Step) -> None:
+        self.save(step.index, partial(save_model, step.model), {key: getattr(step, key) for key in FIELDS})

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.story import Story, counted, listed, percentages, trained
+from analysis.lab.reporting.story import Story, counted, listed, pruned, trained
 
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 def _steps(c: "Config") -> list[str]:
     return [
         trained(c),
-        f"Each was pruned to {percentages(c.densities)} % of its weights over "
-        f"{counted(c.prune_epochs, 'epoch')}, its weights "
-        f"given few values ({listed(c.methods)}) over {counted(c.code_epochs, 'epoch')}, and written to "
-        "a file.",
+        f"{pruned(c)}, its weights given few values ({listed(c.methods)}) over "
+        f"{counted(c.code_epochs, 'epoch')}, and written to a file.",
         "The network was read back from the file before it was scored.",
     ]
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.story import Story, counted, percentages, trained
+from analysis.lab.reporting.story import Story, counted, pruned, trained
 
 if TYPE_CHECKING:
     from analysis.description_length.config import Config
@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 def _steps(c: "Config") -> list[str]:
     return [
         trained(c),
-        f"Each was pruned to {percentages(c.densities)} % of its weights over "
-        f"{counted(c.prune_epochs, 'epoch')}, its weights "
-        f"were rounded by rate over {counted(c.code_epochs, 'epoch')}, and it was written to a file.",
+        f"{pruned(c)}, its weights were rounded by rate over {counted(c.code_epochs, 'epoch')}, and it was "
+        "written to a file.",
         "The labels of the training samples were then told with each file: its bits, and the bits of each "
         "label under the network that was read back from it.",
         f"Beside it, with no file, they were told block by block, the first of {c.first_block:,} samples, "

@@ -1,11 +1,9 @@
 """Students under a teacher, beside the same students alone; and why the reports' students disappointed."""
 
-from typing import Any
-
 from analysis.distillation_table.config import PRESETS, Config, check, smoke
 from analysis.distillation_table.report import headline, plot, summary, table
 from analysis.distillation_table.story import STORY
-from analysis.lab.experiment import Experiment, Trials
+from analysis.lab.experiment import Experiment
 
 __all__ = [
     "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
@@ -13,14 +11,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def trials(config: Any) -> Trials:
-    """What runs a trial per seed under these settings."""
-    from analysis.distillation_table.trials import DistillationTrials
-
-    return DistillationTrials(config)
-
-
 EXPERIMENT = Experiment(
-    "distillation_table", Config, PRESETS, check, smoke, trials, summary, table, headline, plot
+    "distillation_table", Config, PRESETS, check, smoke, "DistillationTrials", summary, table, headline, plot
 )
 run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
@@ -49,7 +50,7 @@ class Experiment:
     config, presets: the class of the settings, and settings by name
     check: raises InputError for settings that cannot be
     smoke: settings of a quick pass
-    trials: settings -> what runs a trial per seed; None where `run` does otherwise
+    trials: the class in the package's trials.py that runs a trial per seed; None where `run` does otherwise
     summary: rows -> means and intervals
     table, headline, plot: rows, settings -> those as a table; sentences; the figure
     figures: further figures by name, rows -> figure
@@ -60,7 +61,7 @@ class Experiment:
     presets: Mapping[str, Any]
     check: Callable[[Any], None]
     smoke: Callable[[Any], Any]
-    trials: Callable[[Any], Trials] | None
+    trials: str | None
     summary: "Callable[[pd.DataFrame], pd.DataFrame]"
     table: "Callable[[pd.DataFrame, Any], Table]"
     headline: "Callable[[pd.DataFrame, Any], list[str]]"
@@ -80,15 +81,20 @@ class Experiment:
 
         return trial_folder(self.name, self.smoke(config) if config.smoke else config)
 
+    def trials_of(self, config: Any) -> Trials:
+        """What runs a trial per seed under these settings."""
+        assert self.trials is not None
+        trials: Trials = getattr(import_module(f"analysis.{self.name}.trials"), self.trials)(config)
+        return trials
+
     def run(self, config: Any) -> "pd.DataFrame":
         """The rows of all seeds, with progress; resumed from the run directory, and written there."""
         import pandas as pd
 
         from analysis.lab.runs.progress import progress
 
-        assert self.trials is not None
         config = self.settings(config)
-        trials, folder = self.trials(config), self.directory(config)
+        trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
             print(note)
         folder.settle(trials.runner.content)

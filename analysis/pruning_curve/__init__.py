@@ -1,8 +1,6 @@
 """Accuracy against how much was pruned, for each criterion, with what the file and the clock say."""
 
-from typing import Any
-
-from analysis.lab.experiment import Experiment, Trials
+from analysis.lab.experiment import Experiment
 from analysis.pruning_curve.config import PRESETS, Config, check, smoke
 from analysis.pruning_curve.report import equal_accuracy, headline, plot, summary, table
 from analysis.pruning_curve.story import STORY
@@ -13,14 +11,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def trials(config: Any) -> Trials:
-    """What runs a trial per seed under these settings."""
-    from analysis.pruning_curve.trials import PruningTrials
-
-    return PruningTrials(config)
-
-
 EXPERIMENT = Experiment(
-    "pruning_curve", Config, PRESETS, check, smoke, trials, summary, table, headline, plot
+    "pruning_curve", Config, PRESETS, check, smoke, "PruningTrials", summary, table, headline, plot
 )
 run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

@@ -1,8 +1,6 @@
 """What integers cost and save: error, bytes, ONNX, and latency beside the float network, scheme by scheme."""
 
-from typing import Any
-
-from analysis.lab.experiment import Experiment, Trials
+from analysis.lab.experiment import Experiment
 from analysis.quantization_table.config import PRESETS, Config, check, smoke
 from analysis.quantization_table.report import headline, plot, plot_noise, summary, table
 from analysis.quantization_table.story import STORY
@@ -13,20 +11,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def trials(config: Any) -> Trials:
-    """What runs a trial per seed under these settings."""
-    from analysis.quantization_table.trials import QuantizationTrials
-
-    return QuantizationTrials(config)
-
-
 EXPERIMENT = Experiment(
     "quantization_table",
     Config,
     PRESETS,
     check,
     smoke,
-    trials,
+    "QuantizationTrials",
     summary,
     table,
     headline,

@@ -9,7 +9,6 @@ from compression.quantization._quantize import (
     convert,
     prepare,
     quantize,
-    refusing,
     stored_bytes,
 )
 from compression.quantization.files import export_onnx, load_quantized, save_quantized
@@ -25,7 +24,6 @@ __all__ = [
     "load_quantized",
     "prepare",
     "quantize",
-    "refusing",
     "save_quantized",
     "stored_bytes",
 ]

@@ -8,7 +8,7 @@ the reference for accuracy; `compiled` turns it into integer kernels where the m
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from capacity.cloning import plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input, first_line, forward, require_weights
+from capacity.inputs import example_input, forward, refusing, require_weights
 from capacity.tables import Table, Tabular
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.evaluation import exercise
@@ -157,12 +157,12 @@ def quantize(
         assert calibration is not None
         _calibrate(graph, calibration)
     else:  # what rounds the weights must have seen them
-        with refusing(scheme), torch.no_grad():
+        with unquantizable(scheme), torch.no_grad():
             graph(*args)
     if scheme == "aware":
         assert retrain is not None
         graph = _trained(graph, plain, retrain)
-    with refusing(scheme):
+    with unquantizable(scheme):
         observers, reached = weights_of_observers(graph), weights_reached(graph)
         converted = convert(graph)
         integers = integer_weights(converted, observers)
@@ -170,19 +170,14 @@ def quantize(
     return replace(result, group_size=group_size, subnormals=subnormals)
 
 
-@contextmanager
-def refusing(scheme: str) -> Iterator[None]:
+def unquantizable(scheme: str) -> AbstractContextManager[None]:
     """Whatever torch and torchao raise inside becomes an InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = first_line(error)
-        raise InputError(
+    return refusing(
+        lambda reason: (
             f"the model cannot be quantized by scheme {scheme!r} ({reason}); try another scheme, or keep "
             f"the layers that it names in float"
-        ) from error
+        )
+    )
 
 
 def _check_numbers(plain: nn.Module, scheme: str) -> None:
@@ -266,7 +261,7 @@ def prepare(
     group_size: int | None = None,
 ) -> fx.GraphModule:
     """The exported model with observers in it, or with trainable rounding."""
-    with _quiet(), refusing(scheme):
+    with _quiet(), unquantizable(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
         from compression.quantization.patterns import few_patterns
@@ -420,14 +415,14 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     from torch._inductor import config
 
     ready = torch.compile(graph, dynamic=False)
-    try:
-        with _quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
-            ready(example)
-    except Exception as error:
-        reason = first_line(error, 200)
-        raise InputError(
+    refused = refusing(
+        lambda reason: (
             f"the quantized graph cannot be compiled here ({reason}); run it as it is, or export it to ONNX"
-        ) from error
+        ),
+        200,
+    )
+    with refused, _quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
+        ready(example)
 
     def call(inputs: Tensor) -> Any:
         if inputs.shape != example.shape:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from capacity.errors import InputError
-from capacity.inputs import first_line
+from capacity.inputs import refusing
 
 aten = torch.ops.aten
 DROPOUTS = (
@@ -43,12 +42,9 @@ def exported(plain: nn.Module, args: tuple[Any, ...]) -> fx.GraphModule:
     """
     batch = torch.export.Dim("batch", min=1, max=65_536)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
-    try:
+    with refusing(lambda reason: f"the model cannot be exported for quantization: {reason}"):
         program = torch.export.export(plain, twice, dynamic_shapes=tuple({0: batch} for _ in twice))
         graph: fx.GraphModule = program.module()
-    except Exception as error:  # whatever the exporter stumbles over
-        reason = first_line(error)
-        raise InputError(f"the model cannot be exported for quantization: {reason}") from error
     for node in list(graph.graph.nodes):
         if node.target in PADDED:
             _pad_in_numbers(graph, node)

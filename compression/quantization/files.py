@@ -13,7 +13,7 @@ from capacity.cloning import plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input
 from compression.checkpoints import most_bytes
-from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, refusing
+from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_tensors, write_whole
 
@@ -60,7 +60,7 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     plain = plain_copy(model).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")
     graph = prepare(plain, args, facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
-    with refusing(facts.scheme), torch.no_grad():
+    with unquantizable(facts.scheme), torch.no_grad():
         graph(*args)
         graph = convert(graph)
     nodes, own = _scalar_nodes(graph), graph.state_dict()
@@ -75,7 +75,7 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
         node.args = (node.args[0], scale, zero, *node.args[3:])
     graph.recompile()
     _fill(graph, tensors)
-    with refusing(facts.scheme), torch.no_grad():
+    with unquantizable(facts.scheme), torch.no_grad():
         graph(*args)
     return graph
 

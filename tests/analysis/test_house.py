@@ -1,9 +1,11 @@
 """The rooms of analysis: no circles, no upward imports, groups of settings, old names for one release."""
 
+import ast
 import dataclasses
 import importlib
 import runpy
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,41 @@ def test_shelves_know_no_experiment() -> None:
             }, name
 
 
+def code_lines(path: Path) -> list[tuple[int, str]]:
+    """Number and text of the lines of a module that are neither blank, imports, nor names that it exports."""
+    text = path.read_text(encoding="utf-8")
+    aside = set()
+    for node in ast.walk(ast.parse(text)):
+        exported = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        if exported or isinstance(node, ast.Import | ast.ImportFrom):
+            aside |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate(map(str.split, text.splitlines()), 1)
+    return [(number, " ".join(words)) for number, words in lines if words and number not in aside]
+
+
+def repeated(paths: Iterable[Path], count: int) -> dict[str, list[str]]:
+    """Blocks of so many equal lines that stand in several places, and where each begins."""
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        lines = code_lines(path)
+        for start in range(len(lines) - count + 1):
+            block = "\n".join(text for _, text in lines[start : start + count])
+            places.setdefault(block, []).append(f"{path}:{lines[start][0]}")
+    return {block: starts for block, starts in places.items() if len(starts) > 1}
+
+
+def test_no_block_of_six_equal_lines_stands_twice(tmp_path: Path) -> None:
+    rooms = ("capacity", "compression", "analysis", "paper", "tests", ".github")
+    modules = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+    assert repeated(modules, 6) == {}
+    body = "".join(f"    x{place} = {place}\n" for place in range(6))
+    (tmp_path / "one.py").write_text(f"import a\ndef one():\n{body}")
+    (tmp_path / "other.py").write_text(f"import a\ndef other():\n\n{body}    import b\n")
+    assert list(repeated(sorted(tmp_path.iterdir()), 6).values()) == [
+        [f"{tmp_path / 'one.py'}:3", f"{tmp_path / 'other.py'}:4"]
+    ]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_config_is_groups_and_at_most_twelve_fields_of_its_own(name: str) -> None:
     config = importlib.import_module(f"analysis.{name}").Config
@@ -49,6 +86,14 @@ def test_a_config_is_groups_and_at_most_twelve_fields_of_its_own(name: str) -> N
     own = [field for field in config.__annotations__ if field not in shared]
     assert len(own) <= 12, own
     assert {field.name for field in dataclasses.fields(config)} == shared | set(groups[config])
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_names_its_trials(name: str) -> None:
+    experiment = importlib.import_module(f"analysis.{name}").EXPERIMENT
+    if experiment.trials is not None:
+        methods = vars(importlib.import_module(f"analysis.{name}.trials"))[experiment.trials].__dict__
+        assert {"__init__", "trial"} <= methods.keys()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def share(amount: int | float, noun: str) -> str:
     return counted(amount, noun) if isinstance(amount, int) else f"{100 * amount:.4g} % of its {noun}s"
 
 
+def pruned(config: Any) -> str:
+    """How far networks were pruned and over how long, to begin a sentence with."""
+    epochs = counted(config.prune_epochs, "epoch")
+    return f"Each was pruned to {percentages(config.densities)} % of its weights over {epochs}"
+
+
 def trained(config: Any) -> str:
     """How the networks of an experiment were trained, in a sentence."""
     count = counted(config.seeds, "network")

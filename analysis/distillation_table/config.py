@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one
-from analysis.lab.settings import RunnerSettings, RunSettings, TeacherSettings
+from analysis.lab.settings import REDUCED, RunnerSettings, RunSettings, TeacherSettings
 from capacity.errors import InputError, unknown
 
 Name = Literal[
@@ -36,14 +36,33 @@ class Config(RunSettings, TeacherSettings, RunnerSettings):
     epochs: int = 150
     batch_size: int = 64
     preset: Literal[
-        "default", "ablation", "report-b", "report-d", "report-d-cifar10", "report-d-flowers", "report-e"
+        "default",
+        "ablation",
+        "report-b",
+        "report-b-reduced",
+        "report-d",
+        "report-d-cifar10",
+        "report-d-flowers",
+        "report-e",
+        "report-e-reduced",
     ] = "default"
     """ablation: report B's faults and modern losses on MNIST with 2,000 labels; report-b, -d, -e: those
-    reports' students at full size (D's on MNIST, on CIFAR-10, and function matching on Flowers-102)."""
+    reports' students at full size, or at reduced scale (D's on MNIST, on CIFAR-10, and function matching on
+    Flowers-102)."""
 
 
 PRESETS = {
     "default": Config(),
+    "report-b-reduced": Config(
+        **REDUCED, preset="report-b-reduced", model="vgg16bn_quarter",
+        student=("student_v2_quarter", "student_v6_quarter", "student_v7_quarter"), labels=None,
+        student_dropout=0.0, variants=("alone", "distilled", "cold", "freezing", "report-b"),
+        teacher_epochs=10,
+    ),
+    "report-e-reduced": Config(
+        **REDUCED, preset="report-e-reduced", model="resnet18_quarter", student=("cnn5",), labels=None,
+        student_dropout=0.0, variants=("alone", "distilled", "freezing"), teacher_epochs=10,
+    ),
     "ablation": Config(
         preset="ablation", dataset="mnist", model="lenet5", student=("cnn_student",), labels=2_000,
         variants=(

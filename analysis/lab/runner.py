@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -241,7 +242,14 @@ def _loaded(config: RunnerSettings, validation: float) -> DataSet:
         raise InputError(f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}")
     if config.limit is None:
         return data
-    return data.map(lambda split: split.take(slice(0, config.limit)))
+    return data.map(partial(_evenly, count=config.limit))
+
+
+def _evenly(split: Split, count: int) -> Split:
+    """So many samples, evenly spaced: where they lie class by class, some of each class."""
+    if count >= len(split):
+        return split
+    return split.take(torch.arange(count) * len(split) // max(1, count))
 
 
 def augmentation(config: RunnerSettings) -> Augment | None:

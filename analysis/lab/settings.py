@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from compression.trackers import Kind
 
@@ -88,6 +88,24 @@ class TrainSettings:
 @dataclass(frozen=True)
 class RunnerSettings(TrainSettings, ModelSettings, ColumnsSettings, DataSettings):
     """What a `Runner` needs: data, a network, and how to train it."""
+
+
+class Reduced(TypedDict):
+    """What presets at reduced scale share."""
+
+    dataset: str
+    image_size: int
+    limit: int
+    seeds: int
+    epochs: int
+    batch_size: int
+    mixed_precision: Literal["bf16"]
+
+
+REDUCED = Reduced(  # for two cores, with thinner networks: CIFAR-10 as JPEG, a quarter of its pixels
+    dataset="imagefolder:cifar10-jpeg", image_size=16, limit=2_000, seeds=3, epochs=10, batch_size=64,
+    mixed_precision="bf16",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

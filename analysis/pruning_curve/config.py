@@ -6,6 +6,7 @@ from typing import Literal
 from analysis.lab.cli import at_least_one
 from analysis.lab.criteria import CRITERIA
 from analysis.lab.settings import (
+    REDUCED,
     PruneSettings,
     RunnerSettings,
     RunSettings,
@@ -47,17 +48,36 @@ class Config(RunSettings, TeacherSettings, PruneSettings, RunnerSettings):
         "lenet300",
         "lenet5-teacher",
         "report-b",
+        "report-b-reduced",
         "report-c",
+        "report-c-reduced",
         "report-c-masked",
+        "report-c-masked-reduced",
         "report-e",
+        "report-e-reduced",
     ] = "default"
     """lenet5, lenet300: sparsity records on MNIST; lenet5-teacher: retraining at 1 % density under the dense
-    teacher and without; report-b, -c, -e: those reports' pruning at full size (C's of channels, and of
-    single weights)."""
+    teacher and without; report-b, -c, -e: those reports' pruning at full size or at reduced scale
+    (C's of channels, and of single weights)."""
 
 
 PRESETS = {
     "default": Config(),
+    "report-b-reduced": Config(
+        **REDUCED, preset="report-b-reduced", model="vgg16bn_quarter", amounts=(0.1,), retrain_epochs=0
+    ),
+    "report-c-reduced": Config(
+        **REDUCED, preset="report-c-reduced", model="googlenet_eighth", criterion=("l2",), amounts=(0.2,),
+        unit="neuron", scope="layer", retrain_epochs=5,
+    ),
+    "report-c-masked-reduced": Config(
+        **REDUCED, preset="report-c-masked-reduced", model="googlenet_eighth", criterion=("l1",),
+        amounts=(0.2,), retrain_epochs=5,
+    ),
+    "report-e-reduced": Config(
+        **REDUCED, preset="report-e-reduced", model="resnet18_quarter",
+        amounts=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), retrain_epochs=0,
+    ),
     "lenet5": Config(
         preset="lenet5", dataset="mnist", model="lenet5", criterion=("l1",), amounts=(0.991, 0.996),
         schedule="gradual", epochs=25, shift=1,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one, single_precision
-from analysis.lab.settings import MeasureSettings, RunnerSettings, RunSettings
+from analysis.lab.settings import REDUCED, MeasureSettings, RunnerSettings, RunSettings
 from capacity.errors import unknown
 
 Name = Literal[
@@ -33,12 +33,26 @@ class Config(RunSettings, MeasureSettings, RunnerSettings):
     """Export each network to ONNX and run it in ONNX Runtime too, where the extra [onnx] is installed."""
     retrain_epochs: int = 5
     """Epochs of quantization-aware training, at a tenth of the learning rate."""
-    preset: Literal["default", "lenet5", "resnet20", "report-b", "report-c", "report-e"] = "default"
-    """lenet5: on MNIST; resnet20: on CIFAR-10; report-b, -c, -e: those reports' networks at full size."""
+    preset: Literal[
+        "default",
+        "lenet5",
+        "resnet20",
+        "report-b",
+        "report-b-reduced",
+        "report-c",
+        "report-e",
+        "report-e-reduced",
+    ] = "default"
+    """lenet5: on MNIST; resnet20: on CIFAR-10; report-b, -c, -e: those reports' networks at full size, or at
+    reduced scale."""
 
+
+SMALL = Config(**REDUCED, schemes=("dynamic", "static", "uncalibrated"), compile=False, onnx=False)
 
 PRESETS = {
     "default": Config(),
+    "report-b-reduced": replace(SMALL, preset="report-b-reduced", model="vgg16bn_quarter"),
+    "report-e-reduced": replace(SMALL, preset="report-e-reduced", model="resnet18_quarter"),
     "lenet5": Config(preset="lenet5", dataset="mnist", model="lenet5", epochs=8, retrain_epochs=2, shift=1),
     "resnet20": Config(
         preset="resnet20",

@@ -95,3 +95,18 @@ def test_unknown_names(name: str, message: str) -> None:
 def test_pictures_too_small_are_refused() -> None:
     with pytest.raises(InputError, match="lenet5 needs pictures"):
         create("lenet5", input_size=(1, 8, 8), classes=10)
+
+
+@pytest.mark.parametrize(("thin", "whole", "times"), [
+    ("vgg16bn_quarter", "vgg16bn", 4), ("googlenet_eighth", "googlenet", 8),
+    ("resnet18_quarter", "resnet18", 4), ("student_v6_quarter", "student_v6", 4),
+])  # fmt: skip
+def test_thinner_networks_have_so_many_times_fewer_channels(thin: str, whole: str, times: int) -> None:
+    with torch.device("meta"):
+        small, large = (
+            create(name, input_size=(3, 32, 32), classes=10).state_dict() for name in (thin, whole)
+        )
+    assert list(small) == list(large)
+    for name, tensor in small.items():
+        if tensor.dim() and tensor.shape[0] != 10:
+            assert tensor.shape[0] * times == large[name].shape[0], name

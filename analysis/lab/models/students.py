@@ -63,8 +63,11 @@ HEADS: dict[str, tuple[int, ...]] = {
 }
 
 
-def student(name: str) -> Callable[[Size, int, bool], nn.Module]:
-    """Report B's student of this name; where its table leaves the halvings open, they are spread evenly."""
+def student(name: str, thinner: int = 1) -> Callable[[Size, int, bool], nn.Module]:
+    """Report B's student of this name; where its table leaves the halvings open, they are spread evenly.
+
+    thinner: divides the number of channels and units
+    """
 
     def build(size: Size, classes: int, pretrained: bool) -> nn.Module:
         channels, height, width = picture(size, name, 8)
@@ -74,14 +77,16 @@ def student(name: str) -> Callable[[Size, int, bool], nn.Module]:
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             elif len(part) == 2:
-                outputs, kernel = part
+                outputs, kernel = part[0] // thinner, part[1]
                 layers += [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), nn.BatchNorm2d(outputs)]
                 layers.append(nn.ReLU())
                 channels = outputs
             else:
-                layers.append(Fire(channels, *part))
-                channels = part[1] + part[2]
-        head = _head([channels * height * width, *HEADS[name], classes])
+                squeeze, one, three = (channel // thinner for channel in part)
+                layers.append(Fire(channels, squeeze, one, three))
+                channels = one + three
+        units = [unit // thinner for unit in HEADS[name]]
+        head = _head([channels * height * width, *units, classes])
         return _net(nn.Sequential(*layers), head)
 
     return build

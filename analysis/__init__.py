@@ -4,6 +4,7 @@ Each command is a file of that name, or a package with a `__main__.py`.
 """
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -31,8 +32,11 @@ def _fault() -> "str | None":
     return None
 
 
+_command = os.path.splitext(os.path.basename(sys.argv[0]))[0] in ("-m", "deepcapacity")
+if _command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends without a traceback until it is awaited
 if (_found := _fault()) is not None:
-    if os.path.splitext(os.path.basename(sys.argv[0]))[0] in ("-m", "deepcapacity"):
+    if _command:
         print(f"error: {_found}", file=sys.stderr)
         raise SystemExit(2)
     raise ImportError(_found)

@@ -37,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif words[0].startswith("--tyro-"):
         _complete(words)
     else:
-        _run(words[0].replace("-", "_"), words[1:])
+        sys.argv[1:] = words[1:] if arguments is None else sys.argv[1:]
+        _run(words[0].replace("-", "_"), None if arguments is None else words[1:])
 
 
-def _run(name: str, words: list[str]) -> None:
+def _run(name: str, words: list[str] | None) -> None:
     if name not in commands():
         from capacity.errors import unknown
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams
-from analysis.lab.ending import ADVICE, ended_by_signals, status_of, tell_late
+from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
 from capacity.errors import InputError, unknown
 
 C = TypeVar("C")
@@ -132,7 +132,7 @@ def execute(
     processes under torchrun, the first one speaks.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    with ended_by_signals():
+    with ended_by_signals(last=arguments is None):
         try:
             follows = _follows()
         except InputError as error:
@@ -186,7 +186,8 @@ def _execute(
     except OSError as error:
         _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
     except KeyboardInterrupt as error:
-        _stop(ADVICE, status_of(error))
+        tell_end(lambda advice: print(advice, file=sys.stderr))
+        raise SystemExit(status_of(error)) from None
     except (ImportError, RuntimeError) as error:
         if "torchvision" not in str(error):
             raise

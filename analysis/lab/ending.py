@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -31,32 +31,56 @@ def status_of(error: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals(*, last: bool = False) -> Iterator[None]:
     """Let SIGINT, SIGTERM and SIGHUP raise Ended inside, and end what does not end by itself.
 
     A thread hears the signal too: the processes that this one started are killed after GRACE seconds, and
     this one with them, where a long call in C lets no exception through, or Python passes over it, as in
-    `__del__`. Signals that are ignored stay so. Outside of the main thread nothing changes.
+    `__del__`. With `last` the process ends with what is inside: signals that come later change nothing about
+    how it ends, but then it must end in time. Signals that are ignored stay so. Outside of the main thread
+    nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _UNSAID[:] = [ADVICE]
+    over = threading.Event()
+    chosen, restore = _listened(over)
+    try:
+        yield
+    except Ended as error:  # while something else was being told
+        tell_end(_write)
+        raise SystemExit(status_of(error)) from None
+    finally:
+        if any(signal.getsignal(number) is _pass_over for number in chosen):
+            end_children()  # what was started just now and nobody waits for
+        if last:
+            for number in chosen:
+                signal.signal(number, _pass_over)
+        else:
+            over.set()
+            restore()
+
+
+def _listened(over: threading.Event) -> tuple[list[int], Callable[[], None]]:
+    """Let signals raise Ended and a thread hear them: those that do, and what puts all back."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     chosen = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _raise) for number in chosen}
     other = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(heard,), daemon=True, name="signals").start()
+    threading.Thread(target=_listen, args=(heard, over), daemon=True, name="signals").start()
     hook = sys.unraisablehook
     sys.unraisablehook = lambda found: None if isinstance(found.exc_value, Ended) else hook(found)
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         sys.unraisablehook = hook
         signal.set_wakeup_fd(other)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(told)
+
+    return list(chosen), restore
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
@@ -69,26 +93,47 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
     """Do nothing: unlike SIG_IGN, that is a handler for a signal that has come already, too."""
 
 
-def _listen(heard: int) -> None:
-    """Wait for a signal that ends the run; nothing comes where the run ends before."""
+def _listen(heard: int, over: threading.Event) -> None:
+    """Wait for a signal that ends the run; nothing comes where the run is over before."""
     with os.fdopen(heard, "rb", buffering=0) as pipe:
         while (found := pipe.read(1)) and found[0] not in SIGNALS:
             pass
-        if not found:
+        if not found or over.wait(GRACE):  # with the pipe open, which hears a second signal too
             return
-        time.sleep(GRACE)  # with the pipe open, which hears a second signal too
     end_children()
-    with suppress(OSError, ValueError):
-        os.write(2, f"{ADVICE}\n".encode())
+    tell_end(_write)
     os._exit(128 + found[0])
 
 
+_UNSAID = [ADVICE]  # what is to be said of an end, until one of two threads has said it
+_SAYING = threading.Lock()
+
+
+def tell_end(tell: Callable[[str], object]) -> None:
+    """Say how to go on, unless that was said; a thread that ends the process waits until it is."""
+    if _SAYING.acquire(timeout=1):
+        try:
+            if _UNSAID:
+                tell(_UNSAID.pop())
+        finally:
+            _SAYING.release()
+
+
+def _write(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
 def end_children() -> None:
-    """Kill every process that this one started, and those that they did."""
+    """Kill every process that this one started, and those that they did.
+
+    Trackers of shared memory and semaphores stay: they remove what the others leave, and end with us.
+    """
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                child.kill()
+                if "resource_tracker" not in " ".join(child.cmdline()):
+                    child.kill()
 
 
 def end_with(parent: int) -> None:

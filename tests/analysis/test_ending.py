@@ -25,7 +25,7 @@ def start(config):
 
 if __name__ == "__main__":
     ending.GRACE = 0.3
-    execute(Config, {{"default": Config()}}, start, [], lambda config: "a run")
+    execute(Config, {{"default": Config()}}, start, None, lambda config: "a run")
 """
 WAITS = 'print("ready", flush=True); time.sleep(60)'
 DEAF = """
@@ -90,6 +90,66 @@ def test_what_does_not_end_by_itself_is_ended_with_its_children(tmp_path) -> Non
     assert process.returncode == 143 and error.startswith("interrupted;") and error.count("\n") == 1
     psutil.wait_procs([child], timeout=5)
     assert not child.is_running()
+
+
+HASTY = """
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+SLOW = """
+    import atexit
+    atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
+"""
+
+
+def test_what_a_run_that_ends_at_once_had_started_ends_too(tmp_path) -> None:
+    process = run_of(tmp_path, HASTY)
+    process.stdout.readline()
+    child = psutil.Process(int(process.stdout.readline()))
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()
+    assert process.returncode == 143 and error.count("\n") == 1
+    assert psutil.wait_procs([child], timeout=5)[1] == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_at_the_very_end_is_one_line(tmp_path, name: str) -> None:
+    process = run_of(tmp_path, SLOW)
+    assert [process.stdout.readline() for _ in range(2)] == ["a run\n", "ready\n"]
+    process.send_signal(getattr(signal, name))
+    _, error = process.communicate()
+    assert process.returncode == 128 + getattr(signal, name)
+    assert error.startswith("interrupted;") and error.count("\n") == 1
+
+
+def test_a_program_that_goes_on_after_a_run_keeps_its_signals() -> None:
+    code = """
+import os, signal, time
+from analysis.lab import ending
+ending.GRACE = 0.1
+kinds = ending.SIGNALS
+before = [signal.getsignal(each) for each in kinds]
+try:
+    with ending.ended_by_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+except SystemExit as end:
+    print(end.code)
+time.sleep(0.5)
+print(before == [signal.getsignal(each) for each in kinds])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "130\nTrue\n" and done.stderr.startswith("interrupted;"), done.stderr
+
+
+def test_an_interrupt_before_a_command_has_begun_is_silent() -> None:
+    code = (
+        "import os, signal, sys; sys.argv[0] = '-m'; import analysis; "
+        "print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n"
 
 
 def test_a_worker_ends_with_its_parent() -> None:

@@ -222,7 +222,7 @@ def test_doctests_of_scripts(name: str) -> None:
 
 def test_the_reference_names_every_public_module() -> None:
     names = script("reference").modules()
-    assert len(names) == len(set(names)) and names[:2] == ["analysis", "analysis.capacity_curve"]
+    assert len(names) == len(set(names)) and names[:2] == ["analysis", "analysis.adequate_size"]
     assert {"capacity.measuring", "compression.squeezing", "analysis.lab.runs.directory"} <= set(names)
     assert not any(part.startswith("_") for name in names for part in name.split("."))
 

@@ -189,7 +189,7 @@ class CellExperiment(Experiment):
         from compression.checkpoints import load_json, save_json
 
         config = self.settings(config)
-        folder, steps = self.directory(config), self.cells.steps(config)
+        steps, folder = self.cells.steps(config), self.directory(config)  # bad input leaves no folder
         paths = {name: folder.path / f"network-{name}.json" for name in steps}
         done = sum(path.exists() for path in paths.values())
         if done:

@@ -29,6 +29,9 @@ from capacity.states import Held, State, as_masks, dead, entering, masked, share
 from capacity.tracing import Layers, batch_size, intercepted, reached_elements
 
 UNDECIDED = "liveness could not be decided: counted as alive"
+OFF_PATH = (
+    "on no path that data take to an output (they pass on constants, or nothing uses them): not counted"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,17 @@ class _Found:
             return [f"{UNDECIDED}, every parameter that is not zero ({self.reason})"]
         few = ", ".join(name or "(model)" for name in self.undecided[:4])
         more = f" and {len(self.undecided) - 4} more" if len(self.undecided) > 4 else ""
-        return [f"{few}{more}: {UNDECIDED}"] if self.undecided else []
+        return [*([f"{few}{more}: {UNDECIDED}"] if self.undecided else []), *self._off_path()]
+
+    def _off_path(self) -> list[str]:
+        """How many parameters are not zero and do not live."""
+        pairs = {
+            id(state.module.get_parameter(key)): (int(mask.sum()), int((mask & ~state.live[key]).sum()))
+            for state in self.states.values()
+            for key, mask in state.masks.items()
+        }
+        nonzero, off = (sum(pair[place] for pair in pairs.values()) for place in (0, 1))
+        return [f"{off:,} of {nonzero:,} parameters that are not zero: {OFF_PATH}"] if off else []
 
 
 def live_parts(

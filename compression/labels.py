@@ -158,23 +158,24 @@ def _line(logits: Tensor, targets: Tensor) -> str:
     if single and not binary and not targets.is_floating_point():
         return "give it one output per class, or for regression pass targets as floats"
     if single:
-        loss = "binary_cross_entropy_with_logits" if binary else "mse_loss"
-        kind = "two classes" if binary else "regression"
-        call = f"F.{loss}(model(x).flatten(), y.flatten().float())"
+        kind, chosen = ("two classes", '"bce"') if binary else ("regression", '"mse"')
     elif binary and targets.shape == logits.shape and bool((values.sum(1) == 1).all()):
         return (
             "one-hot rows are class indices as targets.argmax(1); for several labels to a sample write "
-            "fit(..., objective=lambda model, x, y: F.binary_cross_entropy_with_logits(model(x), y.float()))"
+            'objective="bce"'
         )
     elif binary and targets.shape == logits.shape:
-        kind, call = "several labels to a sample", "F.binary_cross_entropy_with_logits(model(x), y.float())"
+        kind, chosen = "several labels to a sample", '"bce"'
     elif whole and targets.shape != logits.shape:
-        kind, call = "class indices kept as floats", "F.cross_entropy(model(x), y.long())"
+        kind, chosen = "class indices kept as floats", _called("F.cross_entropy(model(x), y.long())")
     elif targets.shape != logits.shape:
-        kind = "regression give the model one output for each number of a target, and"
-        call = "F.mse_loss(model(x).flatten(), y.flatten().float())"
+        kind, chosen = "regression give the model outputs in the targets' shape, and", '"mse"'
     elif bool((values >= 0).all()) and torch.allclose(values.sum(1), torch.ones(()).to(values), atol=1e-3):
-        kind, call = "probabilities of classes", "F.cross_entropy(model(x), y)"
+        kind, chosen = "probabilities of classes", _called("F.cross_entropy(model(x), y)")
     else:
-        kind, call = "regression", "F.mse_loss(model(x), y)"
-    return f"for {kind} write fit(..., objective=lambda model, x, y: {call})"
+        kind, chosen = "regression", '"mse"'
+    return f"for {kind} write objective={chosen}"
+
+
+def _called(loss: str) -> str:
+    return f"lambda model, x, y: {loss}"

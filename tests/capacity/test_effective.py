@@ -208,3 +208,12 @@ def test_nan_weights_and_meta_models_are_refused() -> None:
         measure(model, (3,), effective=True)
     with pytest.raises(InputError, match="meta device"):
         measure(nn.Linear(3, 2, device="meta"), (3,), effective=True)
+
+
+def test_what_is_left_out_though_it_is_not_zero_is_told() -> None:
+    model = dense_net(3, [4, 2])
+    assert measure(model, (3,), effective=True).notes == ()
+    with torch.no_grad():
+        model[0].weight[0] = 0
+    (note,) = measure(model, (3,), effective=True).notes
+    assert note.startswith("3 of 23 parameters that are not zero: on no path that data take to an output")

@@ -78,7 +78,10 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     found = ranking(frame)
     if found is not None:
         places = [f"{name} [{found.ranks[name][0]}-{found.ranks[name][1]}]" for name in found.names]
-        lines.append("by error, with the 95 % interval of the rank: " + ", ".join(places))
+        lines.append(
+            "by error, with the ranks that are possible where pairs are told apart at 5 % (Holm): "
+            + ", ".join(places)
+        )
         lines += [str(pair) for pair in found.doubts()]
     if config.processes > 1 or config.scheduler:
         lines.append("times were taken beside other cells; with --processes 1 they are cleaner")

@@ -25,6 +25,6 @@ STORY = Story(
     [
         "Each technique stands at one setting, not at its best: another amount may change the order.",
         "Times are those of this machine and its kernels.",
-        "Techniques whose intervals overlap cannot be told apart by these seeds.",
+        "Techniques that cannot be told apart by these seeds and test points may still differ.",
     ],
 )

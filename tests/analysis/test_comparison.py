@@ -87,7 +87,7 @@ def test_every_technique_once(tmp_path: Path) -> None:
     told = "\n".join(headline(frame, config))
     frame["steady"] = frame["technique"] != "shrunk"
     assert "times of shrunk are unsteady: take them again on a quiet machine" in headline(frame, config)
-    assert "masked: a mask only" in told and "95 % interval of the rank" in told
+    assert "masked: a mask only" in told and "told apart at 5 % (Holm)" in told
 
 
 def test_a_failing_cell_is_named_and_costs_no_other(tmp_path: Path) -> None:

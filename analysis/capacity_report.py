@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from capacity.report import CapacityReport
+    from capacity.tables import Table
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,15 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     ]
 
 
+def table(frame: "pd.DataFrame", config: Config) -> "Table":
+    """The layers."""
+    from capacity.report import COLUMNS
+    from capacity.tables import Table
+
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    return Table(COLUMNS, rows, caption=headline(frame, config)[0])
+
+
 @styled
 def plot(frame: "pd.DataFrame", *, title: str = "") -> "Figure":
     """Along the depth of the network: parameters, bits entering, and what each layer stores."""
@@ -167,7 +177,7 @@ def start(config: Config) -> None:
     """Print and write everything."""
     from math import log2
 
-    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.reporting.figures import save_figure, told_files
     from analysis.lab.runs.directory import open_run
     from capacity import bounds, generalization
 
@@ -189,20 +199,19 @@ def start(config: Config) -> None:
     caption = f"{config.model}, input {report.input_size}: {report.title}"
     folder.save_text(report.to_latex(caption=caption, venue=config.venue), "table.tex")
     folder.save_frame(proven.to_frame(), "bounds.csv")
-    folder.save_text(proven.to_latex(), "bounds.tex")
+    folder.save_text(proven.to_latex(venue=config.venue), "bounds.tex")
     shown: Any = {"venue": config.venue, "pgf": config.pgf}
     title = f"{config.model}: {report.capacity_bits:,} bits, convention “{config.convention}”"
-    figures = save_figure(plot(frame, title=title), folder.path, "capacity_report", **shown)
+    figures = [save_figure(plot(frame, title=title), folder.path, "capacity_report", **shown)]
     if used is not None:
         folder.save_frame(used.to_frame(), "generalization.csv")
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
-        figures += save_figure(
-            plot_usage(used.to_frame(), title=name), folder.path, "generalization", **shown
-        )
-    print(report.table().told(wide=config.wide), proven, sep="\n\n")
+        usage = plot_usage(used.to_frame(), title=name)
+        figures.append(save_figure(usage, folder.path, "generalization", **shown))
+    print(report.table().told(wide=config.wide), proven.table().told(wide=config.wide), sep="\n\n")
     if used is not None:
         print(f"\n{used.table().told(wide=config.wide)}")
-    print(f"results: {folder.path / 'results.csv'}\nfigures: {', '.join(path.name for path in figures)}")
+    print(f"\n{told_files(folder.path, figures)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

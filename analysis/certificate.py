@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from analysis.lab.cli import execute
+from analysis.lab.settings import OutputSettings
 from capacity.errors import InputError
 from capacity.figures import styled
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.lab.runs.loading import Run
+    from capacity.tables import Table
 
 COMMAND = "compression_frontier"
+MORE = "with --wide and in certificate.csv"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(OutputSettings):
     """Write RUN/certificate.csv, .tex and .pdf: bound the error of every file by its bytes."""
 
     run: tyro.conf.Positional[str] = ""
@@ -66,6 +69,25 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     columns = ["file_bytes", "training_error", "top1_error_bound", "kl_error_bound", "top1_error"]
     return summarize(frame, ["method", "density"], columns)
+
+
+def table(frame: "pd.DataFrame", run: "Run", config: Config) -> "Table":
+    """A row per method and density: what the files guarantee, beside the error that they make."""
+    from analysis.lab.reporting.columns import table_of
+    from capacity.columns import seeds
+
+    count = int(frame["seed"].nunique())
+    spread = "; ± is a 95 % interval of the mean over seeds" if count > 1 else ""
+    caption = (
+        f"Error on new data that the bytes of a file guarantee with confidence {config.confidence:g}: "
+        f"{run.config.model} on {run.config.dataset}, {int(frame['training_samples'].iloc[0]):,} training "
+        f"samples, {seeds(count)}{spread}"
+    )
+    names = (
+        "method", "density", "file_bytes", "top1_error_bound", "kl_error_bound", "top1_error",
+        "training_error",
+    )  # fmt: skip
+    return table_of(summary(frame), names, caption=caption, label="tab:certificate", more=MORE)
 
 
 def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
@@ -129,6 +151,7 @@ def start(config: Config) -> None:
     from analysis.lab.reporting.figures import save_figure
     from analysis.lab.runs.directory import RunDirectory
     from analysis.lab.runs.loading import finished
+    from capacity.terminal import broken, printable
 
     if not config.run:
         raise InputError(f"name a run folder of {COMMAND}: python -m analysis.certificate runs/NAME")
@@ -136,13 +159,12 @@ def start(config: Config) -> None:
     if run.command != COMMAND:
         raise InputError(f"{config.run} is a run of {run.command}; files are in runs of {COMMAND}")
     frame = certified(run, config)
-    folder = RunDirectory(Path(config.run))
+    folder, told = RunDirectory(Path(config.run)), table(frame, run, config)
     folder.save_frame(frame, "certificate.csv")
-    folder.save_text(summary(frame).to_latex(index=False, escape=True), "certificate.tex")
-    save_figure(plot(frame, run), folder.path, "certificate")
-    for line in headline(frame, run, config):
-        print(line)
-    print(summary(frame).to_string(index=False))
+    folder.save_text(told.to_latex(venue=config.venue), "certificate.tex")
+    save_figure(plot(frame, run), folder.path, "certificate", venue=config.venue, pgf=config.pgf)
+    print("\n".join(printable(broken(line)) for line in headline(frame, run, config)))
+    print(f"\n{told.text(wide=config.wide)}\n")
     print(f"written: {folder.path}/certificate.csv, .tex and .pdf")
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.lab.data.datasets import DataSet
     from capacity import CapacityReport, Recommendation, Requirement
+    from capacity.tables import Table
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,16 @@ def headline(frame: "pd.DataFrame") -> list[str]:
     return lines
 
 
+def table(frame: "pd.DataFrame") -> "Table":
+    """The need of growing parts of the rows, with the labels as they are and shuffled."""
+    from capacity._requirement import COLUMNS
+    from capacity.registry import column
+    from capacity.tables import Table
+
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    return Table((column("labels"), *COLUMNS), rows)
+
+
 @styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Label changes against rows, both logarithmic; memorizing is the diagonal."""
@@ -150,7 +161,7 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 def start(config: Config) -> None:
     """Print and write everything."""
     from analysis.lab.models import create
-    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.reporting.figures import save_figure, told_files
     from analysis.lab.runs.directory import open_run
     from capacity import measure
     from capacity.terminal import broken
@@ -170,7 +181,7 @@ def start(config: Config) -> None:
     folder.save_text(need.to_latex(caption=caption.replace("\n", "; "), venue=config.venue), "table.tex")
     figure = save_figure(plot(frame), folder.path, "data_requirement", venue=config.venue, pgf=config.pgf)
     print("\n".join(map(broken, [*data.notes, *lines])))
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {', '.join(map(str, figure))}")
+    print(told_files(folder.path, [figure]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from capacity import Memorization
+    from capacity.tables import Table
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,16 @@ def _smoke(config: Config) -> Config:
     )
 
 
+def table(frame: "pd.DataFrame") -> "Table":
+    """A row per network and number of points; Cover's value and what is separable where that was decided."""
+    from capacity._memorization import ALL
+    from capacity.columns import KEY, Column
+    from capacity.tables import Table
+
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    return Table((Column("name", "network", importance=KEY), *ALL), rows)
+
+
 @styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
@@ -216,7 +227,7 @@ def start(config: Config) -> None:
 
 
 def _write(config: Config) -> None:
-    from analysis.lab.reporting.figures import save_figure
+    from analysis.lab.reporting.figures import save_figure, told_files
     from analysis.lab.runs.directory import open_run
     from capacity.terminal import broken
 
@@ -230,7 +241,7 @@ def _write(config: Config) -> None:
     print("\n".join([*map(broken, headline(frame)), ""]))
     for done in found:
         print(f"{done.table().told(wide=config.wide)}\n")
-    print(f"results: {folder.path / 'results.csv'}\nfigure:  {', '.join(map(str, figure))}")
+    print(told_files(folder.path, [figure]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ another network of the same architecture made, which therefore can be memorized.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import comb, log
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity._generalization import wilson_interval
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, is_missing
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
 
@@ -114,6 +114,10 @@ def _interval(row: Mapping[Any, Any]) -> str:
     return f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
+def _separable(row: Mapping[Any, Any]) -> float | None:
+    return None if is_missing(row["decided"]) else float(row["possible_share"])
+
+
 POINTS = (
     Column("points", "points N", style=",", importance=KEY),
     Column("ratio", "N / C", style=".2f", value=lambda row: row["points"] / row["capacity_bits"]),
@@ -121,13 +125,17 @@ POINTS = (
     Column("planted", "planted", "%", factor=100, style=".1f", importance=2, value=_share("planted")),
     Column("restarted", "any start", "%", factor=100, style=".1f", importance=5, value=_share("restarted")),
 )
-COLUMNS = (*POINTS, Column("interval", "95 % of any start", style="s", importance=4, value=_interval))
-DECIDED = (
-    *POINTS,
+SEPARABLE = (
     Column("cover", "Cover", "%", factor=100, style=".1f", importance=7),
     Column("possible_share", "separable", "%", factor=100, style=".1f", importance=6),
-    Column("interval", "95 % of separable", style="s", importance=4, value=_interval),
 )
+INTERVAL = Column("interval", "95 % of any start", style="s", importance=4, value=_interval)
+COLUMNS = (*POINTS, INTERVAL)
+DECIDED = (*POINTS, *SEPARABLE, replace(INTERVAL, header="95 % of separable"))
+ALL = (
+    *POINTS, SEPARABLE[0], replace(SEPARABLE[1], value=_separable),
+    replace(INTERVAL, header="95 % of the last"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

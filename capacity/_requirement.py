@@ -51,8 +51,8 @@ COLUMNS = (
     Column("fraction", "rows", "%", factor=100, style="g"),
     Column("rows", "rows", style=",", importance=KEY),
     Column(
-        "thresholds", "label changes", style=",.1f", importance=3,
-        value=lambda row: with_interval(row["thresholds"], row["thresholds_half_width"], ",.1f"),
+        "thresholds", "label changes", style=",.0f", importance=3,
+        value=lambda row: with_interval(row["thresholds"], row["thresholds_half_width"], ",.0f"),
     ),
     Column("expected_bits", "expected need", "bit", style=",.0f", importance=2),
 )  # fmt: skip

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import Any, Literal
 
+from capacity.latex import in_signs
+
 KEY = 100  # importance of what names a row: never dropped
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SMALLEST = 1e-4  # numbers below are written with a power of ten
@@ -57,8 +59,25 @@ class Column:
         return f"{self.title} [{self.unit}]" if self.unit else self.title
 
     @property
+    def sign_heading(self) -> str:
+        """The heading with its symbol as letters and signs, for HTML.
+
+        >>> Column("points_per_bit", "rho", "points/bit", r"$\\rho$").sign_heading
+        'ρ [points/bit]'
+        """
+        return self.heading.replace(self.header, in_signs(self.symbol), 1) if self.symbol else self.heading
+
+    @property
     def numeric(self) -> bool:
         return bool(self.style)
+
+    def number(self, row: Mapping[Any, Any]) -> float | None:
+        """What the column is sorted by: the value or the mean of a row; None where it has no number."""
+        value = row.get(self.name, row.get(f"{self.name}_mean"))
+        if value is None and self.value is not None:
+            value = self.value(row)
+        plain = isinstance(value, int | float) and not isinstance(value, bool) and not is_missing(value)
+        return float(value) if plain else None
 
     def cell(self, row: Mapping[Any, Any]) -> str:
         """The value of a row as text, with the half-width of its 95 % interval where it has one.
@@ -74,10 +93,10 @@ class Column:
         elif self.name in row or f"{self.name}_mean" not in row:
             value = row.get(self.name)
         else:
-            value, half = row[f"{self.name}_mean"], row[f"{self.name}_half_width"]
+            value, half = row[f"{self.name}_mean"], row.get(f"{self.name}_half_width", math.nan)
         if is_missing(value):
             return self.missing
-        if not self.numeric:
+        if not self.numeric or isinstance(value, bool):
             return words(value)
         if isinstance(value, str):
             return value
@@ -131,6 +150,8 @@ def number(value: float, style: str = "") -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     text = format(value, style or (",.0f" if abs(value) >= 1000 else ".4g"))
+    if text.startswith("-") and not text.strip("-0."):
+        text = format(0.0, style or ".4g")  # no minus before nothing
     digits, exponent, power = text.partition("e")
     if not exponent:
         return text

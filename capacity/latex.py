@@ -30,10 +30,10 @@ LATEX = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " ", "\r": " "}
 )
 SYMBOLS = {
-    "±": r"$\pm$", "ρ": r"$\rho$", "κ": r"$\kappa$", "α": r"$\alpha$", "λ": r"$\lambda$", "Σ": r"$\Sigma$",
-    "→": r"$\rightarrow$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "∞": r"$\infty$", "²": r"$^2$",
-    "·": r"$\cdot$", "−": "$-$", "–": "--", "—": "---", "“": "``", "”": "''", "‘": "`", "’": "'",
-    "…": r"\dots{}", "ŷ": r"$\hat y$", "√": r"$\surd$", "‖": r"$\|$",
+    "±": r"$\pm$", "ρ": r"$\rho$", "κ": r"$\kappa$", "α": r"$\alpha$", "λ": r"$\lambda$", "τ": r"$\tau$",
+    "Σ": r"$\Sigma$", "→": r"$\rightarrow$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "²": r"$^2$",
+    "∞": r"$\infty$", "·": r"$\cdot$", "−": "$-$", "–": "--", "—": "---", "“": "``", "”": "''", "‘": "`",
+    "’": "'", "…": r"\dots{}", "ŷ": r"$\hat y$", "√": r"$\surd$", "‖": r"$\|$",
 }  # fmt: skip
 SUPERSCRIPTS = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
 WIDTHS = {  # thousandths of an em in Computer Modern, the widest of the usual fonts
@@ -64,6 +64,17 @@ def words_in_latex(value: object) -> str:
     for sign, tex in SYMBOLS.items():
         text = text.replace(sign, tex)
     return re.sub(r"--(?=\w)", "-{}-", text) if " --" in text else text
+
+
+def in_signs(tex: str) -> str:
+    r"""A symbol in LaTeX as letters and signs.
+
+    >>> in_signs(r"$\rho$, all points"), in_signs("$G$")
+    ('ρ, all points', 'G')
+    """
+    for sign, found in SYMBOLS.items():
+        tex = tex.replace(found, sign)
+    return tex.replace("$", "")
 
 
 def number_in_latex(text: str) -> str:

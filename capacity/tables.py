@@ -98,7 +98,7 @@ class Table:
         foot = ""
         if self.total is not None:
             foot = f"<tfoot>{_html_row('th', columns, list(map(self.total_cell, columns)))}</tfoot>"
-        head = _html_row("th", columns, [column.heading for column in columns])
+        head = _html_row("th", columns, [column.sign_heading for column in columns])
         above = "".join(f"<p>{escape_html(line)}</p>" for line in self.title.split("\n") if line)
         below = "".join(f"<p>{escape_html(line)}</p>" for line in self.notes)
         body = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody>{foot}</table>"

@@ -73,17 +73,18 @@ def printable(text: str) -> str:
 def laid_out(strips: Sequence[Strip], width: int | None) -> tuple[str, list[Strip]]:
     """The columns as a table at most so wide, and those that found no room; None leaves none out.
 
-    First the headers are broken, then the least important columns go; where the names alone are too long,
-    each stands on a line of its own above the values.
+    First the headers are broken, then the least important columns go; where the names take more than half the
+    width, each stands on a line of its own above the values instead.
     """
     plain = [strip for strip in strips if not strip.prose]
     prose = [strip for strip in strips if strip.prose]
     if width is None:
         return _table(plain, prose, 0, None), []
     kept, level = _fitting(plain, width)
-    if _width(kept, level) <= width:
+    roomy = len(kept) == len(plain) or 2 * plain[0].width(level) <= width
+    if roomy and _width(kept, level) <= width:
         return _table(kept, prose, level, width), [strip for strip in plain if strip not in kept]
-    kept, level = _fitting(plain[1:], width - len(GAP))
+    kept, level = _fitting(plain[1:], width - len(GAP), named=False)
     return _stacked(plain[0], kept, prose, level, width), [s for s in plain[1:] if s not in kept]
 
 
@@ -91,15 +92,16 @@ def _width(strips: Sequence[Strip], level: int) -> int:
     return sum(strip.width(level) for strip in strips) + len(GAP) * (len(strips) - 1)
 
 
-def _fitting(strips: list[Strip], width: int) -> tuple[list[Strip], int]:
-    """The columns that fit, and how far their headers are broken for it."""
+def _fitting(strips: list[Strip], width: int, *, named: bool = True) -> tuple[list[Strip], int]:
+    """The columns that fit, and how far headers are broken for it; the first stays where it is a name."""
     for level in range(3):
         if _width(strips, level) <= width:
             return strips, level
     kept = list(strips)
     while len(kept) > 1 and _width(kept, 2) > width:
-        least = min(strip.importance for strip in kept[1:])
-        kept.remove([strip for strip in kept[1:] if strip.importance == least][-1])
+        rest = kept[named:]
+        least = min(strip.importance for strip in rest)
+        kept.remove([strip for strip in rest if strip.importance == least][-1])
     return kept, next((level for level in range(3) if _width(kept, level) <= width), 2)
 
 

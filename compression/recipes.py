@@ -6,7 +6,7 @@ one; `compression.techniques` has ready-made ones, and any function will do.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 from torch import fx, nn
 
 from capacity.cloning import clone, plain_copy
-from capacity.columns import KEY, Column, counted
+from capacity.columns import counted
 from capacity.errors import InputError
 from capacity.measuring import measure
+from capacity.registry import column
 from capacity.tables import Table, Tabular
 from compression.checkpoints import load_model, metrics_of, save_model
 from compression.codec import encode
@@ -70,18 +71,14 @@ class RecipeStep:
         return f"step {self.index}: {self.technique}"
 
 
-COLUMNS = (
-    Column("technique", "technique", importance=KEY),
-    Column("top1_error", "top-1 error", "%", factor=100, style=".2f", importance=9),
-    Column("capacity_bits", "capacity", "bit", style=",.0f", importance=7, missing="-"),
-    Column("points_per_bit", "rho", "points/bit", r"$\\rho$", style=".3g", importance=4, missing="-"),
-    Column("parameters", "parameters", style=",.0f", importance=5),
-    Column("nonzero_parameters", "non-zero", style=",.0f", importance=6),
-    Column("live_parameters", "live", style=",.0f", importance=3),
-    Column("file_bytes", "file", "bytes", style=",.0f", importance=8),
-    Column("latency_ms", "time", "ms", style=".3f", importance=7),
-    Column("peak_memory_bytes", "peak memory", "bytes", style=",.0f", importance=2),
-)
+SHOWN = (
+    "technique", "top1_error", "capacity_bits", "points_per_bit", "parameters", "nonzero_parameters",
+    "live_parameters", "file_bytes", "latency_ms", "peak_memory_bytes", "top5_error", "kappa",
+    "balanced_accuracy", "macro_f1", "mean_iou", "cross_entropy_nats",
+)  # fmt: skip
+UNKNOWN = ("capacity_bits", "points_per_bit", "live_parameters")  # of a graph, whose layers are operations
+ONLY_STORED = ("correct", "total", "classes", "not_finite", "first_latency_ms")
+OWN = 85  # importance of a metric of one's own: after the error alone
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,20 @@ class RecipeResult(Tabular):
         return self.steps[-1].model
 
     def table(self) -> Table:
-        """A row per step."""
+        """A row per step: what is measured of each model, and one's own metrics by their names."""
         first, last = self.steps[0].metrics, self.steps[-1].metrics
         count = counted(len(self.steps) - 1, "technique")
         title = f"{count}: {first['file_bytes']:,.0f} -> {last['file_bytes']:,.0f} bytes"
         rows = [{"step": s.index, "technique": s.technique, **s.metrics} for s in self.steps]
-        return Table(COLUMNS, rows, title, label="tab:recipe")
+        known, *others = (replace(column(name), missing="-" * (name in UNKNOWN)) for name in SHOWN)
+        columns = [known, *(replace(column(name), importance=OWN) for name in self._own()), *others]
+        return Table(columns, rows, title, label="tab:recipe")
+
+    def _own(self) -> list[str]:
+        """Numbers that only `evaluate` knows of."""
+        named = {name: value for step in self.steps for name, value in step.metrics.items()}
+        numbers = {name for name, value in named.items() if isinstance(value, int | float)}
+        return [name for name in named if name in numbers - {*SHOWN, *ONLY_STORED}]
 
 
 def recipe(

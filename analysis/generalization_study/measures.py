@@ -31,7 +31,7 @@ MEASURES = {
     "sharpness": "sharpness",
     "file_bits": "bits of the coded file",
     "occam_bound": "error that the file guarantees",
-    "unlearned_share": "share of the labels' bits not learned",
+    "unlearned_share": "share of label bits not learned",
 }
 DRAWS, ROUNDS, RISE = 3, 10, 0.1  # of the perturbations that sharpness tries, and the error that they may add
 

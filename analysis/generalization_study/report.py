@@ -17,7 +17,7 @@ COLUMNS = (
     Column("label", "more of it", importance=KEY),
     Column("gap_tau", "tau, gap", symbol=r"$\tau$, gap", style="+.2f", importance=9),
     Column("test_tau", "tau, test error", symbol=r"$\tau$, test error", style="+.2f", importance=8),
-    Column("score", "beyond two settings", "%", factor=100, style=".1f", better="higher", importance=7),
+    Column("score", "beyond two settings", "%", factor=100, style=".1f", better="higher", importance=11),
     Column("verdict", "the gap is then", importance=10),
 )
 
@@ -58,7 +58,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     """The measures, the most telling first."""
     from analysis.lab.measurement.verdict import Verdict
 
-    words = {Verdict.WORSE: "larger", Verdict.BETTER: "smaller"}
+    words = {Verdict.WORSE: "larger", Verdict.BETTER: "smaller", Verdict.UNDECIDED: "undecided"}
     quick = config is not None and config.smoke
     rows: list[dict[object, object]] = []
     for _, row in summary(frame).iterrows():
@@ -66,13 +66,8 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
         rows.append(dict(row.items()) | {"verdict": words.get(found.verdict, str(found))})
     count = len(frame) // frame["seed"].nunique()
     caption = f"Which measures follow the gap between test and training error of {count} networks"
-    return Table(
-        COLUMNS,
-        rows,
-        caption=caption,
-        label="tab:generalization-study",
-        more="with --wide and in summary.csv",
-    )
+    more = "with --wide and in summary.csv"
+    return Table(COLUMNS, rows, caption=caption, label="tab:generalization-study", more=more)
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:

@@ -18,6 +18,7 @@ from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams
 from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
 from capacity.errors import InputError, unknown
+from capacity.terminal import broken, printable
 
 C = TypeVar("C")
 POSITIVE = (
@@ -179,7 +180,7 @@ def _execute(
         _require_alone(config)
         settings = parse(config, presets, arguments)
         check_numbers(settings)
-        print(opening(settings), flush=True)
+        print(printable(broken(opening(settings))), flush=True)
         start(settings)
     except InputError as error:
         _stop(f"error: {error}", 2)

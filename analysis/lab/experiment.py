@@ -54,6 +54,7 @@ class Experiment:
     summary: rows -> means and intervals
     table, headline, plot: rows, settings -> those as a table; sentences; the figure
     figures: further figures by name, rows -> figure
+    tables: further tables by name, rows -> table; printed below the first, and written as NAME.tex
     """
 
     name: str
@@ -67,6 +68,7 @@ class Experiment:
     headline: "Callable[[pd.DataFrame, Any], list[str]]"
     plot: "Callable[[pd.DataFrame, Any], Figure]"
     figures: "Mapping[str, Callable[[pd.DataFrame], Figure]]" = field(default_factory=dict)
+    tables: "Mapping[str, Callable[[pd.DataFrame], Table]]" = field(default_factory=dict)
 
     def settings(self, config: Any) -> Any:
         """Checked settings, those of a quick pass where one was asked for."""
@@ -110,15 +112,19 @@ class Experiment:
         return frame
 
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
-        """Write summary, LaTeX table and figures beside the results; print what it says, and the table."""
-        from analysis.lab.reporting.figures import save_figure
+        """Write summary, LaTeX tables and figures beside the results; print what it says, and the tables."""
+        from analysis.lab.reporting.figures import save_figure, told_files
         from analysis.lab.reporting.tracking import track_rows
         from analysis.lab.runs.directory import settings_of
         from capacity.terminal import broken, printable
 
-        folder, table = self.directory(replace(config, fresh=False)), self.table(frame, config)
+        folder = self.directory(replace(config, fresh=False))
+        tables = {"table": self.table(frame, config)} | {
+            name: make(frame) for name, make in self.tables.items()
+        }
         folder.save_frame(self.summary(frame), "summary.csv")
-        folder.save_text(table.to_latex(venue=config.venue), "table.tex")
+        for name, table in tables.items():
+            folder.save_text(table.to_latex(venue=config.venue), f"{name}.tex")
         drawn = {self.name: self.plot(frame, config)}
         drawn |= {name: plot(frame) for name, plot in self.figures.items()}
         saved = [
@@ -126,12 +132,10 @@ class Experiment:
             for name, figure in drawn.items()
         ]
         print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
-        print(f"\n{table.text(wide=config.wide)}\n")
+        print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
-        print(f"results: {folder.path / 'results.csv'}")
-        for first, *others in saved:
-            print(f"figure:  {', '.join([str(first), *(path.name for path in others)])}")
+        print(told_files(folder.path, saved))
 
     def start(self, config: Any) -> None:
         """Run, print what it says and the table, write the figure and the table beside the results."""

@@ -2,29 +2,17 @@
 
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.lab.experiment import CellExperiment, Cells
 from analysis.memorization_bounds.config import PRESETS, Config, check, smoke
 from analysis.memorization_bounds.report import headline, networks_table, plot, summary, table
 from analysis.memorization_bounds.story import STORY
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = [
     "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
     "table",
 ]  # fmt: skip
-
-
-class MemorizationBounds(CellExperiment):
-    """An experiment whose steps are networks."""
-
-    def write(self, frame: "pd.DataFrame", config: Any) -> None:
-        """Also print the networks, one by one."""
-        print(f"{networks_table(frame).text(wide=config.wide)}\n")
-        super().write(frame, config)
 
 
 def _steps(config: Any) -> dict[str, Any]:
@@ -41,7 +29,8 @@ CELLS = Cells(
     lambda c: "networks", _steps, "networks",
     lambda c: f"{len(c.networks)} networks, {len(c.networks) * len(c.classes)} searches",
 )  # fmt: skip
-EXPERIMENT = MemorizationBounds(
-    "memorization_bounds", Config, PRESETS, check, smoke, None, summary, table, headline, plot, cells=CELLS
-)
+EXPERIMENT = CellExperiment(
+    "memorization_bounds", Config, PRESETS, check, smoke, None, summary, table, headline, plot,
+    tables={"networks": networks_table}, cells=CELLS,
+)  # fmt: skip
 run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

@@ -93,7 +93,9 @@ def median_interval(values: Any) -> tuple[float, float]:
 def networks_table(frame: "pd.DataFrame") -> Table:
     """The networks."""
     rows: list[dict[Any, Any]] = frame.to_dict("records")
-    return Table(NETWORKS, rows, more="with --wide and in results.csv")
+    caption = "Bits of random labels that each network stored, beside the lines that are said to bound them"
+    more = "with --wide and in results.csv"
+    return Table(NETWORKS, rows, caption=caption, label="tab:memorization-networks", more=more)
 
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
@@ -107,12 +109,14 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences: which lines hold and which are crossed."""
+    from analysis.lab.reporting.story import listed
+
     count = frame["network"].nunique()
     low, high = median_interval(frame["bits_per_parameter"])
     middle = frame["bits_per_parameter"].median()
     spread = f" (95 % of the median: {low:.2f} to {high:.2f})" if low == low else ""
     lines = [
-        f"{count} networks, labels of {', '.join(map(str, sorted(frame['classes'].unique())))} classes: the "
+        f"{count} networks, labels of {listed(sorted(frame['classes'].unique()))} classes: the "
         f"median stores {middle:.2f} bits a parameter{spread}; what training stores is a lower bound"
     ]
     if config.smoke:

@@ -55,7 +55,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     how = frame.groupby("scheme", sort=False)["execution"].first()
     lines = [
         f"{setting(frame, config)}; speed-up over float eager in the same process, "
-        f"{timing_threads(frame)} CPU threads; first seed's timing",
+        f"CPU threads: {timing_threads(frame)}; first seed's timing",
         "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
     ]
     means = summary(frame).set_index("scheme")

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.cli import descriptions
+from analysis.lab.reporting.columns import table_of_all
 from analysis.lab.reporting.html_tables import Cell, HtmlTable, html_table
 from analysis.lab.runs.loading import Run, plain
 from analysis.lab.settings import NOT_IDENTITY
@@ -77,14 +78,17 @@ def article(run: Run, mark: str) -> str:
         parts.append(f'<p class="quick">{QUICK}</p>')
     if lines := run.headline():
         parts.append(_section("What was found", _points(lines)))
-    shown = html_table(means).to_html(row_ids=f"{mark}-row", caption="results")
+    first, *others = run.tables().values()
+    shown = html_table(first).to_html(row_ids=f"{mark}-row", caption="results")
     parts.append(_section("Figure", figures(run, means, mark)))
     parts.append(_section("Means and 95 % intervals" if repeated else "Results", shown))
+    for table in others:
+        parts.append(_section(table.caption, html_table(table).to_html(caption=table.caption)))
     if story is not None:
         parts.append(_section("What was done", _points(run.done())))
         parts.append(_section("What this does not show", _points(story.caveats(run.config))))
     if repeated:
-        every = html_table(run.frame).to_html(caption="measurements")
+        every = html_table(table_of_all(run.frame)).to_html(caption="measurements")
         parts.append(_folded(f"Every measurement ({len(run.frame):,} rows)", every))
     parts.append(_section("How to repeat", repeat(run)))
     parts.append(_section("Settings", settings(run)))

@@ -28,7 +28,6 @@ class Sizing(CellExperiment):
 
         from analysis.sizing.advice import KINDS, advice_of
 
-        print(f"{sets_table(frame).text(wide=config.wide)}\n")
         super().write(frame, config)
         if not config.smoke:
             found = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}
@@ -49,6 +48,7 @@ CELLS = Cells(
     lambda c: f"{len(c.datasets)} data sets, {len(c.widths)} widths, {c.seeds} seeds",
 )  # fmt: skip
 EXPERIMENT = Sizing(
-    "sizing", Config, PRESETS, check, smoke, None, summary, table, headline, plot, cells=CELLS
-)
+    "sizing", Config, PRESETS, check, smoke, None, summary, table, headline, plot,
+    tables={"sets": sets_table}, cells=CELLS,
+)  # fmt: skip
 run, start, main = EXPERIMENT.run, EXPERIMENT.start, EXPERIMENT.main

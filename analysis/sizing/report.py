@@ -65,7 +65,9 @@ def sets_table(frame: "pd.DataFrame") -> Table:
     from analysis.sizing.columns import SETS
 
     rows: list[dict[Any, Any]] = sizes(frame).to_dict("records")
-    return Table(SETS, rows, more="with --wide and in results.csv")
+    caption = f"The smallest adequate width of {len(rows)} data sets, and the width foretold from the others"
+    more = "with --wide and in results.csv"
+    return Table(SETS, rows, caption=caption, label="tab:sizing-sets", more=more)
 
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:

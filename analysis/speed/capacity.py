@@ -5,13 +5,13 @@ from importlib.util import find_spec
 
 from analysis.lab.measurement.memory import peak_mib, resident_mib
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 
 def reports(config: Config) -> Iterator[Benchmark]:
     """Per-layer report of VGG16 at 224x224: a meta-device pass against a real one."""
     if find_spec("torchinfo") is None:
-        print('skipped: torchinfo is not installed (pip install "deepcapacity[peers]")')
+        say('skipped: torchinfo is not installed (pip install "deepcapacity[peers]")')
         return
     import torchinfo
     from torchvision.models import vgg16
@@ -20,7 +20,7 @@ def reports(config: Config) -> Iterator[Benchmark]:
 
     model, side = vgg16().eval(), 32 if config.smoke else 224
     grown = peak_mib(lambda: measure(model, (3, side, side)))
-    print(f"measure(vgg16) raised the process's memory by {grown:.1f} MiB (its weights are 527.8 MiB)")
+    say(f"measure(vgg16) raised the process's memory by {grown:.1f} MiB (its weights are 527.8 MiB)")
     yield Benchmark(
         "per-layer report of VGG16", "torchinfo.summary", "at least 5",
         lambda: measure(model, (3, side, side)),
@@ -61,6 +61,6 @@ def decoders(config: "Config") -> Iterator[Benchmark]:
     parameters = measure(model, tokens).total_parameters
     before = resident_mib()
     peak = (before + peak_mib(lambda: measure(model, tokens))) / 1024
-    print(f"decoder of {parameters:,} parameters measured; peak memory of the process {peak:.2f} GiB")
-    name = f"capacity of a decoder of {parameters / 1e9:.0f} billion parameters"
+    say(f"decoder of {parameters:,} parameters measured; peak memory of the process {peak:.2f} GiB")
+    name = f"capacity of a decoder of {parameters / 1e9:.2g} billion parameters"
     yield Benchmark(name, "(none)", "seconds, under 1.5 GB", lambda: measure(model, tokens), None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.measurement.memory import peak_mib
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 if TYPE_CHECKING:
     from compression.rates import RoundResult
@@ -34,7 +34,7 @@ def files(config: Config) -> Iterator[Benchmark]:
         coded = [t for t in tensors if t.kind in ("grid", "half", "book")]
         entropy = sum(t.entropy_bytes for t in coded)
         used = sum(t.position_bytes + t.value_bytes for t in coded)
-        print(
+        say(
             f"{name} at 7 % density, 5-bit code books: {encode(shared, path):,} bytes, positions and symbols "
             f"{used / entropy - 1:+.2%} of their entropy; memory rises by {risen[0]:,.0f} MiB to encode and "
             f"{risen[1]:,.0f} MiB to decode"
@@ -65,12 +65,12 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
     from compression.training import TrainingSettings, fit
 
     if not config.nncodec:
-        print("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
+        say("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
         return
     try:
         train = load("mnist", data=config.data).train
     except InputError as error:
-        print(f"skipped: {error}")
+        say(f"skipped: {error}")
         return
     for name, density in (("lenet300", 0.03), ("lenet5", 0.02)):
         rows = train.take(slice(0, 1000 if config.smoke else None))
@@ -82,7 +82,7 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
         cut = prune(whole, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
         result = quantize_rate_distortion(cut, penalty=0.0)
         ours, theirs = _sizes(result, config.nncodec)
-        print(
+        say(
             f"{name} at {100 * density:g} % density, rounded: {ours:,} bytes; NNCodec {theirs:,} bytes, "
             f"without the {len(result.tensors)} steps ({ours / theirs:.3f})"
         )

@@ -9,14 +9,14 @@ from typing import Any
 
 from analysis.lab.runs.progress import silent
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 
 def clusters(config: "Config") -> Iterator[Benchmark]:
     """A grid of 24 trainings on two local Dask workers, against one."""
 
     if find_spec("distributed") is None:
-        print('skipped: distributed is not installed (pip install "deepcapacity[cluster]")')
+        say('skipped: distributed is not installed (pip install "deepcapacity[cluster]")')
         return
     from distributed import LocalCluster
 

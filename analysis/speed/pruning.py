@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.lab.measurement.memory import peak_mib
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 
 def pruning(config: Config) -> Iterator[Benchmark]:
@@ -36,7 +36,7 @@ def pruning(config: Config) -> Iterator[Benchmark]:
     mine, other = ours().masks, masks_of(theirs())
     different = sum(int((mine[name] != other[name]).sum()) for name in other)
     extra_mib, peer_extra_mib = peak_mib(ours), peak_mib(theirs)
-    print(
+    say(
         f"global mask: {different} of {sum(m.numel() for m in other.values()):,} elements differ from "
         f"torch's (ties); peak memory rises by {extra_mib:,.0f} MiB, torch's by {peer_extra_mib:,.0f} MiB"
     )
@@ -58,7 +58,7 @@ def shrinking(config: Config) -> Iterator[Benchmark]:
         whole = create(name, input_size=size, classes=100).eval()
         small = shrink(whole, size, amount=0.2).model.eval()
         peaks = [peak_memory_bytes(model, size, batch_size=batch) / 2**20 for model in (small, whole)]
-        print(
+        say(
             f"{name} shrunk by 20 %, batch {batch}: peak memory of a pass {peaks[0]:.1f} MiB instead of "
             f"{peaks[1]:.1f} MiB ({peaks[0] / peaks[1]:.2f})"
         )

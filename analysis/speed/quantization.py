@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 
 def integers(config: Config) -> Iterator[Benchmark]:
@@ -21,13 +21,13 @@ def integers(config: Config) -> Iterator[Benchmark]:
     model = create(name, input_size=size, classes=100).eval()
     data = TensorBatches(torch.randn(64, *size), torch.zeros(64, dtype=torch.long), 32)
     result = quantize(model, scheme="static", input_size=size, calibration=data)
-    print(f"{name}: {result.bytes_before / 2**20:.1f} -> {result.bytes_after / 2**20:.2f} MiB as static int8")
+    say(f"{name}: {result.bytes_before / 2**20:.1f} -> {result.bytes_after / 2**20:.2f} MiB as static int8")
     for batch in (1, 32):
         x = torch.randn(batch, *size)
         try:
             fast = compiled(result.model, x)
         except InputError as error:
-            print(f"skipped: {error}")
+            say(f"skipped: {error}")
             return
 
         def plain(x: Any = x) -> None:
@@ -58,7 +58,7 @@ def runtimes(config: "Config") -> Iterator[Benchmark]:
             x = torch.randn(batch, *size)
             run, how = kernels.on(x)
             if run is None:
-                print(f"skipped: {scheme} int8 {name}, which only the reference path runs here")
+                say(f"skipped: {scheme} int8 {name}, which only the reference path runs here")
                 continue
 
             def plain(x: Any = x) -> None:

@@ -1,7 +1,6 @@
 """All rows: run, table."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from analysis.speed.files import files, peer_files
 from analysis.speed.grid import clusters
 from analysis.speed.pruning import pruning, shrinking
 from analysis.speed.quantization import integers, runtimes
-from analysis.speed.timing import Benchmark, seconds
+from analysis.speed.timing import Benchmark, say, seconds
 from analysis.speed.together import ensembles, precision
 from analysis.speed.training import cached_heads, training
 
@@ -54,10 +53,9 @@ def start(config: Config) -> None:
     import torch
 
     from analysis.lab.reporting.columns import table_of
-    from capacity.terminal import broken
 
     frame = run(config)
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
-    told = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
-    print(broken(f"peer / ours: above 1 ours is faster; {told}"))
-    print(f"\n{replace(table_of(frame, names), more='with --wide').text(wide=config.wide)}")
+    told = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
+    say(f"peer / ours: above 1 ours is faster; {told}")
+    print(f"\n{table_of(frame, names, more='with --wide').text(wide=config.wide)}")

@@ -15,6 +15,13 @@ def seconds(work: Callable[[], Any] | None) -> float:
     return time.perf_counter() - start
 
 
+def say(text: str) -> None:
+    """Print a remark between the timings, in lines as the terminal has them."""
+    from capacity.terminal import broken, printable
+
+    print(printable(broken(text)))
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One row: what is done, by whom, and the ratio peer / ours (speed-up) that is the goal."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 if TYPE_CHECKING:
     from analysis.lab.data.datasets import DataSet
@@ -33,7 +33,7 @@ def ensembles(config: Config) -> Iterator[Benchmark]:
     try:
         mnist = load("mnist", data=config.data)
     except InputError:
-        print(f"skipped: MNIST is not in the folder {config.data!r} (--data)")
+        say(f"skipped: MNIST is not in the folder {config.data!r} (--data)")
         return
     count = 1280 if config.smoke else 12_800
     mnist = mnist.map(lambda split: split.take(slice(0, count)))
@@ -90,7 +90,7 @@ def precision(config: Config) -> Iterator[Benchmark]:
     once = TrainingSettings(epochs=1, warmup_epochs=0.5)
     fast = fast_bf16(own_device())
     if not fast:
-        print("skipped: this processor has no bfloat16 products of its own")
+        say("skipped: this processor has no bfloat16 products of its own")
     half = replace(once, mixed_precision="bf16")
     generator = torch.Generator().manual_seed(0)
     for name, size in (("resnet20", 128), ("resnet18", 32)):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark
+from analysis.speed.timing import Benchmark, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +22,7 @@ def training(config: Config) -> Iterator[Benchmark]:
     try:
         source = datasets.MNIST(config.data, train=True, download=False)
     except RuntimeError:
-        print(f"skipped: MNIST is not in the folder {config.data!r} (--data)")
+        say(f"skipped: MNIST is not in the folder {config.data!r} (--data)")
         return
     from torch.utils.data import DataLoader, Subset
 

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 
 from analysis.torture.config import Config, smoke
 from analysis.torture.outcome import Outcome, frame_of
+from capacity.terminal import broken, printable
 from compression.storage import write_whole
 
 
@@ -22,7 +23,7 @@ def torture(config: Config) -> None:
         frame = frame_of(found)
         write_whole(path, lambda beside, frame=frame: frame.to_csv(beside, index=False))  # type: ignore[misc]
         for each in made:
-            print(line_of(each), flush=True)
+            print(printable(broken(line_of(each))), flush=True)
     print(f"results: {path}")
 
 

@@ -113,6 +113,17 @@ def test_quantized_graphs_say_what_they_cannot(trained: nn.Module) -> None:
     assert cells[1].strip() == result.steps[-1].technique and cells[3].strip() == "-"
 
 
+def test_metrics_of_ones_own_stand_in_the_table(trained: nn.Module) -> None:
+    def own(model: nn.Module) -> dict[str, float]:
+        return {"top1_error": 0.25, "recall_at_5": 0.5, "own_error": 0.125, "classes": 10}
+
+    result = recipe(trained, [rounding()], input_size=SIZE, evaluate=own, repeats=1)
+    head, _, first, _ = result.table().to_markdown().splitlines()
+    assert head.startswith("| technique | recall at 5 | own error [%] | top-1 error [%] |")
+    assert first.startswith("| as given | 0.5 | 12.50 | 25.00 |") and "classes" not in head
+    assert r"$\rho$" in result.to_latex() and "own error [%]" in result.table().text(80)
+
+
 def test_the_published_recipes(trained: nn.Module) -> None:
     student = create("mlp_student", input_size=SIZE, classes=10)
     data = DIGITS.train.batches(64, shuffle=True)

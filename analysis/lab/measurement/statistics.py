@@ -44,7 +44,7 @@ def paired_difference(
 
 def timing_threads(frame: "pd.DataFrame") -> str:
     """With how many threads the times of a run were taken; runs of earlier versions do not say."""
-    return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "an unknown number of"
+    return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "unknown"
 
 
 def slower(row: "pd.Series", *, quick: bool) -> bool:

@@ -24,6 +24,8 @@ from capacity.latex import VENUES, words_in_latex
 from compression.checkpoints import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS", "COLUMN_INCHES", "GREY", "MARKERS", "PAGE_INCHES", "VENUES", "bounded_bars", "capacity_axis",
     "colours", "fit_venue", "interval_line", "log_axis", "log_ticks", "marks", "new_figure", "save_figure",
-    "short_number", "styled",
+    "short_number", "styled", "told_files",
 ]  # fmt: skip
 NARROW = 4.6  # inches: below, panels stand one above the other
 
@@ -135,6 +137,14 @@ def save_figure(
     if pgf:
         paths.append(_save_pgf(figure, folder / f"{name}.pgf"))
     return paths
+
+
+def told_files(folder: Path, saved: "Sequence[Sequence[Path]]") -> str:
+    """Where the results of a run and its figures lie: a line each."""
+    lines = [f"results: {folder / 'results.csv'}"]
+    for first, *others in saved:
+        lines.append(f"figure:  {', '.join([str(first), *(path.name for path in others)])}")
+    return "\n".join(lines)
 
 
 def _save_pgf(figure: "Figure", path: Path) -> Path:

@@ -1,23 +1,15 @@
-"""Tables of pages and notebooks: means with their intervals in one cell, units in the "
-"headings, all escaped."""
+"""Tables of pages and notebooks: means and intervals in one cell, units in the headings, all escaped."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import floor, log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from capacity.tables import Table
 
 MOST_ROWS = 1_000
 PROSE = 40  # characters from which a text may be broken into lines
-UNITS = {"bits": "bit", "bytes": "bytes", "ms": "ms", "db": "dB", "nats": "nat"}
-NAMES = {
-    "points_per_bit": "ρ [points/bit]", "points_of_all_per_bit": "ρ of all points [points/bit]",
-    "bits_per_bit": "G [bit/bit]", "kappa": "κ", "flops": "FLOPs", "correct": "correct points",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,55 +64,11 @@ class HtmlTable:
         return f"<style>.sortable .number, .sortable .text {{ white-space: nowrap }}</style>{self.to_html()}"
 
 
-def html_table(frame: "pd.DataFrame") -> HtmlTable:
-    """A DataFrame's rows; NAME_mean and NAME_half_width share a column."""
-    names = [str(name) for name in frame.columns if not str(name).endswith("_half_width")]
-    rows = []
-    for row in frame.to_dict("records"):
-        halves = [row.get(f"{name.removesuffix('_mean')}_half_width") for name in names]
-        rows.append(
-            [cell_of(row[name], half, _factor(name)) for name, half in zip(names, halves, strict=True)]
-        )
-    return HtmlTable([heading(name) for name in names], rows)
-
-
-def heading(name: str) -> str:
-    """A stored column's name in words, with its unit.
-
-    >>> heading("top1_error_mean"), heading("latency_32_ms"), heading("top1_error_difference_mean")
-    ('top-1 error [%]', 'latency 32 [ms]', 'top-1 error difference [points]')
-    """
-    name = name.removesuffix("_mean")
-    words = NAMES.get(name, re.sub(r"\btop(\d)\b", r"top-\1", name.replace("_", " ")))
-    head, _, last = words.rpartition(" ")
-    if head and last in UNITS:
-        return f"{head} [{UNITS[last]}]"
-    if _factor(name) == 100:
-        return f"{words} [points]" if "difference" in name or "minus" in name else f"{words} [%]"
-    return words
-
-
-def cell_of(value: Any, half: Any = None, factor: float = 1) -> Cell:
-    """A value as a cell, with as many decimals as two significant digits of its interval have.
-
-    >>> cell_of(0.0259, 0.00144, 100).text, cell_of(17216.0, 0.0).text, cell_of("masked").text
-    ('2.59 ± 0.14', '17,216', 'masked')
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-        return Cell(" ".join(text.split()))
-    if value != value:
-        return Cell("")
-    number = value * factor
-    if not isinstance(half, float) or not half > 1e-9 * abs(value):
-        whole = float(number).is_integer() and abs(number) < 1e15
-        return Cell(f"{number:,.0f}" if whole or abs(number) >= 1000 else f"{number:.4g}", float(value))
-    decimals = max(0, 1 - floor(log10(half * factor)))
-    return Cell(f"{number:,.{decimals}f} ± {half * factor:,.{decimals}f}", float(value))
-
-
-def _factor(name: str) -> float:
-    return 100 if "error" in name or "agreement" in name else 1
+def html_table(table: "Table") -> HtmlTable:
+    """A table's shown columns, sorted by their numbers."""
+    columns = table.shown
+    rows = [[Cell(column.cell(row), column.number(row)) for column in columns] for row in table.rows]
+    return HtmlTable([column.sign_heading for column in columns], rows)
 
 
 def _element(cell: Cell, kind: str, *, first: bool) -> str:

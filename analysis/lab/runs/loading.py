@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from capacity.tables import Table
+
 COMMANDS = (
     "capacity_curve", "pruning_curve", "distillation_table", "quantization_table", "compression_frontier",
     "comparison", "capacity_report", "data_requirement", "memorization_curve", "sizing",
@@ -88,8 +90,16 @@ class Run:
         return found
 
     def table(self) -> HtmlTable:
-        """The summary as a table that shows itself in a notebook."""
-        return html_table(self.summary())
+        """The command's table, which shows itself in a notebook."""
+        return html_table(self.tables()["table"])
+
+    def tables(self) -> "dict[str, Table]":
+        """The command's tables by name, `table` first: a row for each of the summary's."""
+        experiment = getattr(self._module(), "EXPERIMENT", None)
+        others = {} if experiment is None else experiment.tables
+        return {"table": self._from_rows("table")} | {
+            name: self.guarded(name, partial(make, self.frame)) for name, make in others.items()
+        }
 
     def plot(self) -> "Figure":
         """The command's figure, drawn from the results."""

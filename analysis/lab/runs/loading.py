@@ -179,11 +179,22 @@ def finished(path: str | Path) -> Run:
     return Run(path, str(command), config, _rows(RunDirectory(path).require_unchanged()))
 
 
-def _rows(path: Path) -> "pd.DataFrame":
+def read_table(path: Path) -> "pd.DataFrame":
+    """A CSV file as it was written: a column of the word `true`, as of labels that are true, stays words."""
     import pandas as pd
 
+    frame = pd.read_csv(path)
+    flags = list(frame.select_dtypes("bool").columns)
+    if flags:
+        words = pd.read_csv(path, usecols=flags, dtype=str)
+        spoken = [name for name in flags if not words[name].isin(["True", "False"]).all()]
+        frame = frame.assign(**{name: words[name] for name in spoken})
+    return frame
+
+
+def _rows(path: Path) -> "pd.DataFrame":
     try:
-        frame = as_read(pd.read_csv(path))
+        frame = as_read(read_table(path))
     except (ValueError, OverflowError) as error:  # pandas' own errors, and bytes that are no UTF-8
         raise InputError(f"{path} is no table: {' '.join(str(error).split())[:200]}") from error
     words = {str(word) for name in frame.select_dtypes(exclude="number") for word in frame[name].unique()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
-from analysis.lab.settings import OutputSettings
+from analysis.lab.settings import OutputSettings, ScoreSettings
 from capacity.columns import number
 from capacity.errors import InputError
 from capacity.figures import styled
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Config(OutputSettings):
+class Config(OutputSettings, ScoreSettings):
     """Measure a network by name; with --correct and --total also how well each layer's bits are used."""
 
     model: str = "mlp"
@@ -40,14 +40,6 @@ class Config(OutputSettings):
     """Load ImageNet weights (they matter for --effective only)."""
     effective: bool = False
     """Count only non-zero parameters on a live path; reads the weights."""
-    correct: int | None = None
-    """Points the network classified correctly, for rho and G."""
-    total: int | None = None
-    """Points that were scored."""
-    split: str = "test"
-    """Name of the split that was scored."""
-    label_bits: float | None = None
-    """Entropy of the labels in bits; by default that of equally frequent classes."""
     output: str = ""
     """Run folder; by default runs/capacity_report-MODEL-HASH."""
     smoke: bool = False

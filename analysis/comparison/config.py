@@ -8,6 +8,7 @@ from analysis.lab.settings import (
     MeasureSettings,
     RunnerSettings,
     RunSettings,
+    StudentSettings,
     TeacherSettings,
     WorkerSettings,
 )
@@ -27,7 +28,7 @@ ALL: tuple[Technique, ...] = (
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, MeasureSettings, WorkerSettings, TeacherSettings, RunnerSettings):
+class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, TeacherSettings, RunnerSettings):
     """Train a network, make it smaller in every way, and measure each result the same way."""
 
     techniques: tuple[Technique, ...] = ALL
@@ -38,10 +39,6 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, TeacherSettings, Runn
     """Of masked: share of the weights to mask."""
     channels: float = 0.3
     """Of shrunk: share of the channels to remove."""
-    student: str = ""
-    """Of distilled: the student's name; by default the network itself with fewer channels."""
-    student_amount: float = 0.5
-    """Of distilled without a name: share of the channels that the student lacks."""
     temperature: float = 2.0
     alpha: float = 0.5
     energy: float = 0.9

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.lab.cli import at_least_one
-from analysis.lab.settings import RunnerSettings, RunSettings, TeacherSettings
+from analysis.lab.settings import RunnerSettings, RunSettings, TeacherSettings, ValidationSettings
 from capacity.errors import InputError, unknown
 
 Method = Literal["rate", "shared"]
@@ -20,7 +20,7 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TeacherSettings, RunnerSettings):
+class Config(RunSettings, ValidationSettings, TeacherSettings, RunnerSettings):
     """Train a network, prune it to each density, give its weights few values, and write the file."""
 
     methods: tuple[Method, ...] = METHODS
@@ -44,8 +44,6 @@ class Config(RunSettings, TeacherSettings, RunnerSettings):
     """Epochs of training with few values, under the dense network as teacher."""
     code_learning_rate: float = 0.02
     """The same of training with few values."""
-    validation: float = 0.1
-    """Share of the training pictures held out; choices are made on them, and nothing learns from them."""
     preset: Literal["default", "lenet5", "lenet5-long", "lenet5-certificate", "lenet300"] = "default"
     """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long: twice as long training
     on all training pictures but 1,000; lenet5-certificate: files so small that they guarantee an error."""

@@ -125,6 +125,51 @@ class PruneSettings:
 
 
 @dataclass(frozen=True)
+class ValidationSettings:
+    """Validation."""
+
+    validation: float = 0.1
+    """Share of the training pictures held out; choices are made on them, and nothing learns from them."""
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """When pruning happens."""
+
+    schedule: Literal["one-shot", "iterative", "rewind", "gradual"] = "one-shot"
+    """one-shot: each amount from the dense network; iterative: from the amount before; rewind: so, but
+    what survives goes back to its values after --snapshot-epoch; gradual: while a fresh network trains."""
+    snapshot_epoch: int = 1
+    """Epoch to rewind to."""
+    gradual_until: float = 0.7
+    """Share of the epochs after which gradual pruning has reached the amount."""
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Student."""
+
+    student: str = ""
+    """Of distilled: the student's name; by default the network itself with fewer channels."""
+    student_amount: float = 0.5
+    """Of distilled without a name: share of the channels that the student lacks."""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How a trained network was scored."""
+
+    correct: int | None = None
+    """Points the network classified correctly, for rho and G."""
+    total: int | None = None
+    """Points that were scored."""
+    split: str = "test"
+    """Name of the split that was scored."""
+    label_bits: float | None = None
+    """Entropy of the labels in bits; by default that of equally frequent classes."""
+
+
+@dataclass(frozen=True)
 class TeacherSettings:
     """Teacher."""
 

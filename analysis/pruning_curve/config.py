@@ -10,13 +10,17 @@ from analysis.lab.settings import (
     PruneSettings,
     RunnerSettings,
     RunSettings,
+    ScheduleSettings,
     TeacherSettings,
+    ValidationSettings,
 )
 from capacity.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
-class Config(RunSettings, TeacherSettings, PruneSettings, RunnerSettings):
+class Config(
+    RunSettings, ValidationSettings, TeacherSettings, ScheduleSettings, PruneSettings, RunnerSettings
+):
     """Train a network, prune it to each amount by each criterion, retrain, and measure what is left."""
 
     criterion: tuple[Literal["l1", "l2", "reservoir", "random"], ...] = ("l1", "random")
@@ -25,23 +29,14 @@ class Config(RunSettings, TeacherSettings, PruneSettings, RunnerSettings):
     """Fractions of all weights (or units) to prune, ascending."""
     unit: Literal["weight", "neuron"] = "weight"
     scope: Literal["layer", "global"] = "global"
-    schedule: Literal["one-shot", "iterative", "rewind", "gradual"] = "one-shot"
-    """one-shot: each amount from the dense network; iterative: from the amount before; rewind: so, but
-    what survives goes back to its values after --snapshot-epoch; gradual: while a fresh network trains."""
     retrain_epochs: int = 10
     """Epochs of training after pruning (one-shot, iterative); 0 shows the bare damage."""
     teacher: bool = False
     """Also retrain each under the dense network as its teacher, beside plain retraining."""
-    snapshot_epoch: int = 1
-    """Epoch to rewind to."""
-    gradual_until: float = 0.7
-    """Share of the epochs after which gradual pruning has reached the amount."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov momentum 0.9, or AdamW."""
     tolerance: float = 0.005
     """Accuracy counts as equal while the mean error is at most so much above the reference."""
-    validation: float = 0.1
-    """Share of the training pictures held out; choices are made on them, and nothing learns from them."""
     preset: Literal[
         "default",
         "lenet5",

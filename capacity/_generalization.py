@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import TYPE_CHECKING, Any
 
+from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.report import CapacityReport
@@ -113,6 +114,13 @@ class Generalization(Tabular):
         return Table(COLUMNS, named, title, notes, label="tab:generalization")
 
 
+@checks.arguments(
+    report=checks.instance(CapacityReport),
+    correct=checks.whole,
+    total=checks.whole,
+    label_bits=checks.number,
+    classes=checks.optional(checks.whole),
+)
 def generalization(
     report: CapacityReport,
     *,
@@ -168,6 +176,7 @@ def left_bits(error: float, classes: int, label_bits: float) -> float:
     return min(flag + (error * log2(classes - 1) if error > 0 else 0.0), label_bits) + 0.0
 
 
+@checks.arguments(labels=checks.table)
 def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     """H = -Σ p·log2 p of the labels' frequencies, in bits.
 
@@ -183,6 +192,7 @@ def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     return float(sum(-share * log2(share) for share in (counts / values.size).tolist())) + 0.0
 
 
+@checks.arguments(correct=checks.whole, total=checks.whole, confidence=checks.number)
 def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion.
 
@@ -190,16 +200,25 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
     """
     from scipy.stats import binomtest
 
+    if not (0 <= correct <= total and total >= 1 and 0 < confidence < 1):
+        raise InputError(
+            f"correct must lie between 0 and total >= 1 and confidence between 0 and 1, found {correct} of "
+            f"{total} and {confidence}"
+        )
     interval = binomtest(correct, total).proportion_ci(confidence_level=confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
+@checks.arguments(values=checks.each(checks.number), confidence=checks.number)
 def mean_half_width(values: "Sequence[float]", *, confidence: float = 0.95) -> float:
     """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
     import numpy as np
     from scipy.stats import t
 
-    count = len(values)
+    numbers = np.asarray([float(value) for value in values])
+    count = len(numbers)
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, found {confidence}")
     if count < 2:
         return float("nan")
-    return float(t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return float(t.ppf((1 + confidence) / 2, count - 1) * np.std(numbers, ddof=1) / np.sqrt(count))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity._generalization import wilson_interval
 from capacity.columns import KEY, Column, is_missing
 from capacity.errors import InputError
@@ -32,6 +33,7 @@ TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
 ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
 
+@checks.arguments(points=checks.whole, weights=checks.whole)
 def cover_fraction(points: int, weights: int) -> float:
     """C(N, K) / 2^N: share of the labelings of N points in general position that K weights separate.
 
@@ -48,6 +50,7 @@ def cover_fraction(points: int, weights: int) -> float:
     return float(learned / 2 ** (points - 1))
 
 
+@checks.arguments(inputs=checks.array, signs=checks.array)
 def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
     """Whether weights w exist with sign(w · x) = y for every row; decided exactly by linear programming.
 
@@ -55,6 +58,11 @@ def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
     """
     from scipy.optimize import linprog
 
+    if inputs.ndim != 2 or signs.shape != inputs.shape[:1]:
+        raise InputError(
+            f"inputs must be (N, K) and signs (N,), found {tuple(inputs.shape)} and {tuple(signs.shape)}"
+        )
+    inputs, signs = np.asarray(inputs), np.asarray(signs)
     count, width = inputs.shape
     found = linprog(np.zeros(width), A_ub=-signs[:, None] * inputs, b_ub=-np.ones(count), bounds=(None, None))
     return bool(found.status == 0)
@@ -215,6 +223,14 @@ def _crossing(sizes: np.ndarray, shares: np.ndarray) -> float:
     return float("nan")
 
 
+@checks.arguments(
+    build=checks.function(0),
+    inputs=checks.whole,
+    points=checks.each(checks.whole),
+    trials=checks.whole,
+    restarts=checks.whole,
+    seed=checks.seed,
+)
 def memorization(
     build: Callable[[], nn.Module],
     inputs: int,

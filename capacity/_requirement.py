@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from capacity import tables
+from capacity import checks, tables
 from capacity._generalization import label_entropy, mean_half_width
 from capacity.columns import KEY, Column, with_interval
 from capacity.errors import InputError, unknown
@@ -162,6 +162,13 @@ def book_bits(thresholds: float, features: int) -> int:
 FORMULAS: dict[str, Callable[[float, int], int]] = {"nntailoring": expected_bits, "book": book_bits}
 
 
+@checks.arguments(
+    tolerance=checks.optional(checks.number),
+    repeats=checks.whole,
+    seed=checks.seed,
+    formula=checks.instance(str),
+    labels=checks.table,
+)
 def requirement(
     features: Any,
     labels: Any,

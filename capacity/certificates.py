@@ -11,6 +11,7 @@ and 4.6; Lotfi et al. 2022, arXiv:2211.13609, for such bounds of neural networks
 import math
 from dataclasses import dataclass
 
+from capacity import checks
 from capacity.errors import InputError
 from capacity.inputs import whole_number
 
@@ -54,6 +55,7 @@ class Certificate:
         )
 
 
+@checks.arguments(confidence=checks.number)
 def certificate(
     errors: int, total: int, file_bytes: int, *, choices: int = 1, confidence: float = 0.95
 ) -> Certificate:

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from capacity import checks
 from capacity.certificates import code_bits
 from capacity.errors import InputError
 from capacity.inputs import whole_number
@@ -79,6 +80,7 @@ class DescriptionLength(Told):
         )
 
 
+@checks.arguments(logits=checks.array, labels=checks.array)
 def two_part_length(
     logits: "Tensor", labels: "Tensor", *, file_bytes: int, choices: int = 1
 ) -> DescriptionLength:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from capacity import checks
 from capacity.cloning import unwrapped
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
@@ -28,6 +29,7 @@ from capacity.tracing import Layers, Trace
 SCOPES = ("all", "trainable")
 
 
+@checks.arguments(effective=checks.flag)
 def measure(
     model: nn.Module,
     input_size: Any,
@@ -240,6 +242,7 @@ def _scope_filter(model: nn.Module, scope: str | Sequence[str]) -> Callable[[str
         return lambda name, parameter: parameter.requires_grad
     if isinstance(scope, str):
         raise unknown("scope", scope, [*SCOPES, '["module", ...]'])
+    checks.each(checks.instance(str))("scope", scope)
     known = [name for name, _ in model.named_modules() if name]
     for name in scope:
         if name not in known:

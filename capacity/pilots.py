@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from capacity import checks
 from capacity.errors import InputError
 from capacity.sums import table_of
 
@@ -37,6 +38,7 @@ class Pilot:
         return max(self.small_error - self.large_error, 0.0)
 
 
+@checks.arguments(labels=checks.table, seed=checks.seed)
 def pilot(features: Any, labels: Any, *, seed: int = 0) -> Pilot:
     """Train 4 and 16 units on at most 1,500 of the rows, five splits each: seconds for a few features.
 

@@ -14,6 +14,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+from capacity import checks
 from capacity._requirement import Requirement, book_bits, expected_bits, maximum_bits
 from capacity.errors import InputError
 from capacity.pilots import Pilot
@@ -182,6 +183,12 @@ def _units(count: int) -> str:
     return "1 unit" if count == 1 else f"{count:,} units"
 
 
+@checks.arguments(
+    report=checks.instance(CapacityReport),
+    need=checks.instance(Requirement),
+    pilot=checks.optional(checks.instance(Pilot)),
+    advice=checks.optional(checks.instance(Advice)),
+)
 def recommend(
     report: CapacityReport,
     need: Requirement,

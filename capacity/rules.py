@@ -25,6 +25,7 @@ from math import floor, log2
 from numbers import Integral
 from typing import Literal, get_args
 
+from capacity import checks
 from capacity.errors import InputError, unknown
 
 Convention = Literal["previous", "running", "uncapped"]
@@ -85,6 +86,7 @@ def passes_on(output_bits: int, input_bits: int | None) -> int:
     return output_bits if input_bits is None else min(output_bits, input_bits)
 
 
+@checks.arguments(units=checks.each(checks.whole))
 def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention = "previous") -> int:
     """Capacity in bits of a stack of dense layers with biases.
 
@@ -119,6 +121,7 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention 
     return total
 
 
+@checks.arguments(capacity_bits=checks.whole, classes=checks.whole)
 def memorizable_rows(capacity_bits: int, classes: int) -> int:
     """Rows with one of `classes` labels that a capacity can hold: floor(C / log2 k).
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from capacity import checks
 from capacity.errors import InputError
-from capacity.inputs import whole_number
+from capacity.inputs import refusing, whole_number
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -38,7 +39,11 @@ class TensorBatches:
     epoch: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.targets = torch.as_tensor(self.targets)
+        checks.array("inputs", self.inputs)
+        with refusing(lambda reason: f"targets must be a tensor or numbers; torch says: {reason}"):
+            self.targets = torch.as_tensor(self.targets)
+        if self.inputs.ndim == 0 or self.targets.ndim == 0:
+            raise InputError("inputs and targets must have an axis of samples, found a single number")
         if len(self.inputs) != len(self.targets) or len(self.targets) == 0:
             raise InputError(
                 f"inputs and targets must have the same length of at least 1, "

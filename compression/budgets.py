@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from torch import nn
 
+from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.measuring import measure
 from compression._moved import keep_old_names
 from compression.costs import flops, latency
-from compression.criteria import Criterion
+from compression.criteria import Criterion, require_criterion
 from compression.masks import masks_of
 from compression.pruning import prune
 from compression.sensitivity import Removal, Sensitivity
@@ -56,6 +57,7 @@ class WithinBudget:
         return "\n".join(lines + [f"  {name}: {amount:.1%} pruned" for name, amount in self.amounts.items()])
 
 
+@checks.arguments(budget=checks.instance(Budget), criterion=require_criterion)
 def prune_to_budget(
     model: nn.Module,
     criterion: Criterion,

@@ -6,11 +6,14 @@ from typing import Any
 
 from torch import nn
 
+from capacity import checks
 from capacity.certificates import Certificate, certificate
 from compression.codec import decode
+from compression.epochs import require_batches
 from compression.evaluation import evaluate
 
 
+@checks.arguments(path=checks.path, training=require_batches, confidence=checks.number)
 def certify(
     path: str | Path,
     model: nn.Module,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError
 from capacity.inputs import require_weights
@@ -150,6 +151,7 @@ def _plain_metric(name: str, value: Any) -> Any:
     )
 
 
+@checks.arguments(path=checks.path)
 def save_model(model: nn.Module, path: str | Path) -> None:
     """Write a model's state dict, masks included, and its SHA-256 as safetensors; tied tensors once.
 
@@ -178,6 +180,7 @@ def _hooked(model: nn.Module) -> bool:
     return any(pruning_hooks(module) for module in model.modules())
 
 
+@checks.arguments(path=checks.path, sealed=checks.flag)
 def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> nn.Module:
     """Fill `model` in place with a saved state dict, setting masks it has; returns the model.
 

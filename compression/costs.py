@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from capacity import checks
 from capacity.cloning import clone, fold_masks
 from capacity.columns import counted
 from capacity.errors import InputError
@@ -91,6 +92,7 @@ class Latency:
         )
 
 
+@checks.arguments(batch_size=checks.whole, repeats=checks.whole)
 def latency(model: nn.Module, input_size: Any, *, batch_size: int = 1, repeats: int = 30) -> Latency:
     """Time forward passes in evaluation mode, where the model lies, after a tenth as many to warm up.
 
@@ -171,6 +173,7 @@ def _spread(times: np.ndarray) -> float:
     return float(np.max(np.where(low > 0, high / np.maximum(low, 1e-12), np.inf)))
 
 
+@checks.arguments(batch_size=checks.whole)
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:
     """Most bytes that a forward pass holds at once in tensors besides the weights and the input.
 

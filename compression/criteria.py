@@ -6,13 +6,14 @@ Any callable weight -> scores of the same shape serves as a criterion, `torch.ab
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from capacity.errors import unknown
+from capacity import checks
+from capacity.errors import InputError, unknown
 
 Center = Literal["mean", "zero"]
 Scorer = Callable[[Tensor], Tensor]
@@ -27,6 +28,17 @@ class Sampler(Protocol):
 
 
 Criterion = Scorer | Sampler
+
+
+def require_criterion(name: str, criterion: Any) -> None:
+    """Raise InputError for what neither scores weights nor chooses units."""
+    if isinstance(criterion, Sampler) and not isinstance(criterion, np.generic | np.ndarray | type):
+        return
+    if not checks.takes(criterion, 1):
+        raise InputError(
+            f"{name} must be L1(), L2(), Random(), Reservoir() or a function weight -> scores, found "
+            f"{criterion!r:.60}"
+        )
 
 
 def widened(values: Tensor) -> Tensor:

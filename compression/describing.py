@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.descriptions import (
     DescriptionLength,
     best_temperature,
@@ -17,11 +18,13 @@ from capacity.descriptions import (
 from capacity.errors import InputError
 from capacity.inputs import whole_number
 from compression.codec import decode
+from compression.epochs import require_batches
 from compression.evaluation import outputs
 
 HELD_OUT = 10  # one of so many of the rows seen sets the temperature
 
 
+@checks.arguments(path=checks.path, training=require_batches)
 def description_length(
     path: str | Path, model: nn.Module, training: Iterable[Any], *, choices: int = 1
 ) -> DescriptionLength:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, tensors_in
 from compression.arrays import mapped_rows
 from compression.batches import TensorBatches
 from compression.checkpoints import load_json, save_json
+from compression.epochs import require_batches
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
 from compression.identity import describe, file_sha256
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
@@ -58,6 +60,8 @@ class DistillationLoss:
     class_axis: int | None = None
 
     def __post_init__(self) -> None:
+        checks.number("temperature", self.temperature)
+        checks.number("alpha", self.alpha)
         if not 0 < self.temperature < math.inf:
             raise InputError(f"temperature must be positive and finite, found {self.temperature}")
         if not 0 <= self.alpha <= 1:
@@ -177,6 +181,11 @@ def _standardized(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (deviation + 1e-7)
 
 
+@checks.arguments(
+    loss=checks.optional(checks.instance(DistillationLoss)),
+    settings=checks.optional(checks.instance(TrainingSettings)),
+    data=require_batches,
+)
 def distill(
     student: nn.Module,
     teacher: nn.Module,

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError
 from compression.batches import TensorBatches
-from compression.epochs import train_mode, why_not_finite
+from compression.epochs import require_batches, train_mode, why_not_finite
 from compression.forms import placed
 from compression.labels import check_range, span
 from compression.masks import apply_masks, lift_masks
@@ -55,9 +56,14 @@ def fit_together(
 
     Raises InputError where `fit` does, and for sequences of different lengths.
     """
+    checks.each(checks.module)("models", models)
+    checks.each(require_batches)("data", data)
     given = (
-        list(settings) if isinstance(settings, Sequence) else [settings or TrainingSettings()] * len(models)
+        list(settings)
+        if isinstance(settings, Sequence) and not isinstance(settings, str)
+        else [TrainingSettings() if settings is None else settings] * len(models)
     )
+    checks.each(checks.instance(TrainingSettings))("settings", given)
     if not len(models) == len(data) == len(given):
         raise InputError(
             f"each model needs its data and settings: found {len(models)} models, data for {len(data)} and "

@@ -34,9 +34,8 @@ def require_anew(data: Iterable[Any], epochs: int) -> None:
 
 def require_batches(name: str, data: Any) -> None:
     """Raise InputError for what cannot be gone through batch by batch."""
-    if isinstance(data, str | bytes | Mapping) or not (
-        hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    ):
+    scalar = getattr(data, "ndim", None) == 0 or isinstance(data, str | bytes | Mapping | type)
+    if scalar or not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
         raise InputError(
             f"{name} must yield batches (inputs, targets): TensorBatches, a DataLoader or a list of them; "
             f"found {shown(data)}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from capacity import wilson_interval
+from capacity import checks, wilson_interval
 from capacity.errors import InputError
 from capacity.inputs import require_weights
 from compression.epochs import evaluation_mode, require_batches
@@ -85,6 +85,7 @@ def evaluate(
     model: nn.Module, data: Iterable[Any], *, gather: bool = ..., class_axis: int | None = ...,
     objective: Objective | Literal["mse", "bce"], metrics: Metrics = ...,
 ) -> Scores: ...  # fmt: skip
+@checks.arguments(data=require_batches, gather=checks.flag, class_axis=checks.optional(checks.whole))
 def evaluate(
     model: nn.Module,
     data: Iterable[Any],
@@ -312,6 +313,7 @@ class PairedTest:
     p_value: float
 
 
+@checks.arguments(before=checks.instance(Tensor), after=checks.instance(Tensor))
 def mcnemar(before: Tensor, after: Tensor) -> PairedTest:
     """Exact two-sided McNemar test; `before` and `after` are (N,) booleans, True where a point is right.
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
@@ -256,6 +257,9 @@ def _ranks(spectrum: _Spectrum, rank: Rank) -> list[int]:
         if not 0 < rank <= 1:
             raise InputError(f"layer {spectrum.name!r}: a rank as a share must lie in (0, 1], found {rank}")
         return spectrum.by_energy(rank)
+    parts = rank if isinstance(rank, tuple) else (rank,)
+    for part in parts:
+        checks.whole(f"layer {spectrum.name!r}: rank", part)
     full = [len(values) for values in spectrum.values]
     wanted = list(rank) if isinstance(rank, tuple) else [min(rank, most) for most in full]
     if len(wanted) != len(full) or any(not 1 <= r <= most for r, most in zip(wanted, full, strict=False)):

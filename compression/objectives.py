@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from capacity import checks
 from capacity.errors import InputError, unknown
 from capacity.inputs import shown
 from compression.batches import TensorBatches
@@ -186,7 +187,7 @@ def objective_of(
         if objective not in NAMED:
             raise unknown("objective", objective, ["cross-entropy", *NAMED])
         return NAMED[objective]
-    if not callable(objective):
+    if not checks.takes(objective, 3):
         raise InputError(
             f"objective must be one of cross-entropy, {', '.join(NAMED)}, or a function (model, inputs, "
             f"targets) -> scalar loss; found {shown(objective)}"

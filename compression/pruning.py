@@ -6,6 +6,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from torch import nn
 
+from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError, unknown
 from compression.amounts import Amount as Amount
@@ -15,7 +16,7 @@ from compression.candidates import PrunedLayer as PrunedLayer
 from compression.candidates import Rule, prune_group
 from compression.coverage import LeftLayer as LeftLayer
 from compression.coverage import PruneResult, coverage
-from compression.criteria import Criterion, Sampler
+from compression.criteria import Criterion, require_criterion
 from compression.masks import Masks, apply_masks, masks_of
 from compression.targets import Choice, Target, choose, named, targets
 from compression.targets import Unit as Unit
@@ -36,6 +37,7 @@ class PruneOptions(TypedDict, total=False):
 DEFAULTS: PruneOptions = {"unit": "weight", "scope": "layer", "layers": None, "input_size": None, "keep": 1}
 
 
+@checks.arguments(criterion=require_criterion)
 def prune(
     model: nn.Module,
     criterion: Criterion,
@@ -74,7 +76,7 @@ def prune(
     model = initialized(unwrapped(model))
     requested, masks = plain_amounts(amount), masks_of(model)
     work = _work(model, requested, {"unit": unit, "scope": scope, "layers": layers, "input_size": input_size})
-    rows, asked = _extend(work, masks, Rule(_usable(criterion), unit, _usable_keep(keep)))
+    rows, asked = _extend(work, masks, Rule(criterion, unit, _usable_keep(keep)))
     copied = apply_masks(clone(model), masks, keep_dropped=False)
     found = masks | masks_of(copied)  # which names a mask of tied weights once
     layers_now = tuple(row for part in rows for row in part)
@@ -97,7 +99,7 @@ def extend_masks(
     """Drop more from `masks`, in place, by the weights of `model`, which stays as it is; see `prune`."""
     chosen = DEFAULTS | options
     work = _work(model, plain_amounts(amount), chosen)
-    rows, _ = _extend(work, masks, Rule(_usable(criterion), chosen["unit"], _usable_keep(chosen["keep"])))
+    rows, _ = _extend(work, masks, Rule(criterion, chosen["unit"], _usable_keep(chosen["keep"])))
     return [row for part in rows for row in part]
 
 
@@ -164,15 +166,6 @@ def _extend(work: _Work, masks: Masks, rule: Rule) -> tuple[list[list[PrunedLaye
             f"{rule.keep}"
         )
     return rows, asked
-
-
-def _usable(criterion: Criterion) -> Criterion:
-    if not (callable(criterion) or isinstance(criterion, Sampler)):
-        raise InputError(
-            f"criterion must be L1(), L2(), Random(), Reservoir() or a callable weight -> scores, found "
-            f"{criterion!r}"
-        )
-    return criterion
 
 
 def _usable_keep(keep: int) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
@@ -67,6 +68,9 @@ class RoundResult(Tabular):
         return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:rounding")
 
 
+@checks.arguments(
+    penalty=checks.number, relative_step=checks.number, retrain=checks.optional(checks.function(1))
+)
 def quantize_rate_distortion(
     model: nn.Module,
     *,

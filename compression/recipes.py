@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from capacity import checks
 from capacity.cloning import clone, plain_copy
 from capacity.columns import counted
 from capacity.errors import InputError
@@ -109,6 +110,11 @@ class RecipeResult(Tabular):
         return [name for name in named if name in numbers - {*SHOWN, *ONLY_STORED}]
 
 
+@checks.arguments(
+    techniques=checks.each(checks.instance(Technique)),
+    evaluate=checks.function(1),
+    directory=checks.optional(checks.path),
+)
 def recipe(
     model: nn.Module,
     techniques: Sequence[Technique],

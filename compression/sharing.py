@@ -13,10 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
-from capacity.inputs import require_weights
+from capacity.inputs import require_weights, whole_number
 from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
@@ -70,6 +71,7 @@ class ShareResult(Tabular):
         return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:sharing")
 
 
+@checks.arguments(budget_bytes=checks.optional(checks.number), retrain=checks.optional(checks.function(1)))
 def share_weights(
     model: nn.Module,
     *,
@@ -128,7 +130,7 @@ def _wanted_bits(floats: Mapping[str, Tensor], bits: int | Mapping[str, int]) ->
     for name, number in wanted.items():
         if name not in floats:
             raise unknown("parameter to share", name, floats)
-        if not 1 <= number <= MOST_BITS:
+        if not 1 <= whole_number(f"bits of {name}", number, least=0) <= MOST_BITS:
             raise InputError(f"bits of {name} must lie between 1 and {MOST_BITS}, found {number}")
     return wanted
 

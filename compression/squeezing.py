@@ -9,11 +9,12 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from capacity import checks
 from capacity.cloning import clone
 from capacity.columns import number
 from capacity.errors import InputError
 from compression.checkpoints import load_model, metrics_of, save_model
-from compression.criteria import Criterion
+from compression.criteria import Criterion, require_criterion
 from compression.identity import describe
 from compression.masks import density, masks_of
 from compression.progress import Progress
@@ -58,6 +59,14 @@ class Step:
 Stop = Callable[[Step, Step, Sequence[Metrics]], bool]
 
 
+@checks.arguments(
+    iterations=checks.whole,
+    retrain=checks.function(1),
+    evaluate=checks.function(1),
+    directory=checks.optional(checks.path),
+    stop=checks.optional(checks.function(3)),
+    criterion=checks.optional(require_criterion),
+)
 def squeeze(
     model: nn.Module,
     criterion: Criterion | None,

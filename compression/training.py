@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, whole_number
@@ -133,6 +134,11 @@ def model_of(found: Any) -> nn.Module:
     return model
 
 
+@checks.arguments(
+    data=require_batches,
+    settings=checks.optional(checks.instance(TrainingSettings)),
+    validation=checks.optional(require_batches),
+)
 def fit(
     model: nn.Module,
     data: Batches,

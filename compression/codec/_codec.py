@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.cloning import plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
@@ -117,6 +118,7 @@ class CodingReport(Tabular):
         return Table(COLUMNS, rows, title, label="tab:coding")
 
 
+@checks.arguments(path=checks.path)
 def encode(model: nn.Module, path: str | Path) -> int:
     """Write a model's state dict to `path`, as small as its zeros and repeated values allow.
 
@@ -149,6 +151,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     return Path(path).stat().st_size
 
 
+@checks.arguments(path=checks.path)
 def decode(path: str | Path, model: nn.Module) -> nn.Module:
     """A copy of `model` with the weights that `encode` wrote; masks come back as zeros.
 

@@ -15,12 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
+from capacity import checks
 from capacity.cloning import plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward, refusing, require_weights
 from capacity.tables import Table, Tabular
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
+from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.quantization.exporting import (
     drop_dropout,
@@ -103,6 +105,7 @@ class QuantizeResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:quantize")
 
 
+@checks.arguments(calibration=checks.optional(require_batches), retrain=checks.optional(checks.function(1)))
 def quantize(
     model: nn.Module,
     *,

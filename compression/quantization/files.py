@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from capacity import checks
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, missing
-from capacity.inputs import example_input
+from capacity.inputs import example_input, forward, require_weights
 from compression.checkpoints import most_bytes
 from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
 from compression.shrinking.files import digest
@@ -24,6 +25,7 @@ SCALARS = (  # by name: torchao registers them when it is first imported
 )
 
 
+@checks.arguments(result=checks.instance(QuantizeResult), path=checks.path)
 def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     """Write a quantized graph's tensors, ranges and their SHA-256 as one safetensors file; returns its bytes.
 
@@ -50,12 +52,14 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     return Path(path).stat().st_size
 
 
+@checks.arguments(model=checks.module, path=checks.path)
 def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn.Module:
     """The quantized graph in a file, rebuilt from `model` (fresh from its factory), filled, and run once.
 
     Raises InputError for a damaged file (every bit counts), for ranges that no integers have, and for
     another architecture. Nothing in the file is executed.
     """
+    require_weights(model)
     tensors, facts = _read(model, require_plain(path, most_bytes(model)))
     plain = plain_copy(model).cpu().eval()
     args, _ = example_input(plain, input_size, device="cpu")
@@ -172,6 +176,7 @@ def _require_integers(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{key} holds a zero point outside of the integers")
 
 
+@checks.arguments(graph=checks.module, path=checks.path)
 def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     """Write a float or quantized network as ONNX, integers as QuantizeLinear pairs; returns its bytes.
 
@@ -192,7 +197,12 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             "ranges that are found while running have no ONNX form in torch's exporter: "
             "use scheme 'static', 'weight-only' or 'aware'"
         )
-    args, _ = example_input(graph, input_size, device="cpu")
+    args, kwargs = example_input(graph, input_size, device="cpu")
+    if kwargs or not args:
+        raise InputError(
+            f"input_size of an export must be a shape or shapes by position, found {input_size!r}"
+        )
+    forward(graph, args, kwargs)
     twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
     batch = torch.export.Dim("batch", min=1, max=65_536)
     graph.eval()

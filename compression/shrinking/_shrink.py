@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import require_weights
 from capacity.tables import Table, Tabular
-from compression.criteria import Criterion
+from compression.criteria import Criterion, require_criterion
 from compression.shrinking.coupling import (
     Importance,
     following,
@@ -90,6 +91,7 @@ class ShrinkResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, notes, label="tab:shrink")
 
 
+@checks.arguments(criterion=checks.optional(require_criterion))
 def shrink(
     model: nn.Module,
     input_size: Any,
@@ -314,6 +316,8 @@ def _require_less(
 def _check(amount: float | Mapping[str, float] | None) -> None:
     amounts = amount if isinstance(amount, Mapping) else {"": amount}
     for name, value in amounts.items():
+        if value is not None:
+            checks.number(f"amount[{name!r}]" if name else "amount", value)
         if value is not None and not 0 < value < 1:
             where = f" for layer {name!r}" if name else ""
             raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")

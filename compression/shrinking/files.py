@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, initialized, plain_copy
 from capacity.errors import InputError
@@ -25,6 +26,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 Sizes = dict[str, dict[str, Any]]
 
 
+@checks.arguments(path=checks.path)
 def save_shrunk(model: nn.Module, path: str | Path) -> None:
     """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
     from safetensors.torch import save_file
@@ -55,6 +57,7 @@ def digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+@checks.arguments(path=checks.path)
 def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -> nn.Module:
     """A copy of `model` (fresh from its factory) with the sizes and weights that save_shrunk wrote.
 

@@ -15,12 +15,12 @@ from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, tensors_in
-from compression.arrays import mapped_rows
+from compression.arrays import RowWriter, halved, mapped_rows
 from compression.batches import TensorBatches
 from compression.checkpoints import load_json, save_json
 from compression.epochs import require_batches
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
-from compression.identity import describe, file_sha256
+from compression.identity import describe
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
 from compression.soft_targets import SoftTargetLoss
@@ -31,7 +31,6 @@ Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standar
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
 FUSED = {"hinton": 1.0, "doubled": 2.0, "class-mean": 1.0}  # kinds that SoftTargetLoss knows, their weights
 KEPT = 1 << 24  # numbers of a teacher's cached outputs that are held in memory
-LARGEST_HALF = 65504.0  # what half precision can hold
 
 
 @dataclass(frozen=True)
@@ -381,28 +380,27 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             raise InputError(
                 f"{path} holds outputs of another {' and '.join(different)}; choose another file or remove it"
             )
-        if require_plain(path).stat().st_size != size or file_sha256(path) != sha256:
-            raise InputError(f"{path} is damaged: its SHA-256 is not that of what was written; remove it")
-        first = next(iter(replace(data_content, batch_size=min(2, len(data.targets)))))[0]
-        given = _logits(clone(teacher).eval(), first)
-        return mapped_rows(path, (len(data.targets), *given.shape[1:]))
-    frozen, parts = clone(teacher).eval(), []
-    for inputs, _ in replace(data, shuffle=False):
-        logits = _logits(frozen, inputs)
-        if float(logits.abs().max()) > LARGEST_HALF:
-            raise InputError(
-                f"the teacher's logits exceed {LARGEST_HALF:g}, the most that half precision holds"
-            )
-        parts.append(logits.half().numpy())
-    outputs = np.concatenate(parts)
+        if require_plain(path).stat().st_size != size:
+            raise InputError(f"{path} is damaged: it has not the {size} bytes that were written; remove it")
+        return mapped_rows(path, _shape_of(teacher, data), str(sha256))
+    frozen, shape, sha256 = clone(teacher).eval(), _shape_of(teacher, data), ""
 
     def write(beside: Path) -> None:
-        with open(beside, "wb") as file:
-            np.save(file, outputs, allow_pickle=False)
+        nonlocal sha256
+        with RowWriter(beside, shape) as rows:
+            for inputs, _ in replace(data, shuffle=False):
+                rows.add(halved(_logits(frozen, inputs), "the teacher's logits"))
+            sha256 = rows.save()
 
     write_whole(path, write)
-    save_json(known, facts | {"file_bytes": path.stat().st_size, "file_sha256": file_sha256(path)})
-    return mapped_rows(path, outputs.shape)
+    save_json(known, facts | {"file_bytes": path.stat().st_size, "file_sha256": sha256})
+    return mapped_rows(path, shape)
+
+
+def _shape_of(teacher: nn.Module, data: TensorBatches) -> tuple[int, ...]:
+    """(N, classes), or what else a teacher's logits on N rows have."""
+    first = next(iter(replace(data, shuffle=False, batch_size=min(2, len(data.targets)))))[0]
+    return len(data.targets), *_logits(clone(teacher).eval(), first).shape[1:]
 
 
 def _logits(frozen: nn.Module, inputs: Any) -> Tensor:

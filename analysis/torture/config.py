@@ -1,36 +1,39 @@
 """Settings of the torture; importing it costs no torch."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from analysis.lab.settings import OutputSettings
 
-Part = Literal["kills", "starts", "full-disk", "files"]
+Part = Literal["kills", "starts", "shares", "full-disk", "files", "folders"]
 Command = Literal[
     "capacity_curve", "pruning_curve", "distillation_table", "quantization_table", "compression_frontier",
-    "comparison",
+    "comparison", "description_length", "generalization_study", "memorization_bounds", "sizing",
 ]  # fmt: skip
+RESUMED: tuple[Command, ...] = get_args(Command)
 
 
 @dataclass(frozen=True)
 class Config(OutputSettings):
-    """Kill runs, start them twice, fill their disk, damage files; count what survives."""
+    """Kill runs, start them twice, fill their disk, damage files and folders; count what survives."""
 
-    parts: tuple[Part, ...] = ("kills", "starts", "full-disk", "files")
+    parts: tuple[Part, ...] = get_args(Part)
     """What to do."""
-    commands: tuple[Command, ...] = (
-        "capacity_curve", "pruning_curve", "distillation_table", "quantization_table",
-        "compression_frontier", "comparison",
-    )  # fmt: skip
-    """Whose quick pass is killed; capacity_curve's is started twice and runs out of disk."""
+    commands: tuple[Command, ...] = RESUMED
+    """Whose quick pass is killed; those with workers with two of them too. Folders are copies of a few of
+    these; capacity_curve's is started twice and runs out of disk."""
     kills: int = 20
     """Kills of each command with each of SIGKILL, SIGTERM and SIGINT, at random moments."""
     starts: int = 50
     """Pairs of processes that start in one folder at once."""
+    shares: int = 20
+    """Pairs of runs in two folders that share a feature cache."""
     writes: int = 200
     """The first writes of a run at each of which the disk is full once."""
     files: int = 100_000
     """Damaged files, shared among the formats."""
+    folders: int = 500
+    """Damaged run folders, each through notebook, report, questionnaire and reproduce."""
     seed: int = 0
     """Of the moments and the damages."""
     output: str = "runs/torture"
@@ -44,4 +47,6 @@ PRESETS = {"default": Config()}
 
 def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
-    return replace(config, commands=config.commands[:1], kills=1, starts=2, writes=2, files=100)
+    return replace(
+        config, commands=config.commands[:1], kills=1, starts=2, shares=1, writes=2, files=100, folders=2
+    )

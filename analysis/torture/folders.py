@@ -13,8 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from analysis.torture.config import Config
 from analysis.torture.files import MOST_SECONDS, Late, in_time
 from analysis.torture.mutations import BYTES, ODD_VALUES, change_json
+from analysis.torture.outcome import Outcome
+from analysis.torture.processes import call_of, undisturbed
 from capacity.errors import InputError
 
 HOSTILE: tuple[Any, ...] = (
@@ -22,6 +25,7 @@ HOSTILE: tuple[Any, ...] = (
     "../../escaped", "/dev/zero", "=1+1", "\\input FILE ", "<script>", "$(touch p)", "a\nb", 10**12,
 )  # fmt: skip
 Reader = Callable[[Path], object]
+READABLE = ("capacity_curve", "pruning_curve", "compression_frontier", "quantization_table")
 EVENTS: list[str] = []  # of the hook that is set once, since none can be taken away
 WATCHED: list[Path] = []
 
@@ -131,6 +135,24 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
         writes = any(letter in facts[1] for letter in "wax+")
         if writes and WATCHED and not Path(facts[0]).is_relative_to(WATCHED[0]) and facts[0] != os.devnull:
             EVENTS.append(f"write to {facts[0]}")
+
+
+def folders(config: Config, folder: Path) -> list[Outcome]:
+    """Damaged copies of a run of each of the commands, one that is whole beside each."""
+    runs = [folder / "runs" / command for command in config.commands if command in READABLE]
+    for run in runs:
+        undisturbed(call_of(run.name, run), run)
+    tries = torture_folders(runs, config.folders, config.seed)
+    found = []
+    for name in sorted({reader for reader, *_ in tries}):
+        own = [(outcome, why, took) for reader, outcome, why, took in tries if reader == name]
+        failures = tuple(
+            f"{outcome}, {why.strip()[-300:]}"
+            for outcome, why, _ in own
+            if outcome not in ("read", "refused")
+        )
+        found.append(Outcome("folders", name, len(own), max(took for *_, took in own), failures))
+    return found
 
 
 def torture_folders(

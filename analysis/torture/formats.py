@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.lab.data.features import feature_rows
+from analysis.lab.data.splits import Split
 from analysis.torture.mutations import (
     BYTES,
     Damage,
@@ -22,7 +24,7 @@ from analysis.torture.mutations import (
     save_bytes,
     split_safetensors,
 )
-from compression.batches import TensorBatches
+from analysis.torture.networks import SIZE, network, pictures
 from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.codec import decode, encode
 from compression.distillation import teacher_outputs
@@ -32,7 +34,6 @@ from compression.quantization.files import load_quantized, save_quantized
 from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.shrinking.files import digest
 
-SIZE = (1, 8, 8)
 Values = Mapping[str, Tensor]
 
 
@@ -55,22 +56,6 @@ class Format:
     read: Callable[[Path], Values]
     damages: Sequence[Damage]
     mend: Callable[[Path], None]
-
-
-def network(seed: int = 0) -> nn.Module:
-    """A small network with convolution, norm and dense layers."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 16), nn.ReLU(),
-            nn.Linear(16, 10),
-        ).eval()  # fmt: skip
-
-
-def pictures() -> TensorBatches:
-    """Sixteen pictures of noise and their labels."""
-    dice = torch.Generator().manual_seed(0)
-    return TensorBatches(torch.rand(16, *SIZE, generator=dice), torch.arange(16) % 10, batch_size=8)
 
 
 def used(model: nn.Module) -> Values:
@@ -186,6 +171,23 @@ def change_sizes(content: bytearray, dice: random.Random) -> None:
     content[:] = join_safetensors(header, data)
 
 
+def _features(folder: Path) -> Path:
+    _of_features(folder)
+    (path,) = folder.glob("*.npy")
+    return path
+
+
+def _of_features(folder: Path) -> Values:
+    split = Split(pictures().inputs, pictures().targets)
+    return {"rows": torch.from_numpy(np.array(feature_rows(network(1), split, folder, "train")))}
+
+
+def mend_features(path: Path) -> None:
+    """SHA-256 of features, in the record beside them."""
+    record = path.with_suffix(".json")
+    save_json(record, load_json(record) | {"sha256": file_sha256(path)})
+
+
 def _of_rows(folder: Path) -> Values:
     return {
         "rows": torch.from_numpy(np.array(teacher_outputs(network(1), pictures(), folder / "teacher.npy")))
@@ -213,7 +215,8 @@ FORMATS = (
         (*BYTES, change_header, change_quantized),
         mend_tensors(lambda tensors, facts: digest(facts["quantized"], tensors)),
     ),
-    Format("teacher", 0.2, _outputs, _of_rows, (*BYTES, change_array), mend_outputs),
+    Format("teacher", 0.1, _outputs, _of_rows, (*BYTES, change_array), mend_outputs),
+    Format("features", 0.1, _features, _of_features, (*BYTES, change_array), mend_features),
     Format(
         "dcz", 0.22, _coded, lambda folder: used(decode(folder / "net.dcz", network())), BYTES, mend_coded
     ),

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from analysis.torture.config import Config
 from analysis.torture.files import torture_files
+from analysis.torture.folders import folders
 from analysis.torture.full_disk import full_disk
 from analysis.torture.kills import kills
 from analysis.torture.outcome import Outcome
-from analysis.torture.starts import starts
+from analysis.torture.starts import shares, starts
 
 Part = Callable[[Config, Path], list[Outcome]]
 
@@ -27,4 +28,11 @@ def files(config: Config, folder: Path) -> list[Outcome]:
     ]
 
 
-PARTS: Mapping[str, Part] = {"kills": kills, "starts": starts, "full-disk": full_disk, "files": files}
+PARTS: Mapping[str, Part] = {
+    "kills": kills,
+    "starts": starts,
+    "shares": shares,
+    "full-disk": full_disk,
+    "files": files,
+    "folders": folders,
+}

@@ -1,4 +1,4 @@
-"""Two runs that start in one folder at once: one runs, the other says why it does not."""
+"""Two runs at once: in one folder, where one runs and the other says why not; and with one feature cache."""
 
 import shutil
 from pathlib import Path
@@ -32,3 +32,28 @@ def _twice(folder: Path, right: str) -> str:
     if left_over(folder):
         return f"{left_over(folder)[0].name} is left"
     return "" if table_of(folder) == right else "results.csv is another"
+
+
+def shares(config: Config, folder: Path) -> list[Outcome]:
+    """So many pairs of runs that compute the same features at once, each in a folder of its own."""
+    right, seconds = undisturbed(_call(folder / "alone" / "whole"), folder / "alone" / "whole")
+    tries = [_shared(folder / "both", right) for _ in range(config.shares)]
+    return [Outcome("shares", COMMAND, config.shares, seconds, tuple(why for why in tries if why))]
+
+
+def _call(folder: Path) -> list[str]:
+    return call_of(COMMAND, folder, "--model", "analysis.torture.networks:half_frozen", "--cache-features")
+
+
+def _shared(place: Path, right: str) -> str:
+    """Why two runs beside each other did not end as they must, or nothing."""
+    shutil.rmtree(place, ignore_errors=True)
+    runs = [place / "one", place / "two"]
+    both = [started(_call(run)) for run in runs]
+    for process, run in zip(both, runs, strict=True):
+        _, error = process.communicate()
+        if process.returncode:
+            return f"{run.name} ends with {process.returncode}: {error.strip()[-300:]}"
+        if table_of(run) != right:
+            return f"results.csv of {run.name} is another"
+    return f"{left_over(place)[0].name} is left" if left_over(place) else ""

@@ -1,7 +1,10 @@
 """Frozen features: computed once, memory-mapped, resumed, and the same as without the cache."""
 
 import os
+import resource
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from torch import nn
 from analysis.lab.data.datasets import load
 from analysis.lab.data.features import cached_features, split_frozen
 from capacity import InputError
+from compression.checkpoints import load_json, save_json
 
 
 def network() -> nn.Sequential:
@@ -71,3 +75,85 @@ def test_networks_that_cannot_be_split() -> None:
         split_frozen(nn.Linear(2, 2))
     with pytest.raises(InputError, match="no frozen parameters"):
         split_frozen(nn.Sequential(nn.Flatten(), nn.Linear(2, 2)))
+
+
+def test_activations_are_part_of_what_features_are_of(tmp_path) -> None:
+    data, (frozen, _) = load("digits"), split_frozen(network())
+    cached_features(frozen, data, tmp_path)
+    cached_features(nn.Sequential(frozen[0], nn.Tanh(), frozen[2]), data, tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == 6
+
+
+def damaged(path: Path, how: str) -> None:
+    content, rows = bytearray(path.read_bytes()), np.load(path)
+    if how == "bit":
+        content[-7] ^= 1
+    elif how == "block":
+        content[-512:] = bytes(512)
+    elif how == "cut":
+        del content[-108:]
+    elif how == "longer":
+        content += bytes(8)
+    path.write_bytes(content)
+    if how in ("type", "rows"):
+        np.save(path, rows.astype(np.float32) if how == "type" else np.concatenate([rows, rows[:1]]))
+
+
+@pytest.mark.parametrize("how", ["bit", "block", "cut", "longer", "type", "rows"])
+def test_a_damaged_file_is_refused_and_what_is_advised_works(tmp_path, how: str) -> None:
+    data, (frozen, _) = load("digits"), split_frozen(network())
+    whole = np.array(cached_features(frozen, data, tmp_path).train.inputs)
+    (path,) = tmp_path.glob("features-train-*.npy")
+    damaged(path, how)
+    with pytest.raises(InputError, match=rf"{path.name} is damaged.*remove it"):
+        cached_features(frozen, data, tmp_path)
+    path.unlink()
+    assert (cached_features(frozen, data, tmp_path).train.inputs == whole).all()
+
+
+def test_what_is_said_of_rows_does_not_outlive_them(tmp_path) -> None:
+    data, (frozen, _) = load("digits"), split_frozen(network())
+    whole = np.array(cached_features(frozen, data, tmp_path).train.inputs)
+    (path,) = tmp_path.glob("features-train-*.npy")
+    path.unlink()
+
+    def stop(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_features(frozen, data, tmp_path, done=stop)
+    assert path.exists() and not path.with_suffix(".json").exists()
+    assert (cached_features(frozen, data, tmp_path).train.inputs == whole).all()
+
+
+@pytest.mark.parametrize("rows", [-1, 10**9, "7", None, True, 0.5])
+def test_a_record_of_impossible_rows_is_damaged(tmp_path, rows) -> None:
+    data, (frozen, _) = load("digits"), split_frozen(network())
+    cached_features(frozen, data, tmp_path)
+    (record,) = tmp_path.glob("features-train-*.json")
+    save_json(record, load_json(record) | {"rows": rows})
+    with pytest.raises(InputError, match=rf"{record.stem}\S+ is damaged"):
+        cached_features(frozen, data, tmp_path)
+
+
+def test_a_disk_that_is_too_small_says_so_before_anything_is_computed(tmp_path) -> None:
+    data, (frozen, _) = load("digits"), split_frozen(network())
+    rows: list[int] = []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            cached_features(frozen, data, tmp_path, done=rows.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert rows == []
+    cached_features(frozen, data, tmp_path, done=rows.append)
+    assert sum(rows) == 1797
+
+
+def test_features_beyond_half_precision_are_refused(tmp_path) -> None:
+    frozen, _ = split_frozen(network())
+    with torch.no_grad():
+        frozen[0].weight.fill_(1e6)
+    with pytest.raises(InputError, match="features of the frozen part exceed 65504"):
+        cached_features(frozen, load("digits"), tmp_path)

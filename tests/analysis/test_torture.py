@@ -4,13 +4,16 @@ import errno
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 
+from analysis.__main__ import commands
 from analysis.torture.full_disk import compiled
+from analysis.torture.kills import SEVERAL
 from analysis.torture.outcome import Outcome, frame_of
 from analysis.torture.parts import PARTS
 from analysis.torture.processes import end_of, family, left_over, started, table_of
@@ -31,6 +34,19 @@ def test_parts_are_those_of_the_settings() -> None:
     from analysis.torture import Config
 
     assert tuple(PARTS) == Config().parts
+
+
+def test_every_command_that_resumes_is_killed() -> None:
+    from analysis.lab.experiment import Experiment
+    from analysis.torture import Config
+
+    found = {
+        name for name in commands()
+        if isinstance(getattr(import_module(f"analysis.{name}"), "EXPERIMENT", None), Experiment)
+    }  # fmt: skip
+    assert found | {"comparison"} == set(Config().commands)
+    several = {name for name in found if hasattr(import_module(f"analysis.{name}").Config(), "processes")}
+    assert several | {"comparison"} == set(SEVERAL)
 
 
 def test_times_are_no_results(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A frozen network's features, computed once, kept on disk as a memory-mapped file, used by every epoch."""
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +14,12 @@ from torch import nn
 
 from analysis.lab.data.datasets import DataSet, Split
 from capacity.errors import InputError
-from compression.checkpoints import fingerprint, load_json, save_json
+from compression.arrays import RowWriter, halved, mapped_rows
+from compression.checkpoints import load_json, save_json
 from compression.forms import dtype_of, placed
+from compression.identity import describe
 from compression.processes import main_first, own_device
+from compression.storage import hold_file
 
 
 def split_frozen(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
@@ -48,58 +54,84 @@ def cached_features(
 ) -> DataSet:
     """The data set with each picture replaced by its features (half precision on disk, float in batches).
 
-    The file's name holds a fingerprint of the frozen weights and of the pictures; an interrupted
+    The files' names hold a fingerprint of the frozen network and of the pictures; an interrupted
     computation goes on where it stopped. `done` is called with the number of rows after each batch.
+
+    Raises InputError for features that half precision does not hold and for damaged files, OSError where
+    there is no room for them.
     """
-    frozen = frozen.eval()
-    weights = fingerprint(frozen)
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    found = {
+        name: feature_rows(frozen, part, folder, name, batch_size=batch_size, done=done)
+        for name, part in parts.items()
+    }
+    splits: dict[str, Any] = {name: Split(found[name], part.labels) for name, part in parts.items()}
+    return replace(data, **splits)
 
-    def change(split: Split, part: str) -> Split:
-        assert isinstance(split.inputs, torch.Tensor)
-        pictures = hashlib.sha256(split.inputs.contiguous().numpy().data).hexdigest()
-        mark = hashlib.sha256(f"{weights}{pictures}{split.mean}{split.std}".encode()).hexdigest()[:16]
-        with main_first():  # of several processes; the others find the file
-            features = _fill(frozen, split, folder / f"features-{part}-{mark}", batch_size, done)
-        return Split(features, split.labels)
 
-    return replace(
-        data,
-        train=change(data.train, "train"),
-        validation=change(data.validation, "validation"),
-        test=change(data.test, "test"),
-    )
+def feature_rows(
+    frozen: nn.Module,
+    split: Split,
+    folder: Path,
+    name: str,
+    *,
+    batch_size: int = 64,
+    done: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """(N, width) half floats: the features of a split's rows, memory-mapped from FOLDER/features-NAME-*.npy.
+
+    Beside it lies a JSON file that says what they are of, how many rows are there, and their SHA-256.
+    """
+    facts = describe(frozen=frozen, inputs=split.inputs, mean=split.mean, std=split.std)
+    mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"features-{name}-{mark}.npy"
+    device = own_device()
+    features = partial(_features, frozen.eval().to(device), device)
+    with main_first(), hold_file(path), torch.inference_mode():  # the other processes find the file
+        width = features(next(iter(split.take(slice(0, 1)).batches(1)))[0]).shape[1]
+        shape = (len(split), width)
+        rows, sha256 = _progress(path, facts, len(split))
+        if rows < len(split):
+            with RowWriter(path, shape, rows=rows, sha256=sha256) as writer:
+                rest = split.take(slice(rows, None)).batches(batch_size)
+                sha256 = _fill(writer, map(features, (pictures for pictures, _ in rest)), path, facts, done)
+        return mapped_rows(path, shape, sha256)
+
+
+def _progress(path: Path, facts: Mapping[str, str], count: int) -> tuple[int, str]:
+    """How many rows a features file holds, and its SHA-256 up to there."""
+    record = path.with_suffix(".json")
+    if not path.exists():
+        record.unlink(missing_ok=True)  # which must not outlive the rows it speaks of
+    if not record.exists():
+        return 0, ""
+    found = load_json(record)
+    rows, sha256 = found.pop("rows", None), found.pop("sha256", None)
+    if found != facts or not isinstance(rows, int) or not 0 <= rows <= count or not isinstance(sha256, str):
+        raise InputError(f"{record} is damaged: it speaks of other features; remove it to compute them again")
+    return int(rows), sha256
 
 
 def _fill(
-    frozen: nn.Module, split: Split, path: Path, batch_size: int, done: Callable[[int], None] | None
-) -> np.ndarray:
-    """The features file, computed from its first missing row on."""
-    device = own_device()
-    file, progress = path.with_suffix(".npy"), path.with_suffix(".json")
-    frozen, kind = frozen.to(device), dtype_of(frozen)
-    rows = load_json(progress)["rows"] if progress.exists() and file.exists() else 0
-    batches = split.batches(batch_size)
-    start = rows // batch_size
-    with torch.inference_mode():
-        if rows == 0:
-            width = frozen(placed(next(iter(batches))[0][:1], device, kind)).flatten(1).shape[1]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            progress.unlink(missing_ok=True)  # which must not outlive the rows it speaks of
-            features = np.lib.format.open_memmap(file, "w+", np.float16, (len(split), width))
-        else:
-            features = np.lib.format.open_memmap(file, "r+")
-        if rows < len(split):
-            rest = split.take(slice(start * batch_size, None))
-            at = start * batch_size
-            for number, (pictures, _) in enumerate(rest.batches(batch_size)):
-                values = frozen(placed(pictures, device, kind)).flatten(1).half().cpu().numpy()
-                features[at : at + len(values)] = values
-                at += len(values)
-                if number % 16 == 15 or at == len(split):
-                    features.flush()
-                    save_json(progress, {"rows": at})
-                if done is not None:
-                    done(len(values))
-    del features
-    kept: np.ndarray = np.load(file, mmap_mode="r")
-    return kept
+    writer: RowWriter,
+    batches: Iterable[torch.Tensor],
+    path: Path,
+    facts: Mapping[str, str],
+    done: Callable[[int], None] | None,
+) -> str:
+    """Write the rows that are missing, noting every few batches how many are there; their SHA-256."""
+    sha256 = ""
+    for number, batch in enumerate(batches):
+        writer.add(halved(batch, "features of the frozen part"))
+        if number % 16 == 15 or writer.rows == writer.shape[0]:
+            sha256 = writer.save()
+            save_json(path.with_suffix(".json"), {**facts, "rows": writer.rows, "sha256": sha256})
+        if done is not None:
+            done(len(batch))
+    return sha256
+
+
+def _features(frozen: nn.Module, device: torch.device, pictures: Any) -> torch.Tensor:
+    """(B, width) features of a batch."""
+    found: torch.Tensor = frozen(placed(pictures, device, dtype_of(frozen))).flatten(1)
+    return found

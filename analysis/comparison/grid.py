@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.techniques import compute, contenders
+from analysis.lab.needs import require_fit
 from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import progress
 
@@ -27,6 +28,7 @@ def compare_cells(
     folder = opened(config)
     for note in shared.runner.data.notes:
         print(note)
+    require_fit(shared.runner, replace(config, seeds=1), config.seeds, folder.path)
     folder.settle(shared.content)
     resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))
     if resumed:

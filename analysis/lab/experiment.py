@@ -93,12 +93,14 @@ class Experiment:
         """The rows of all seeds, with progress; resumed from the run directory, and written there."""
         import pandas as pd
 
+        from analysis.lab.needs import require_fit
         from analysis.lab.runs.progress import progress
 
         config = self.settings(config)
         trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
             print(note)
+        require_fit(trials.runner, config, trials.steps(), folder.path)
         folder.settle(trials.runner.content)
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:

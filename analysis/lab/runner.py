@@ -77,7 +77,7 @@ class Runner:
         self.example = network
         self._meeting: Meeting[_Task, FitResult] | None = None
         # With one seed there is nothing to stack, and `fit` computes on several threads.
-        self._stacks = getattr(config, "seeds", 1) > 1 and not isinstance(chain_of(network), str)
+        self.stacked = getattr(config, "seeds", 1) > 1 and not isinstance(chain_of(network), str)
         outputs = output_layers(network).names  # may lose weights, not units
         heads = [name for name, target in targets(network).items() if target.layer in outputs]
         self.weighted = list(dict.fromkeys([*self.layers, *heads]))
@@ -154,7 +154,7 @@ class Runner:
         """The results of trials, or of parts of one, that need nothing of each other."""
         if self._meeting is not None:
             return self._meeting.hold(trials)
-        if len(trials) < 2 or not self._stacks:
+        if len(trials) < 2 or not self.stacked:
             return [trial() for trial in trials]
         self._meeting = Meeting(self._fit_all)
         try:
@@ -168,7 +168,7 @@ class Runner:
         found: dict[int, FitResult] = {}
         together = [
             k for k, task in enumerate(tasks)
-            if self._stacks and task.objective is None
+            if self.stacked and task.objective is None
             and why_alone(task.model, batches[k], task.settings) is None
         ]  # fmt: skip
         if together:

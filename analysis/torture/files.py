@@ -127,6 +127,7 @@ def _outcome(format: Format, folder: Path, path: Path, right: str, mended: bool)
     return ("another", "") if mended else ("wrong", "read as something else")
 
 
-def torture_files(count: int = 100_000, seed: int = 0) -> list[Tries]:
+def torture_files(count: int = 100_000, seed: int = 0) -> Iterator[Tries]:
     """Damaged files of every format, each format's share of `count`."""
-    return [try_format(format, max(1, round(count * format.share)), seed) for format in FORMATS]
+    for format in FORMATS:
+        yield try_format(format, max(1, round(count * format.share)), seed)

@@ -3,6 +3,7 @@
 import random
 import shutil
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -23,9 +24,8 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 SEVERAL = ("comparison",)  # commands that take --processes
 
 
-def kills(config: Config, folder: Path) -> list[Outcome]:
+def kills(config: Config, folder: Path) -> Iterator[Outcome]:
     """Each command by each signal, those with workers also with two of them."""
-    found = []
     for command in config.commands:
         for options in ((), ("--processes", "2")) if command in SEVERAL else ((),):
             place = folder / command / str(len(options))
@@ -39,8 +39,7 @@ def kills(config: Config, folder: Path) -> list[Outcome]:
                 ]  # fmt: skip
                 what = " ".join([command, *options, name])
                 why = tuple(reason for _, reason in tries if reason)
-                found.append(Outcome("kills", what, config.kills, max(took for took, _ in tries), why))
-    return found
+                yield Outcome("kills", what, config.kills, max(took for took, _ in tries), why)
 
 
 def _killed(call: list[str], folder: Path, name: str, moment: float, right: str) -> tuple[float, str]:

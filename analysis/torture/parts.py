@@ -1,6 +1,6 @@
 """The parts of the torture by name: each takes the settings and an empty folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from analysis.torture.config import Config
@@ -11,21 +11,14 @@ from analysis.torture.kills import kills
 from analysis.torture.outcome import Outcome
 from analysis.torture.starts import shares, starts
 
-Part = Callable[[Config, Path], list[Outcome]]
+Part = Callable[[Config, Path], Iterable[Outcome]]
 
 
-def files(config: Config, folder: Path) -> list[Outcome]:
+def files(config: Config, folder: Path) -> Iterator[Outcome]:
     """Damaged files of every format."""
-    return [
-        Outcome(
-            "files",
-            tries.format,
-            sum(tries.counts.values()),
-            tries.longest_seconds,
-            tuple(tries.failures.values()) + ("as before",) * (tries.failed - len(tries.failures)),
-        )
-        for tries in torture_files(config.files, config.seed)
-    ]
+    for tries in torture_files(config.files, config.seed):
+        failures = (*tries.failures.values(), *["as before"] * (tries.failed - len(tries.failures)))
+        yield Outcome("files", tries.format, sum(tries.counts.values()), tries.longest_seconds, failures)
 
 
 PARTS: Mapping[str, Part] = {

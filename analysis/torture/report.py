@@ -10,7 +10,7 @@ from compression.storage import write_whole
 
 
 def torture(config: Config) -> None:
-    """Do each part in a temporary folder of its own; results.csv grows with each."""
+    """Do each part in a temporary folder of its own; results.csv grows with each kind of tries."""
     from analysis.torture.parts import PARTS
 
     config = smoke(config) if config.smoke else config
@@ -18,12 +18,11 @@ def torture(config: Config) -> None:
     path = Path(config.output) / "results.csv"
     for part in config.parts:
         with TemporaryDirectory(prefix="torture-") as place:
-            made = PARTS[part](config, Path(place))
-        found += made
-        frame = frame_of(found)
-        write_whole(path, lambda beside, frame=frame: frame.to_csv(beside, index=False))  # type: ignore[misc]
-        for each in made:
-            print(printable(broken(line_of(each))), flush=True)
+            for outcome in PARTS[part](config, Path(place)):
+                found.append(outcome)
+                frame = frame_of(found)
+                write_whole(path, lambda beside, frame=frame: frame.to_csv(beside, index=False))  # type: ignore[misc]
+                print(printable(broken(line_of(outcome))), flush=True)
     print(f"results: {path}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.ending import end_with
+from analysis.lab.resources import cores, fitting_processes, free_memory
 from analysis.lab.runs.progress import Advance
 from analysis.lab.settings import WorkerSettings
 from capacity.errors import InputError, missing
@@ -107,9 +108,10 @@ def _on_processes(work: Work, setting: Any, names: Sequence[str], processes: int
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    pool = Parallel(
-        n_jobs=processes, return_as="generator_unordered", batch_size=1, pre_dispatch=processes,
+    threads = max(1, cores() // processes)  # as many on a resumed run, whatever is left then
+    count = fitting_processes(processes, len(names), free_memory())
+    pool = Parallel(  # never one job, which joblib would compute here
+        n_jobs=max(2, count), return_as="generator_unordered", batch_size=1, pre_dispatch=count,
         initializer=end_with, initargs=(os.getpid(),),
     )  # fmt: skip
     done = set()
@@ -168,4 +170,4 @@ def _slots(client: Any) -> int:
 
 
 def _shared(work: Work, setting: Any, name: str, slots: int) -> Result:
-    return _guarded(work, setting, name, max(1, (os.cpu_count() or 1) // slots))
+    return _guarded(work, setting, name, max(1, cores() // slots))

@@ -1,0 +1,65 @@
+"""What this machine has: memory, disk, cores; and how many processes these are enough for."""
+
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+
+LIMITS = (  # files with what the group of this process may hold and holds, by version of control groups
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def size(count: int) -> str:
+    """A number of bytes in a unit of a thousand, a million or a billion.
+
+    >>> size(999), size(1_234_567), size(25_000_000_000)
+    ('999 bytes', '1.2 MB', '25 GB')
+    """
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.2g} {unit}" if count < 10 * factor else f"{count / factor:,.0f} {unit}"
+    return f"{count} bytes"
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def free_memory() -> int:
+    """Bytes that can be taken: what the machine has left, or the group of processes that this one is in."""
+    left = [int(psutil.virtual_memory().available)]
+    for most, now in LIMITS:
+        try:
+            left.append(int(Path(most).read_text()) - int(Path(now).read_text()))
+        except (OSError, ValueError):  # no such group, or one without a limit
+            continue
+    return max(0, min(left))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def fitting_processes(asked: int, cells: int, free: int) -> int:
+    """How many of the processes asked for compute at once: no more than cells, cores, and memory for each.
+
+    free: bytes of memory. Each process needs what this one holds, which has read the data too.
+    Fewer for cores or memory are said.
+    """
+    own = int(psutil.Process().memory_info().rss)
+    limits = {f"{cores()} cores": cores(), f"memory for {size(own)} each": free // own}
+    reason = min(limits, key=lambda name: limits[name])
+    found = max(1, min(asked, limits[reason]))
+    if found < asked:
+        print(f"{found} {'process' if found == 1 else 'processes'} at once, not {asked}: {reason}")
+    return max(1, min(found, cells))

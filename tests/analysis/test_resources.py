@@ -1,0 +1,94 @@
+"""What a run takes, said and refused; and how many processes compute at once."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.capacity_curve.config import Config
+from analysis.lab.needs import COPIES, Need, need_of, require_room
+from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory
+from analysis.lab.runner import Runner
+from capacity import InputError
+
+NEED = Need(1_000, 10, 128, 500, 5_000)
+
+
+def test_a_run_needs_its_weights_thrice_and_its_activations_per_sample() -> None:
+    config = Config(model="lenet300", limit=256, batch_size=1_000, seeds=1)
+    runner = Runner(config)
+    weights = 4 * sum(p.numel() for p in runner.example.parameters())
+    outputs = 64 + 2 * 300 + 2 * 100 + 10  # Flatten, both dense layers and their ReLU, and the logits
+    need = need_of(runner, config, 14)
+    assert need.network_bytes == COPIES * weights and need.sample_bytes == 4 * outputs
+    assert need.batch_size == len(runner.data.train) < 1_000
+    assert (need.least_disk_bytes, need.disk_bytes) == (weights, 14 * weights)
+    three = replace(config, seeds=3)
+    assert need_of(Runner(three), three, 14) == Need(
+        3 * need.network_bytes, 3 * need.sample_bytes, need.batch_size, 3 * weights, 3 * 14 * weights
+    )
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**20), st.integers(1, 2**16))
+def test_memory_is_that_of_networks_and_a_batch(network: int, sample: int, batch: int) -> None:
+    assert Need(network, sample, batch, 0, 0).memory_bytes == network + batch * sample
+
+
+def test_what_is_advised_fits(tmp_path: Path) -> None:
+    free = free_memory()
+    need = replace(NEED, sample_bytes=free // 100, batch_size=10_000)
+    with pytest.raises(InputError, match=r"batches of 10,000 .*--batch-size (64|32) would fit"):
+        require_room(need, tmp_path)
+    require_room(replace(need, batch_size=32), tmp_path)
+    with pytest.raises(InputError, match="a smaller --model would fit"):
+        require_room(replace(NEED, network_bytes=2 * free), tmp_path)
+
+
+def test_a_disk_too_small_is_refused_unless_the_networks_are_there(tmp_path: Path) -> None:
+    require_room(NEED, tmp_path / "not" / "yet")
+    room = free_disk(tmp_path / "not" / "yet")
+    with pytest.raises(InputError, match=r"the trained networks alone take .* of disk.*fewer --seeds"):
+        require_room(replace(NEED, least_disk_bytes=room + 2**40), tmp_path)
+    with open(tmp_path / "a.safetensors", "wb") as file:
+        file.truncate(2**41)
+    require_room(replace(NEED, least_disk_bytes=room + 2**40), tmp_path)
+
+
+def test_a_wrong_option_costs_a_line_and_not_the_machine(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "analysis.capacity_curve", "--seeds", "1000000000", "--limit", "64"]
+    done = subprocess.run([*call, "--output", str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "takes about" in done.stdout and "takes at least" in done.stderr
+
+
+def test_processes_are_capped_by_cores_cells_and_memory(capsys) -> None:
+    most = 10**15
+    assert fitting_processes(1, 5, most) == 1 and fitting_processes(10**6, 1, most) == 1
+    assert fitting_processes(10**6, 10**6, most) == cores()
+    assert f"not 1000000: {cores()} core" in capsys.readouterr().out
+    assert fitting_processes(2, 5, 1) == 1
+    assert "1 process at once, not 2: memory for" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are tied to cores on Linux")
+def test_cores_are_those_that_this_process_may_use() -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    code += "from analysis.lab.resources import cores; print(cores())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_measuring_leaves_the_network_as_it_was() -> None:
+    config = Config(limit=64, seeds=1)
+    runner = Runner(config)
+    runner.example.train()
+    need_of(runner, config, 1)
+    assert runner.example.training
+    assert not any(layer._forward_hooks for layer in runner.example.modules())
+    assert all(p.grad is None for p in runner.example.parameters()) and torch.is_grad_enabled()

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import errno
 import inspect
 import math
 import os
@@ -15,7 +16,7 @@ from itertools import pairwise
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from analysis import EXIT_STATUS
-from analysis.lab.consoles import patient_streams
+from analysis.lab.consoles import patient_streams, quiet_libraries
 from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
 from capacity.errors import InputError, unknown
 from capacity.terminal import broken, printable
@@ -176,6 +177,7 @@ def _execute(
     arguments: Sequence[str],
     opening: Callable[[C], str],
 ) -> None:
+    quiet_libraries()
     try:
         _require_alone(config)
         settings = parse(config, presets, arguments)
@@ -185,7 +187,7 @@ def _execute(
     except InputError as error:
         _stop(f"error: {error}", 2)
     except OSError as error:
-        _stop(f"error: {error}; finished steps are kept, run the same command again to go on", 2)
+        _stop(f"error: {error}; {_way_on(error, config)}", 2)
     except KeyboardInterrupt as error:
         tell_end(lambda advice: print(advice, file=sys.stderr))
         raise SystemExit(status_of(error)) from None
@@ -197,6 +199,14 @@ def _execute(
         from compression.processes import leave
 
         leave()
+
+
+def _way_on(error: OSError, config: type[Any]) -> str:
+    """What to do about a file that cannot be written or read."""
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        output = any(field.name == "output" for field in dataclasses.fields(config))
+        return f"choose {'an --output' if output else 'a folder'} that can be written, or let it be"
+    return "finished steps are kept, run the same command again to go on"
 
 
 SHARED = "capacity_curve"  # the command whose processes reach each training together

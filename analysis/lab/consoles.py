@@ -1,7 +1,9 @@
 """Output that arrives: on consoles that lack characters, and in pipes whose reader has gone."""
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -50,3 +52,12 @@ def patient_streams() -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stdout, sys.stderr = before
+
+
+def quiet_libraries() -> None:
+    """Leave out what libraries tell of homes that cannot be written and of missing semaphores: runs work.
+
+    Where fewer processes compute for it, the run says so itself.
+    """
+    warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -1,10 +1,13 @@
 """What this machine has: memory, disk, cores; and how many processes these are enough for."""
 
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
 
 import psutil
+
+from capacity.inputs import first_line
 
 LIMITS = (  # files with what the group of this process may hold and holds, by version of control groups
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -63,3 +66,14 @@ def fitting_processes(asked: int, cells: int, free: int) -> int:
     if found < asked:
         print(f"{found} {'process' if found == 1 else 'processes'} at once, not {asked}: {reason}")
     return max(1, min(found, cells))
+
+
+def why_no_workers() -> str:
+    """Why this process cannot share semaphores with workers, as without /dev/shm; empty where it can."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, OSError) as error:
+        return (
+            f"no semaphores can be shared ({first_line(error, 80)}: /dev/shm is missing, full or read-only)"
+        )
+    return ""

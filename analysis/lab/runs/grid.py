@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.ending import end_with
-from analysis.lab.resources import cores, fitting_processes, free_memory
+from analysis.lab.resources import cores, fitting_processes, free_memory, why_no_workers
 from analysis.lab.runs.progress import Advance
 from analysis.lab.settings import WorkerSettings
 from capacity.errors import InputError, missing
@@ -109,6 +109,11 @@ def _on_processes(work: Work, setting: Any, names: Sequence[str], processes: int
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     threads = max(1, cores() // processes)  # as many on a resumed run, whatever is left then
+    if reason := why_no_workers():
+        print(f"1 process at once, not {processes}: {reason}")
+        for name in names:
+            yield _guarded(work, setting, name, threads)
+        return
     count = fitting_processes(processes, len(names), free_memory())
     pool = Parallel(  # never one job, which joblib would compute here
         n_jobs=max(2, count), return_as="generator_unordered", batch_size=1, pre_dispatch=count,

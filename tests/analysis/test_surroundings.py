@@ -1,0 +1,72 @@
+"""Runs where little is there: few descriptors, no home, no shared memory, folders that cannot be written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import call_of, run_command
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="takes /proc and prlimit")
+NOWHERE = "/dev/null/home"  # which nobody can make
+
+
+def apart(*call: str) -> list[str]:
+    """A call with mounts of its own, where that is allowed."""
+    words = ["unshare", "--mount"] + ([] if os.getuid() == 0 else ["--map-root-user"])
+    try:
+        allowed = subprocess.run([*words, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("no mounts of one's own are allowed here")
+    return [*words, *call]
+
+
+def test_few_descriptors_no_home_and_a_working_folder_that_nobody_can_write(tmp_path: Path) -> None:
+    homes = {"HOME": NOWHERE, "XDG_CACHE_HOME": NOWHERE, "MPLCONFIGDIR": NOWHERE}
+    call = call_of("capacity_curve", "--smoke", "--output", str(tmp_path / "run"))
+    done = subprocess.run(
+        ["prlimit", "--nofile=64", *call], capture_output=True, text=True, cwd="/proc", env=os.environ | homes
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run" / "results.csv").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line_that_says_where_to_write() -> None:
+    done = run_command("capacity_curve", "--smoke", cwd="/proc")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "runs" in done.stderr
+
+
+def test_a_folder_that_is_read_only_is_one_line_that_advises_another(tmp_path: Path) -> None:
+    code = (
+        "from dataclasses import dataclass; from analysis.lab.cli import execute; from pathlib import Path\n"
+        "@dataclass(frozen=True)\nclass Config:\n    'A run.'\n    output: str = 'x'\n"
+        "execute(Config, {'default': Config()}, lambda config: Path('x').write_text(''))"
+    )
+    call = f'mount -t tmpfs -o ro none {tmp_path} && cd {tmp_path} && exec {sys.executable} -c "$0"'
+    done = subprocess.run(apart("bash", "-c", call, code), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "Read-only" in done.stderr and "choose an --output that can be written" in done.stderr
+
+
+@pytest.mark.parametrize("options", ["ro", "size=4k,nr_inodes=1"])
+def test_without_shared_memory_one_process_computes_and_says_why(tmp_path: Path, options: str) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import warnings; warnings.simplefilter('ignore')\n"
+        "import sweeping; from pathlib import Path; from analysis.lab.runs.grid import sweep\n"
+        "from analysis.lab.runs.progress import silent; from analysis.lab.settings import WorkerSettings\n"
+        "found = sweep(sweeping.square, '', ['cell-2', 'cell-3'], folder=Path(sys.argv[2]),"
+        " workers=WorkerSettings(processes=2), advance=silent)\n"
+        "print([row['square'] for row in found.rows])"
+    )
+    call = f'mount -t tmpfs -o {options} none /dev/shm && exec {sys.executable} -c "$0" "$@"'
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        apart("bash", "-c", call, code, here, str(tmp_path)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told, squares = done.stdout.splitlines()
+    assert told.startswith("1 process at once, not 2: no semaphores can be shared") and squares == "[4, 9]"

@@ -6,6 +6,7 @@ The header of what is read is checked before it is believed.
 import errno
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -120,7 +121,7 @@ def mapped_rows(path: str | Path, shape: Sequence[int], sha256: str | None = Non
     """
     path = require_plain(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, warnings.catch_warnings(action="error"):
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("another version of the format")
             found, by_columns, kind = np.lib.format.read_array_header_1_0(file)

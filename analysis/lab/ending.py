@@ -1,5 +1,6 @@
 """How a run ends early: a signal ends all of its processes within seconds; workers end with their parent."""
 
+import atexit
 import os
 import signal
 import sys
@@ -36,14 +37,14 @@ def ended_by_signals(*, last: bool = False) -> Iterator[None]:
 
     A thread hears the signal too: the processes that this one started are killed after GRACE seconds, and
     this one with them, where a long call in C lets no exception through, or Python passes over it, as in
-    `__del__`. With `last` the process ends with what is inside: signals that come later change nothing about
-    how it ends, but then it must end in time. Signals that are ignored stay so. Outside of the main thread
-    nothing changes.
+    `__del__`. With `last` the process ends with what is inside, at once where a signal comes after that.
+    Signals that are ignored stay so. Outside of the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _UNSAID[:] = [ADVICE]
+    _ENDED.clear()
     over = threading.Event()
     chosen, restore = _listened(over)
     try:
@@ -52,14 +53,14 @@ def ended_by_signals(*, last: bool = False) -> Iterator[None]:
         tell_end(_write)
         raise SystemExit(status_of(error)) from None
     finally:
-        if any(signal.getsignal(number) is _pass_over for number in chosen):
+        if _ENDED:
             end_children()  # what was started just now and nobody waits for
-        if last:
-            for number in chosen:
-                signal.signal(number, _pass_over)
-        else:
-            over.set()
-            restore()
+        if _ENDED and last:
+            _leave(128 + _ENDED[0])
+        over.set()
+        restore()
+        for number in chosen if last else ():
+            signal.signal(number, signal.SIG_DFL)  # all is done: whatever ends it now, ends it at once
 
 
 def _listened(over: threading.Event) -> tuple[list[int], Callable[[], None]]:
@@ -86,7 +87,18 @@ def _listened(over: threading.Event) -> tuple[list[int], Callable[[], None]]:
 def _raise(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:  # a second one may not interrupt the end
         signal.signal(each, _pass_over)
+    _ENDED.append(number)
     raise Ended(number)
+
+
+def _leave(status: int) -> None:
+    """End this process in time: what was registered for its end is done, and not all is taken apart."""
+    tell_end(_write)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
@@ -105,6 +117,7 @@ def _listen(heard: int, over: threading.Event) -> None:
     os._exit(128 + found[0])
 
 
+_ENDED: list[int] = []  # the number of the signal that was raised
 _UNSAID = [ADVICE]  # what is to be said of an end, until one of two threads has said it
 _SAYING = threading.Lock()
 

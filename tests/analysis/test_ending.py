@@ -114,13 +114,24 @@ def test_what_a_run_that_ends_at_once_had_started_ends_too(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_at_the_very_end_is_one_line(tmp_path, name: str) -> None:
+def test_a_signal_after_all_is_done_ends_the_process_at_once(tmp_path, name: str) -> None:
     process = run_of(tmp_path, SLOW)
     assert [process.stdout.readline() for _ in range(2)] == ["a run\n", "ready\n"]
     process.send_signal(getattr(signal, name))
-    _, error = process.communicate()
-    assert process.returncode == 128 + getattr(signal, name)
-    assert error.startswith("interrupted;") and error.count("\n") == 1
+    assert process.communicate()[1] == "" and process.returncode == -getattr(signal, name)
+
+
+def test_what_is_to_be_done_at_the_end_is_done_after_a_signal_too(tmp_path) -> None:
+    work = """
+    import atexit
+    atexit.register(lambda: print("at the end", flush=True))
+    print("ready", flush=True)
+    time.sleep(60)"""
+    process = run_of(tmp_path, work)
+    assert [process.stdout.readline() for _ in range(2)] == ["a run\n", "ready\n"]
+    process.send_signal(signal.SIGTERM)
+    out, error = process.communicate()
+    assert out == "at the end\n" and error.count("\n") == 1 and process.returncode == 143
 
 
 def test_a_program_that_goes_on_after_a_run_keeps_its_signals() -> None:

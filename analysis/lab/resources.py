@@ -9,9 +9,13 @@ import psutil
 
 from capacity.inputs import first_line
 
-LIMITS = (  # files with what the group of this process may hold and holds, by version of control groups
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+LIMITS = (  # what the group of this process may hold, holds, and of what, by version of control groups
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
 )
 
 
@@ -38,12 +42,21 @@ def free_disk(folder: Path) -> int:
 def free_memory() -> int:
     """Bytes that can be taken: what the machine has left, or the group of processes that this one is in."""
     left = [int(psutil.virtual_memory().available)]
-    for most, now in LIMITS:
-        try:
-            left.append(int(Path(most).read_text()) - int(Path(now).read_text()))
-        except (OSError, ValueError):  # no such group, or one without a limit
-            continue
+    left += [room for paths in LIMITS if (room := left_in_group(*paths)) is not None]
     return max(0, min(left))
+
+
+def left_in_group(most: str | Path, held: str | Path, parts: str | Path) -> int | None:
+    """Bytes that a group of processes may still take, by the files that say so; None without a limit.
+
+    Files that were read and are kept only until their memory is needed do not count as held.
+    """
+    try:
+        kinds = dict(line.split() for line in Path(parts).read_text().splitlines())
+        cached = int(kinds.get("total_inactive_file", kinds.get("inactive_file", 0)))
+        return int(Path(most).read_text()) - int(Path(held).read_text()) + cached
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
 
 
 def cores() -> int:

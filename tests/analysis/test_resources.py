@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.capacity_curve.config import Config
 from analysis.lab.needs import COPIES, Need, need_of, require_room
-from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory
+from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory, left_in_group
 from analysis.lab.runner import Runner
 from capacity import InputError
 
@@ -92,3 +92,22 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     assert runner.example.training
     assert not any(layer._forward_hooks for layer in runner.example.modules())
     assert all(p.grad is None for p in runner.example.parameters()) and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("most", "parts", "left"),
+    [
+        ("1000", "anon 300\ninactive_file 200\n", 700),
+        ("1000", "inactive_file 0\ntotal_inactive_file 200\n", 700),
+        ("1000", "anon 500\n", 500),
+        ("max", "anon 300\n", None),
+    ],
+)
+def test_what_a_group_may_take_is_its_limit_without_what_it_holds_but_for_cached_files(
+    tmp_path, most: str, parts: str, left: int | None
+) -> None:
+    paths = [tmp_path / name for name in ("most", "held", "parts")]
+    for path, text in zip(paths, (most, "500", parts), strict=True):
+        path.write_text(text)
+    assert left_in_group(*paths) == left
+    assert left_in_group(paths[0], paths[1], tmp_path / "none") is None

@@ -1,6 +1,6 @@
 """Neuron dropout: a fixed number of a layer's neurons, new ones each batch, silenced while training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -38,7 +38,11 @@ def neuron_dropout(model: nn.Module, amounts: Mapping[str, int], *, seed: int = 
             handle.remove()
 
 
-def _silence(neurons: int, amount: int, generator: torch.Generator):  # type: ignore[no-untyped-def]
+def _silence(
+    neurons: int, amount: int, generator: torch.Generator
+) -> Callable[[nn.Module, object, Tensor], Tensor | None]:
+    """A hook that sets outputs of so many neurons to zero and scales the others."""
+
     def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
         if not module.training or amount == 0:
             return None

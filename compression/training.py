@@ -261,8 +261,10 @@ def _loop(
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     check_precision(settings.mixed_precision, accelerator.device)
     model.to(accelerator.device)
-    trained, optimizer = accelerator.prepare(model), _optimizer(settings, trainable)
-    trained = torch.compile(trained) if settings.compile else trained
+    trained: Any = accelerator.prepare(model)
+    optimizer = _optimizer(settings, trainable)
+    if settings.compile:
+        trained = torch.compile(trained)
     if settings.mixed_precision == "fp16":  # the wrapper scales gradients, which costs 0.3 ms a step
         optimizer = accelerator.prepare(optimizer)
     return _Loop(trained, optimizer, accelerator, settings, objective)
@@ -343,7 +345,14 @@ def _dropped_rows(mask: Tensor) -> Tensor | None:
 class _Loop:
     """One training run."""
 
-    def __init__(self, model, optimizer, accelerator, settings, objective) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        accelerator: Any,
+        settings: TrainingSettings,
+        objective: Objective,
+    ) -> None:
         self.model, self.optimizer, self.accelerator = model, optimizer, accelerator
         self.settings, self.objective = settings, objective
         self.plain = accelerator.unwrap_model(  # autocast is the loop's

@@ -36,3 +36,11 @@ def test_pairs_remove_what_seeds_share() -> None:
     row = paired_difference(frame, "x", against="control").iloc[0]
     assert row["x_difference_mean"] == 1 and row["x_difference_half_width"] == 0
     assert summarize(frame, ["criterion"], ["x"])["x_mean"].tolist() == [7, 6]
+
+
+def test_a_group_with_a_missing_value_has_a_mean_and_no_interval() -> None:
+    frame = pd.DataFrame({"scheme": ["a", "a", "b", "b"], "seconds": [1.0, 3.0, 2.0, float("nan")]})
+    means = summarize(frame, ["scheme"], ["seconds"]).set_index("scheme")
+    assert means["seconds_mean"].tolist() == [2.0, 2.0]
+    assert means.loc["a", "seconds_half_width"] == pytest.approx(12.706, abs=1e-3)
+    assert pd.isna(means.loc["b", "seconds_half_width"])

@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.DataFrame":
     """For each group the mean and the half-width of its 95 % interval: NAME_mean, NAME_half_width.
 
-    Columns that a run of an earlier version does not hold are left out.
+    Columns that a run of an earlier version does not hold are left out; a group in which a value is missing
+    has no interval.
     """
     grouped = frame.groupby(by, sort=False)
     parts = {}
     for column in (name for name in columns if name in frame.columns):
         parts[f"{column}_mean"] = grouped[column].mean()
-        parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
+        parts[f"{column}_half_width"] = grouped[column].apply(_half_width)
     import pandas as pd
 
     return pd.DataFrame(parts).reset_index()
+
+
+def _half_width(values: "pd.Series") -> float:
+    return float("nan") if values.isna().any() else mean_half_width(values.tolist())
 
 
 def paired_difference(

@@ -209,7 +209,7 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
     return float(interval.low), float(interval.high)
 
 
-@checks.arguments(values=checks.each(checks.number), confidence=checks.number)
+@checks.arguments(values=checks.each(checks.real), confidence=checks.number)
 def mean_half_width(values: "Sequence[float]", *, confidence: float = 0.95) -> float:
     """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
     import numpy as np

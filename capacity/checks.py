@@ -55,11 +55,16 @@ def whole(name: str, value: Any) -> None:
     _require(isinstance(found, Integral) and not isinstance(found, bool), name, "a whole number", value)
 
 
+def real(name: str, value: Any) -> None:
+    """A real number, as of `whole`, or NaN."""
+    found = value.item() if _is_scalar(value) else value
+    _require(isinstance(found, Real) and not isinstance(found, bool), name, "a number", value)
+
+
 def number(name: str, value: Any) -> None:
     """A real number, as of `whole`; not NaN."""
-    found = value.item() if _is_scalar(value) else value
-    real = isinstance(found, Real) and not isinstance(found, bool)
-    _require(real and not isnan(found), name, "a number", value)
+    real(name, value)
+    _require(not isnan(value), name, "a number", value)
 
 
 def seed(name: str, value: Any) -> None:

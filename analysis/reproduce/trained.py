@@ -1,7 +1,10 @@
-"""Lines that need training: from the run of the preset that trains each at full size, else its cost."""
+"""Lines that need training: from the run of the preset that trains each at full size, else its cost.
+
+Beside the cost stands what the same preset at reduced scale measured, which judges nothing published.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +38,11 @@ class Trained:
     source: str = ""
 
     @property
+    def network(self) -> str:
+        """The network that a line of students names; empty for others."""
+        return str(self.where.get("network", ""))
+
+    @property
     def call(self) -> str:
         return f"python -m analysis.{self.command} --preset {self.preset}"
 
@@ -44,6 +52,13 @@ PRUNED, TAUGHT, ROUNDED, COMPARED = (
 )  # fmt: skip
 
 
+DIFFERENCES = {  # columns of the summary with the difference of an error from that of the run's own baseline
+    (PRUNED, "top1_error"): "top1_error_difference",
+    (TAUGHT, "top1_error"): "error_minus_alone",
+    (ROUNDED, "top1_error"): "top1_error_difference",
+}
+BASELINES = {PRUNED: "the whole network", TAUGHT: "the student alone", ROUNDED: "the float network"}
+CONTROL = "the whole network trained as long"
 SMALL_DIFFERENCE = MARGIN  # what a report calls minimal
 
 
@@ -92,11 +107,43 @@ def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
         if run is None or found is None:
             spent = _training_flops(row.command, row.preset)
             cost = f"about {spent:.1e} floating-point operations of training"
+            small = _reduced(row, runs)
+            measured, how = ("-", "") if small is None else small
             yield Claim(
-                row.report, row.item, _told(row.published), "-", not_run(cost), cost, row.call, row.source,
+                row.report, row.item, _told(row.published), measured, not_run(cost), f"{how}{cost}", row.call,
+                row.source,
             )  # fmt: skip
         else:
             yield _judged(row, *found, run)
+
+
+def _reduced(row: Trained, runs: Sequence[Run]) -> tuple[str, str] | None:
+    """What a run of the preset at reduced scale measured, and of which network on what; None without one.
+
+    Differences from the run's own dense or float network stand beside it, where the run holds them.
+    """
+    small = [run for run in runs if (run.command, run.preset) == (row.command, f"{row.preset}-reduced")]
+    for run in small:
+        names = [name for name in getattr(run.config, "student", ()) if name.startswith(f"{row.network}_")]
+        thinner = replace(row, where={**row.where, "network": names[0]}) if names else row
+        found = None if run.config.smoke else _in_run(run, thinner)
+        if found is None:
+            continue
+        config = run.config
+        facts = (
+            f"{names[0] if names else config.model}, {config.limit:,} samples of "
+            f"{config.dataset.rpartition(':')[2]} at {config.image_size} pixels, {config.epochs} epochs"
+        )
+        gap = _in_run(run, replace(thinner, column=DIFFERENCES.get((row.command, row.column), "")))
+        if gap is not None and gap[0] == gap[0] and row.where.get("criterion") != "dense":
+            control = row.command == PRUNED and config.retrain_epochs
+            baseline = CONTROL if control else BASELINES[row.command]
+            facts += f", {points(*gap)} beside {baseline}"
+        return (
+            f"{100 * found[0]:.2f}{plus_minus(100 * found[1])} %",
+            f"at reduced scale ({facts}); at full scale ",
+        )
+    return None
 
 
 def untrained_lines() -> Iterator[Claim]:
@@ -118,7 +165,7 @@ def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
     """The line of a run; other data than the preset's is named."""
     spread, dataset = plus_minus(100 * half), run.config.dataset
     if isinstance(row.published, str):
-        measured, reference, against = f"{100 * mean:+.2f}{spread} points", 0.0, "the whole network"
+        measured, reference, against = points(mean, half), 0.0, "the whole network"
     else:
         measured, reference, against = f"{100 * mean:.2f}{spread} %", row.published, "published"
     judgement = compare(Estimate(mean, half), Estimate(reference, 0.0), margin=SMALL_DIFFERENCE)
@@ -200,6 +247,15 @@ DATA = {
     "cifar100": (45_000, (3, 32, 32), 100),
     "flowers102": (1_836, (3, 224, 224), 102),
 }
+
+
+def points(mean: float, half: float) -> str:
+    """A difference of fractions in percentage points.
+
+    >>> points(-0.0125, 0.003)
+    '-1.25 ± 0.30 points'
+    """
+    return f"{100 * mean:+.2f}{plus_minus(100 * half)} points"
 
 
 def plus_minus(half: float) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,9 @@ from analysis.reproduce.faults import FAULTS
 from analysis.reproduce.losses import LOSSES
 from analysis.reproduce.notebooks import NOTEBOOKS
 from analysis.reproduce.printed import PRINTED
-from analysis.reproduce.trained import trained_lines, untrained_lines
+from analysis.reproduce.trained import recorded, trained_lines, untrained_lines
 
+RUNS = Path(__file__).parents[2] / "paper/runs"
 WRONG = (
     "images counted in its Figure 1", "file of VGG16", "time for one random input",
     "error after quantization", "after pruning it predicts randomly",
@@ -110,3 +112,16 @@ def test_every_published_figure_has_its_line() -> None:
         judged[line.report] += line.figures
     assert judged == {report: sum(parts.values()) for report, parts in COUNTED.items()}
     assert all(line.source for line in computed)
+
+
+def test_two_thirds_of_the_lines_that_need_a_gpu_are_measured_at_reduced_scale_and_judged_by_none() -> None:
+    everything = [line for line in trained_lines(recorded([RUNS])) if line.report in "BCE"]
+    small = [line for line in everything if "at reduced scale" in line.why]
+    assert len(small) >= 2 / 3 * len(everything) and all(" ± " in line.recomputed for line in small)
+    assert {line.verdict for line in everything} == {Verdict.NOT_RUN}
+    whys = {(line.report, line.item): line.why for line in small}
+    samples = "googlenet_eighth, 2,000 samples of cifar10-jpeg at 16 pixels, 10 epochs"
+    assert f"{samples})" in whys["C", "error of GoogLeNet"]
+    assert "beside the whole network trained as long" in whys["C", "error without 20 % of the channels"]
+    assert "points beside the student alone" in whys["B", "error of student v2"]
+    assert not any("at reduced scale" in line.why for line in trained_lines([]))

@@ -15,6 +15,7 @@ from capacity import InputError, checks
 KINDS = [
     (checks.whole, [3, -1, np.int64(3), torch.tensor(3)], [1.5, "3", None, True, [3], torch.tensor([1, 2])]),
     (checks.number, [3, 0.5, math.inf, np.float32(0.5), torch.tensor(0.5)], ["3", None, True, math.nan, []]),
+    (checks.real, [math.nan, 0.5], ["3", None]),
     (checks.seed, [0, np.int64(3)], [-1, 0.5, None]),
     (checks.flag, [True, 0, torch.tensor(True)], ["yes", None, 0.5, torch.zeros(2)]),
     (checks.path, ["a", Path("a")], ["", None, 3, b"a", ["a"]]),

@@ -1,5 +1,7 @@
 """rho and G: golden values, entropy and intervals against independent implementations."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from torch import nn
 
-from capacity import InputError, generalization, label_entropy, measure, wilson_interval
+from capacity import (
+    InputError,
+    generalization,
+    label_entropy,
+    mean_half_width,
+    measure,
+    wilson_interval,
+)
 from capacity.report import CapacityReport, LayerCapacity
 
 
@@ -127,3 +136,7 @@ def test_more_right_is_more_learned(classes: int, total: int) -> None:
         for correct in range(total // classes + 1, total + 1)
     ]
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1 - 5 / (total * np.log2(classes)))
+
+
+def test_an_interval_of_what_is_partly_unknown_is_unknown() -> None:
+    assert math.isnan(mean_half_width([1.0, math.nan, 2.0]))

@@ -271,7 +271,7 @@ def test_completion_knows_commands_and_options() -> None:
         (
             "onnxscript",
             "onnx",
-            "from compression import export_onnx; export_onnx(None, 'x', input_size=(1,))",
+            "import compression as c; from torch import nn; c.export_onnx(nn.ReLU(), 'x', input_size=(1,))",
         ),
         ("dask", "cluster", "from analysis.lab.runs.grid import _client; _client('tcp://x:1').__enter__()"),
         (

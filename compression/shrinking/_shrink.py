@@ -5,7 +5,7 @@ Which layers must lose a channel together is the business of `compression.shrink
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -15,24 +15,26 @@ from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.inputs import require_weights
+from capacity.inputs import refusing, require_weights
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, require_criterion
+from compression.shrinking.components import families
 from compression.shrinking.coupling import (
     Importance,
     following,
     group_of,
     groups_of,
-    held_layers,
+    kept_layers,
     locked_layers,
     pruner_of,
     ungroupable,
     units_of,
 )
 from compression.shrinking.deadlines import NoEnd, time_limit
+from compression.shrinking.emission import Axis, Network
 from compression.shrinking.removal import Removal, reasons
-from compression.shrinking.responding import Responses, responding_groups
 from compression.shrinking.silencing import silent_groups
+from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one
 
 SECONDS = 40  # for trying groups of layers one at a time
 LOST_NONE = (
@@ -128,8 +130,9 @@ def shrink(
     copied = unpack_attention(plain_copy(model).eval())
     if not units_of(copied):
         raise InputError("the model has no dense or convolutional layer, so there are no units to remove")
-    removal, locked, left_out = _smaller(copied, input_size, amount, criterion, keep)
-    before, after = units_of(removal.original), units_of(removal.small)
+    request = _Request(input_size, amount, criterion)
+    removal, locked, left_out = _smaller(copied, request, keep)
+    before, after = removal.sizes()
     difference = removal.check()
     layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
     small = removal.finish()
@@ -140,26 +143,47 @@ def shrink(
 
 def _smaller(
     model: nn.Module,
-    input_size: Any,
-    amount: float | Mapping[str, float] | None,
-    criterion: Criterion | None,
+    request: "_Request",
     keep: Sequence[str],
 ) -> tuple[Removal, dict[str, str], dict[str, str]]:
     """What was removed by the graph, else by responses; the layers that keep their units, and those left."""
-    held, start = held_layers(model, input_size, keep), time.monotonic()
+    kept = kept_layers(model, request.input_size, keep)
     left_out: dict[str, str] = {}
     try:
-        locked = locked_layers(model, input_size, keep)
-        request = _Request(input_size, amount, criterion, locked)
-        return _removal(model, request, left_out, start), locked, left_out
+        request = replace(request, locked=locked_layers(model, request.input_size, kept))
+        return _removal(model, request, left_out, time.monotonic()), request.locked, left_out
     except InputError as error:
-        if not isinstance(amount, float):
+        if not isinstance(request.amount, float):
             raise
-        responding, left = _Responding(input_size, amount, criterion, held), dict[str, str]()
+        responding, left = replace(request, locked=kept), dict[str, str]()
         try:
-            return _removal(model, responding, left, time.monotonic()), held, left
+            return _sliced(model, responding, keep, left), kept, left
         except InputError:
             raise error from None
+
+
+def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out: dict[str, str]) -> Slicing:
+    """Components of units taken from the parameters that hold them; raises InputError if nothing goes."""
+    assert isinstance(request.amount, float)
+    removal, end = Slicing(clone(model), request.input_size), time.monotonic() + SECONDS
+
+    def locked(axis: Axis) -> bool:
+        return any(axis.name == name or axis.name.startswith(f"{name}.") for name in keep)
+
+    finding = "finding what responds to the units of each layer"
+    with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(SECONDS, finding):
+        network = Network(removal.small, *removal.inputs[0])
+        found = families(network, locked)
+    chosen = []
+    for family in found:
+        scores = scores_of(removal, family, request.criterion)
+        gone = lowest(scores, request.amount)
+        if gone:
+            chosen.append((family, [family.components[k] for k in gone]))
+    with time_limit(2 * SECONDS, "removing units"):
+        shrunk_one_by_one(removal, chosen, left_out, end)
+    _require_less(request.amount, *removal.sizes(), request.locked, left_out)
+    return removal
 
 
 @dataclass(frozen=True)
@@ -168,8 +192,8 @@ class _Request:
 
     input_size: Any
     amount: float | Mapping[str, float] | None
-    criterion: Criterion | None
-    locked: dict[str, str]
+    criterion: Criterion | None = None
+    locked: dict[str, str] = field(default_factory=dict)
 
     def groups(self, removal: Removal, refused: dict[str, str]) -> Iterator[Any]:
         """Groups of units to remove; each is removed or left before the next is asked for."""
@@ -215,17 +239,6 @@ class _Request:
         return pruner_of(model, example, 0.0, importance, locked, ratios)
 
 
-@dataclass(frozen=True)
-class _Responding(_Request):
-    """The same where torch-pruning's graph gives nothing: units go with what responds to them."""
-
-    def groups(self, removal: Removal, refused: dict[str, str]) -> Iterator[Any]:
-        assert isinstance(self.amount, float)
-        with time_limit(SECONDS, "finding what responds to the units of each layer"):
-            found = Responses(removal.small, *removal.inputs[0], self.locked)
-        yield from responding_groups(found, self.amount, self.criterion)
-
-
 def _removal(model: nn.Module, request: _Request, left_out: dict[str, str], start: float) -> Removal:
     """All at once if the network stays the same, else group by group; raises InputError if nothing goes."""
     try:
@@ -236,8 +249,7 @@ def _removal(model: nn.Module, request: _Request, left_out: dict[str, str], star
         if time.monotonic() > start + SECONDS:
             raise
         removal = _one_by_one(model, request, left_out, start + SECONDS)
-    before, after = units_of(removal.original), units_of(removal.small)
-    _require_less(request.amount, before, after, request.locked, left_out)
+    _require_less(request.amount, *removal.sizes(), request.locked, left_out)
     return removal
 
 

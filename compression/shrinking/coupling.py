@@ -33,22 +33,15 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     A layer whose units nobody else shares stands alone; output layers, which lose none, are left out.
     """
     copied = unpack_attention(plain_copy(model).eval())
-    locked = locked_layers(copied, input_size, ())
+    locked = locked_layers(copied, input_size, kept_layers(copied, input_size, ()))
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
     pruner = pruner_of(copied, kwargs or args, 0.5, Importance(None, copied, {}), locked, {})
     names = {module: name for name, module in copied.named_modules()}
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
 
-def held_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
-    """Layers that keep all their units, and why: named ones, outputs, and those with shared weights."""
-    args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
-    shared = _shared(model, args, kwargs)
-    names = {module: name for name, module in model.named_modules()}
-    return _kept(model, input_size, keep) | {names[module]: why for module, why in shared.items()}
-
-
-def _kept(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+def kept_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+    """Layers that keep all their units, and why: named ones and outputs."""
     known = [name for name, _ in model.named_modules() if name]
     for name in keep:
         if name not in known:
@@ -58,10 +51,10 @@ def _kept(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, s
     return locked | dict.fromkeys(keep, "it is to be kept")
 
 
-def locked_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
-    """Layers that keep all their units, and why: named ones, outputs, and what shared weights hold fast."""
+def locked_layers(model: nn.Module, input_size: Any, kept: Mapping[str, str]) -> dict[str, str]:
+    """Layers that keep all their units, and why: those kept, and what shared weights hold fast."""
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
-    units, locked = units_of(model), _kept(model, input_size, keep)
+    units, locked = units_of(model), dict(kept)
     shared = _shared(model, args, kwargs)
     if not shared:
         return locked

@@ -15,6 +15,7 @@ from capacity.cloning import clone, initialized, plain_copy
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line, require_weights
 from compression.checkpoints import most_bytes
+from compression.shrinking.sizes import MARK
 from compression.storage import require_plain, write_tensors
 
 ATTRIBUTES = (
@@ -34,7 +35,11 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     require_weights(model)
     initialized(model)
     sizes = {
-        name: {key: value for key in ATTRIBUTES if _is_size(value := vars(module).get(key))}
+        name: {
+            key: value
+            for key in (*ATTRIBUTES, *getattr(module, MARK, ()))
+            if _is_size(value := vars(module).get(key))
+        }
         for name, module in model.named_modules()
     }
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
@@ -128,8 +133,7 @@ def _sizes(text: str, path: Path) -> Sizes:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     good = isinstance(sizes, dict) and all(
-        isinstance(found, dict) and all(k in ATTRIBUTES and _is_size(v) for k, v in found.items())
-        for found in sizes.values()
+        isinstance(found, dict) and all(map(_is_size, found.values())) for found in sizes.values()
     )
     if not good:
         raise InputError(f"{path} is damaged: sizes must be whole numbers by layer")
@@ -141,13 +145,28 @@ def _set_sizes(model: nn.Module, sizes: Sizes, path: Path) -> None:
     for name, module in model.named_modules():
         for key, value in sizes.get(name, {}).items():
             own = vars(module).get(key)
-            if own is None:
+            if own is None and key in ATTRIBUTES:
                 continue
-            if isinstance(own, int) != isinstance(value, int) or (
-                isinstance(value, list) and len(value) != len(own)
-            ):
+            if not _is_smaller(value, own) and (key not in ATTRIBUTES or not _is_alike(value, own)):
                 raise InputError(f"{path} is damaged: {key} of layer {name!r} cannot be {value}")
-            setattr(module, key, tuple(value) if isinstance(value, list) else value)
+            setattr(module, key, type(own)(value) if isinstance(value, list) else value)
+            if key not in ATTRIBUTES:
+                setattr(module, MARK, tuple(sorted({*getattr(module, MARK, ()), key})))
+
+
+def _is_alike(value: Any, own: Any) -> bool:
+    """Whether both are one number, or sequences of as many."""
+    if isinstance(value, list):
+        return isinstance(own, list | tuple) and len(value) == len(own)
+    return isinstance(own, int)
+
+
+def _is_smaller(value: Any, own: Any) -> bool:
+    """Whether a size found in a file is one that shrinking may leave of the layer's own."""
+    if not _is_size(own) or not _is_alike(value, own):
+        return False
+    pairs = zip(value, own, strict=True) if isinstance(value, list) else [(value, own)]
+    return all(new <= old for new, old in pairs)
 
 
 def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -165,6 +184,8 @@ def _set_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
                 id(parameter),
                 nn.Parameter(tensor.to(parameter.device), requires_grad=parameter.requires_grad),
             )
+            if isinstance(module, nn.RNNBase):
+                setattr(module, own, new)  # which knows its parameters by a list too
             module._parameters[own] = new
         elif buffer is not None:
             module._buffers[own] = fresh.setdefault(id(buffer), tensor.to(buffer.device))

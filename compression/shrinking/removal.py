@@ -7,7 +7,6 @@ between the layers (shortcuts, reshapes, shuffles, gates, softmax) runs at full 
 removed from the wrong place, or one that the others feel, shows as a difference.
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, tensors_in
 from compression.shrinking.coupling import attention_heads, training_branches, units_of
@@ -33,7 +33,7 @@ class Removal:
         self.types = {name: tensor.dtype for name, tensor in _tensors(model)}
         self.frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
         self.inputs = self._in_double(input_size)
-        self.original = copy.deepcopy(model)
+        self.original = clone(model)
         self.expected = outputs(self.original, self.inputs)
         if not any(self.expected):
             raise InputError("the model returns no tensors, so nothing tells whether it stays the same")
@@ -84,10 +84,9 @@ class Removal:
                 _drop(self.read, name, places, units_in(wide))
         group.prune()
 
-    def lost(self) -> list[str]:
-        """Names of layers that have fewer units than before."""
-        after = units_of(self.small)
-        return [name for name, units in units_of(self.original).items() if after[name] < units]
+    def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Units of every layer before and after."""
+        return units_of(self.original), units_of(self.small)
 
     def check(self, *, quick: bool = False) -> float:
         """The relative difference of outputs; raises InputError if the small network is another one."""

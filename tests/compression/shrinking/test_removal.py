@@ -1,5 +1,6 @@
 """Removal: whatever the network, shrink returns the same function without some units, or InputError."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from capacity import InputError
 from compression.criteria import L1
 from compression.outputs import output_layers
 from compression.pruning import prune
-from compression.shrinking import shrink
+from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.shrinking.coupling import coupled_layers
 from compression.shrinking.removal import Removal
 from compression.shrinking.silencing import silent_groups
@@ -220,9 +221,15 @@ class Recurrent(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 8, 3), nn.GLU(1), nn.Conv2d(4, 4, 3)), (3, 8, 8)),
     ],
 )
-def test_refusals_name_the_layer(model: nn.Module, size: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"nothing can be removed.*('first'|'0'): "):
-        shrink(model, size, amount=0.25)
+def test_what_no_graph_follows_is_smaller_and_reloads(model, size: tuple[int, ...], tmp_path) -> None:
+    x = torch.randn(3, *size)
+    result = shrink(model, size, amount=0.25)
+    assert result.parameters_after < result.parameters_before
+    small = result.model.eval()
+    assert small(x).shape == model(x).shape
+    save_shrunk(small, tmp_path / "small")
+    again = load_shrunk(copy.deepcopy(model), tmp_path / "small").eval()
+    assert torch.equal(again(x), small(x))
 
 
 def test_a_graph_that_cannot_be_built_is_refused_near_the_layers_where_it_failed() -> None:

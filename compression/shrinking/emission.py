@@ -1,0 +1,284 @@
+"""What every product with a parameter reads and writes in a forward pass, and random numbers in its place.
+
+Operations are seen as ATen carries them out, whatever module or function asked for them: a dense layer, a
+convolution, one expert of a packed parameter, a step of a recurrent layer. `PRODUCTS` is the table of
+operations that multiply by a parameter; another one is added by a line (`Product`). Each such product emits
+random numbers, other ones for units that are to change; what hangs on them shows where products read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from compression.dataflow import FRESH, tensors_of
+
+
+class Axis(NamedTuple):
+    """One dimension of one parameter or buffer, by its name in the model."""
+
+    name: str
+    dimension: int
+
+
+class Range(NamedTuple):
+    """Places of an axis, as a view of the parameter holds them: from `start` on."""
+
+    axis: Axis
+    start: int
+
+
+@dataclass(frozen=True)
+class Product:
+    """Arguments of an operation, and which of their dimensions meet in it.
+
+    `read` pairs the dimension of the data that is summed over with that of the weight, None where none is
+    (a table looked up); `written` pairs that of the result with that of the weight.
+    """
+
+    data: int
+    weight: int
+    read: tuple[int, int] | None
+    written: tuple[int, int]
+    bias: int | None = None
+
+
+PRODUCTS: dict[str, tuple[Product, ...]] = {
+    "mm": (Product(0, 1, (1, 0), (1, 1)), Product(1, 0, (0, 1), (0, 0))),
+    "addmm": (Product(1, 2, (1, 0), (1, 1), 0), Product(2, 1, (0, 1), (0, 0))),
+    "mv": (Product(1, 0, (0, 1), (0, 0)),),
+    "bmm": (Product(0, 1, (2, 1), (2, 2)), Product(1, 0, (1, 2), (1, 1))),
+    "baddbmm": (Product(1, 2, (2, 1), (2, 2), 0), Product(2, 1, (1, 2), (1, 1))),
+    "_grouped_mm": (Product(0, 1, (1, 1), (1, 2)),),
+    "embedding": (Product(1, 0, None, (-1, 1)),),
+    "_embedding_bag": (Product(1, 0, None, (-1, 1)),),
+    "_embedding_bag_forward_only": (Product(1, 0, None, (-1, 1)),),
+    "convolution": (Product(0, 1, (1, 1), (1, 0), 2),),
+}
+TRANSPOSED = Product(0, 1, (1, 0), (1, 1), 2)
+BY_CHANNEL = ("batch_norm", "group_norm")  # their parameters lie along dimension 1, whatever follows
+
+
+@dataclass
+class Bases:
+    """Which storages hold parameters, or what was made of one alone with its shape."""
+
+    held: dict[int, tuple[str, tuple[int, ...], tuple[int, ...], tuple[int | None, ...]]]
+    alive: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Bases":
+        """The parameters and buffers of a model, by their first names."""
+        bases = cls({})
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.numel() and tensor.is_floating_point():
+                bases.add(tensor, name, tuple(range(tensor.dim())))
+        return bases
+
+    def add(self, tensor: Tensor, name: str, dimensions: Sequence[int | None]) -> None:
+        """Note that a tensor is the parameter of this name, its dimensions being those of the parameter."""
+        self.held.setdefault(_place(tensor), (name, tuple(tensor.shape), tensor.stride(), tuple(dimensions)))
+        self.alive.append(tensor)
+
+    def ranges(self, tensor: Any) -> list[Range | None] | None:
+        """For each dimension of a view of a parameter, the axis and place it starts at; None for data."""
+        if not isinstance(tensor, Tensor) or not tensor.numel() or _place(tensor) not in self.held:
+            return None
+        name, shape, strides, dimensions = self.held[_place(tensor)]
+        starts, left = dict[int, int](), int(tensor.storage_offset())
+        for k in sorted(range(len(strides)), key=lambda k: -strides[k]):
+            starts[k], left = divmod(left, strides[k]) if strides[k] else (0, left)
+        found: list[Range | None] = []
+        for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            fits = [k for k in starts if strides[k] == stride and size <= shape[k] and shape[k] > 1]
+            dimension = dimensions[fits[0]] if len(fits) == 1 else None
+            found.append(None if dimension is None else Range(Axis(name, dimension), starts[fits[0]]))
+        return found
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class Read(NamedTuple):
+    """What a product, or an operation beside a parameter, saw along an axis."""
+
+    range: Range
+    values: Tensor  # the channels first
+    products: frozenset[Axis]  # whose results it descends from, with no product between
+    by_product: bool
+
+
+@dataclass
+class Record:
+    """One pass: what was read, which axes were written, what came out, and what the outputs descend from."""
+
+    reads: list[Read] = field(default_factory=list)
+    written: dict[Axis, int] = field(default_factory=dict)  # and their width
+    riders: dict[Axis, set[Axis]] = field(default_factory=dict)  # biases of products
+    fixed: set[Axis] = field(default_factory=set)  # of which no single unit can go
+    results: list[Tensor] = field(default_factory=list)
+    reached: frozenset[Axis] = frozenset()
+
+
+Drawn = dict[int, tuple[Tensor, Tensor]]
+
+
+class Emission(TorchDispatchMode):
+    """A pass in which products emit random numbers, and other ones at `changed` units of an axis."""
+
+    def __init__(self, bases: Bases, drawn: Drawn, changed: Mapping[Axis, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bases, self.drawn, self.changed = bases, drawn, changed
+        self.record = Record()
+        self.behind: dict[int, frozenset[Axis]] = {}
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry an operation out, or emit in its place."""
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        behind = frozenset().union(*(self.behind.get(_place(t), frozenset()) for t in given))
+        if name in FRESH:
+            behind = frozenset()
+        product = self._product(name, args)
+        if product is not None:
+            result, behind = self._emit(product, args, result)
+        else:
+            self._note_beside(name, given, result, behind)
+        places = {_place(t) for t in given}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                place = _place(tensor)
+                self.behind[place] = behind | (
+                    self.behind.get(place, frozenset()) if place in places else set()
+                )
+        if name == "copy_" or name.endswith("_"):
+            self.behind[_place(given[0])] = behind
+        return result
+
+    def _product(self, name: str, args: Any) -> Product | None:
+        """What multiplies data by a parameter whose dimensions are known; None for another operation."""
+        options = PRODUCTS.get(name, ())
+        if name == "convolution":
+            if args[8] > 1 and args[1].shape[1] == 1 and args[8] == args[0].shape[1] == args[1].shape[0]:
+                return None  # every channel by itself
+            options = (TRANSPOSED,) if args[6] else options
+        for option in options:
+            ranges = self.bases.ranges(args[option.weight])
+            if ranges is None or ranges[option.written[1]] is None:
+                continue
+            if option.read is None or ranges[option.read[1]] is not None:
+                return option
+        return None
+
+    def _emit(self, product: Product, args: Any, result: Any) -> tuple[Any, frozenset[Axis]]:
+        ranges = self.bases.ranges(args[product.weight]) or []
+        start = ranges[product.written[1]]
+        assert start is not None
+        axis, output = start.axis, result[0] if isinstance(result, tuple) else result
+        grouped = len(args) > 8 and args[8] > 1
+        if product.read is not None:
+            read = ranges[product.read[1]]
+            assert read is not None
+            if grouped:
+                self.record.fixed |= {axis, read.axis}
+            self._read(read, args[product.data], product.read[0], by_product=True)
+        width = output.shape[product.written[0]]
+        self.record.written[axis] = max(self.record.written.get(axis, 0), start.start + width)
+        bias = None if product.bias is None else self.bases.ranges(args[product.bias])
+        for rider in bias or ():
+            if rider is not None:
+                self.record.riders.setdefault(axis, set()).add(rider.axis)
+        emitted = self._numbers(output, axis, start.start, product.written[0])
+        whole = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
+        return whole, frozenset((axis,))
+
+    def _numbers(self, output: Tensor, axis: Axis, start: int, dimension: int) -> Tensor:
+        self.count += 1
+        if self.count not in self.drawn or self.drawn[self.count][0].shape != output.shape:
+            generator = torch.Generator().manual_seed(self.count)
+            pair = (torch.rand(output.shape, generator=generator).to(output) + 0.1 for _ in range(2))
+            self.drawn[self.count] = (next(pair), next(pair))
+        plain, other = self.drawn[self.count]
+        units = self.changed.get(axis)
+        if units is None:
+            return plain.clone()
+        shape = [1] * output.dim()
+        shape[dimension] = -1
+        here = units[start : start + output.shape[dimension]]
+        return torch.where(here.reshape(shape).to(output.device), other, plain)
+
+    def _read(self, range_: Range, data: Tensor, dimension: int, *, by_product: bool) -> None:
+        behind = self.behind.get(_place(data), frozenset())
+        values = data.movedim(dimension, 0).flatten(1).clone()
+        self.record.reads.append(Read(range_, values, behind, by_product))
+
+    def _note_beside(self, name: str, given: list[Tensor], result: Any, behind: frozenset[Axis]) -> None:
+        """Note parameters beside data (scales, shifts, norms), and what is made of a parameter alone."""
+        marked = [(tensor, self.bases.ranges(tensor)) for tensor in given]
+        data = [t for t, ranges in marked if ranges is None and _place(t) in self.behind and t.dim()]
+        if not data:
+            self._note_made(name, marked, result)
+            return
+        widest = max(data, key=lambda t: (t.dim(), t.numel()))
+        for tensor, ranges in marked:
+            for k, found in enumerate(ranges or ()):
+                dimension = k - tensor.dim()
+                if any(kind in name for kind in BY_CHANNEL) or name == "convolution":
+                    dimension = 1 - widest.dim() if k == 0 else -widest.dim() - 1
+                fits = -dimension <= widest.dim() and widest.shape[dimension] == tensor.shape[k]
+                if found is not None and fits:
+                    self._read(found, widest, dimension, by_product=False)
+
+    def _note_made(self, name: str, marked: Any, result: Any) -> None:
+        """A tensor made of one parameter alone, of its shape or a choice of its first dimension."""
+        bases = [(tensor, ranges) for tensor, ranges in marked if ranges is not None]
+        if len(bases) != 1 or not isinstance(result, Tensor) or self.bases.ranges(result) is not None:
+            return
+        tensor, ranges = bases[0]
+        known = [None if r is None or r.start else r.axis for r in ranges]
+        if name in ("index", "index_select") and result.dim() == tensor.dim() > 1:
+            known[0] = None
+            same = result.shape[1:] == tensor.shape[1:]
+        else:
+            same = result.shape == tensor.shape
+        names = {axis.name for axis in known if axis is not None}
+        if same and len(names) == 1 and result.numel():
+            self.bases.add(result, names.pop(), [None if a is None else a.dimension for a in known])
+
+
+class Network:
+    """A model and one input, passed again and again with other units changed."""
+
+    def __init__(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
+        self.drawn: Drawn = {}
+        self.plain = self._pass({})
+
+    def _pass(self, changed: Mapping[Axis, Tensor]) -> Record:
+        emission = Emission(Bases.of(self.model), self.drawn, changed)
+        with torch.no_grad(), torch.random.fork_rng(), emission:
+            torch.manual_seed(0)
+            results = tensors_of(self.model(*self.args, **self.kwargs))
+        record = emission.record
+        record.results = [tensor.clone() for tensor in results]
+        record.reached = frozenset().union(
+            *(emission.behind.get(_place(t), frozenset()) for t in results if t.numel())
+        )
+        return record
+
+    def hits(self, changed: Mapping[Axis, Tensor]) -> Iterator[tuple[Read, Tensor]]:
+        """Reads of the plain pass, and which of their channels move when units change."""
+        found = self._pass(changed).reads
+        same = len(found) == len(self.plain.reads)
+        for place, read in enumerate(self.plain.reads):
+            if same and found[place].range == read.range and found[place].values.shape == read.values.shape:
+                yield read, (found[place].values != read.values).any(1)
+            else:
+                yield read, torch.ones(len(read.values), dtype=torch.bool)

@@ -1,0 +1,232 @@
+"""Components of units removed from the parameters that hold them, and the outcome compared.
+
+The reference is the network as it was with zeros in all removed places: it emits zeros there and reads
+nothing of them, so a unit that others feel, or one removed from the wrong place, shows as a difference.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.cloning import clone
+from capacity.errors import InputError
+from capacity.inputs import shown
+from compression.criteria import Criterion, Sampler
+from compression.shrinking.components import Component, Family
+from compression.shrinking.coupling import units_of
+from compression.shrinking.emission import Axis
+from compression.shrinking.removal import Removal
+from compression.shrinking.sizes import MARK, Change, candidates, known_changes, subsets
+from compression.verification import outputs
+
+Lengths = dict[Axis, tuple[int, int]]
+
+
+class Slicing(Removal):
+    """A network before and after the removal of components."""
+
+    def __init__(self, model: nn.Module, input_size: Any) -> None:
+        super().__init__(model, input_size, silent=False)
+        self.zeroed = clone(self.original)
+        _jitter(self.zeroed)
+        self.disturbed = _tensors(clone(self.zeroed))
+        self.gone: dict[Axis, set[int]] = {}
+        self.changed: dict[tuple[str, str], Any] = {}
+        self.helped: list[str] = []
+        self._place(_tensors(self.small), self.disturbed)
+
+    def take(self, families: Sequence[tuple[Family, Sequence[Component]]]) -> None:
+        """Remove components of families; raises InputError, and leaves all as it was, if outputs differ."""
+        nodes = [node for _, components in families for component in components for node in component]
+        before = {axis: set(places) for axis, places in self.gone.items()}
+        values = {
+            name: t.detach().clone()
+            for name, t in _tensors(self.zeroed).items()
+            if name in {a.name for a, _ in nodes}
+        }
+        for axis, place in nodes:
+            self.gone.setdefault(axis, set()).add(place)
+        self._place(_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
+        self._zero(nodes)
+        error: InputError | None = None
+        for changes in self._choices(families, before):
+            held = [(change, self._set(change)) for change in changes]
+            try:
+                self.check(quick=True)
+                return self._mark(changes)
+            except InputError as found:
+                error = error or found
+                for change, value in reversed(held):
+                    setattr(self.small.get_submodule(change.module), change.attribute, value)
+        self.gone = before
+        self._place(_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
+        with torch.no_grad():
+            for name, tensor in values.items():
+                _tensors(self.zeroed)[name].copy_(tensor)
+        raise error or InputError("nothing was tried")
+
+    def _choices(
+        self, families: Sequence[tuple[Family, Sequence[Component]]], before: Mapping[Axis, set[int]]
+    ) -> Any:
+        """Sizes to try: those of the table, and others that fit, if it is one family."""
+        lengths: Lengths = {}
+        shapes = {name: t.shape for name, t in _tensors(self.original).items()}
+        for axis, places in self.gone.items():
+            whole = shapes[axis.name][axis.dimension]
+            if places != before.get(axis):
+                lengths[axis] = (whole - len(before.get(axis, ())), whole - len(places))
+        known = known_changes(self.small, lengths)
+        if len(families) > 1:
+            return [known]
+        family, gone = families[0]
+        units = len(family.components), len(family.components) - len(gone)
+        found = candidates(self.small, lengths, units)
+        return (known + some for some in subsets(found, self.helped))
+
+    def _set(self, change: Change) -> Any:
+        module = self.small.get_submodule(change.module)
+        value = getattr(module, change.attribute)
+        setattr(module, change.attribute, change.value)
+        return value
+
+    def _mark(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self.changed[change.module, change.attribute] = change.value
+            if change.attribute not in self.helped:
+                self.helped.append(change.attribute)
+
+    def _place(
+        self, into: Mapping[str, Tensor], source: Mapping[str, Tensor], names: Iterable[str] | None = None
+    ) -> None:
+        for name in source if names is None else names:
+            tensor, old = source[name].detach(), into[name]
+            for axis, places in self.gone.items():
+                if axis.name == name and places:
+                    left = [k for k in range(tensor.shape[axis.dimension]) if k not in places]
+                    tensor = tensor.index_select(axis.dimension, torch.tensor(left, device=tensor.device))
+            if old.shape == tensor.shape:
+                old.data.copy_(tensor)
+            else:
+                _replace(self.small, old, tensor)
+
+    @torch.no_grad()
+    def _zero(self, nodes: Iterable[tuple[Axis, int]]) -> None:
+        places: dict[Axis, list[int]] = {}
+        for axis, place in nodes:
+            places.setdefault(axis, []).append(place)
+        tensors = _tensors(self.zeroed)
+        for axis, some in places.items():
+            tensor = tensors[axis.name]
+            if not axis.name.endswith("running_var"):
+                tensor.index_fill_(axis.dimension, torch.tensor(some, device=tensor.device), 0)
+
+    def _remember(self) -> None:
+        """Sizes are set by `take`."""
+
+    def _cut(self, inputs: Any) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Outputs of the disturbed network with zeros, and of the disturbed small one."""
+        return outputs(self.zeroed, inputs), outputs(self.small, inputs)
+
+    def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Units of layers before and after; also of parameters in no dense or convolutional layer."""
+        before, after = units_of(self.original), units_of(self.small)
+        shapes = {name: t.shape for name, t in _tensors(self.original).items()}
+        for axis, places in self.gone.items():
+            name = axis.name.removesuffix(".weight")
+            owner = self.original.get_submodule(axis.name.rpartition(".")[0])
+            if len(shapes[axis.name]) > 1 and name not in before and not isinstance(owner, nn.Linear):
+                before[name] = shapes[axis.name][axis.dimension]
+                after[name] = before[name] - len(places)
+        return before, after
+
+    def finish(self) -> nn.Module:
+        """The small network with the values, types and frozen parameters it had."""
+        self._place(_tensors(self.small), _tensors(self.original))
+        for module, attribute in self.changed:
+            owner = self.small.get_submodule(module)
+            setattr(owner, MARK, tuple(sorted({*getattr(owner, MARK, ()), attribute})))
+        return super().finish()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(), *model.named_buffers()])
+
+
+def _replace(model: nn.Module, old: Tensor, values: Tensor) -> None:
+    """Put a tensor where another is, under all its names."""
+    new = values.clone()
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    for module in model.modules():
+        for own, parameter in [*module._parameters.items(), *module._buffers.items()]:
+            if parameter is old:
+                setattr(module, own, new)
+
+
+@torch.no_grad()
+def _jitter(model: nn.Module) -> None:
+    """Disturb scales and shifts, so that a zero scale hides no difference."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() == 1 and parameter.is_floating_point():
+            parameter.add_(0.1 * (1 + torch.rand(parameter.shape, generator=generator).to(parameter)))
+
+
+def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> list[float]:
+    """What a criterion (by default squared weights) gives each component, over all weights that it holds."""
+    tensors, cache, found = _tensors(removal.original), dict[Axis, list[float]](), []
+    for component in family.components:
+        total = 0.0
+        for axis, place in component:
+            weight = tensors[axis.name].detach()
+            if weight.dim() < 2:
+                continue
+            if axis not in cache:
+                cache[axis] = _scores(weight.movedim(axis.dimension, 0), criterion)
+            total += cache[axis][place]
+        found.append(total)
+    return found
+
+
+def _scores(weight: Tensor, criterion: Criterion | None) -> list[float]:
+    if isinstance(criterion, Sampler):
+        return [float(n) for n in criterion.choose(len(weight), len(weight)).argsort()]
+    scores = weight.square() if criterion is None else criterion(weight)
+    if not isinstance(scores, Tensor) or scores.shape != weight.shape:
+        raise InputError(f"the criterion gave {shown(scores)} for a weight of shape {tuple(weight.shape)}")
+    return [float(n) for n in scores.flatten(1).sum(1)]
+
+
+def lowest(scores: Sequence[float], amount: float) -> list[int]:
+    """Components of lowest scores that make up the amount; one stays.
+
+    >>> lowest([4.0, 1.0, 3.0, 2.0, 5.0], 0.5)
+    [1, 3]
+    """
+    count = min(int(amount * len(scores)), len(scores) - 1)
+    return sorted(sorted(range(len(scores)), key=lambda k: scores[k])[:count])
+
+
+def shrunk_one_by_one(
+    removal: Slicing,
+    chosen: Sequence[tuple[Family, Sequence[Component]]],
+    left_out: dict[str, str],
+    end: float,
+) -> None:
+    """Take all families at once, else one by one; those that cannot go are noted."""
+    with suppress(InputError):
+        if len(chosen) > 1:
+            removal.take(chosen)
+            return
+    for family, components in chosen:
+        try:
+            if time.monotonic() > end:
+                raise InputError("it was not tried in time, because others failed")
+            removal.take([(family, components)])
+        except InputError as error:
+            names = dict.fromkeys(axis.name.removesuffix(".weight") for axis in family.written)
+            left_out |= dict.fromkeys(names, str(error))

@@ -211,7 +211,7 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
 
 @checks.arguments(values=checks.each(checks.real), confidence=checks.number)
 def mean_half_width(values: "Sequence[float]", *, confidence: float = 0.95) -> float:
-    """Half the width of Student's t interval of the mean; NaN for fewer than two values."""
+    """Half the width of Student's t interval of the mean; NaN for fewer than two values, and where one is."""
     import numpy as np
     from scipy.stats import t
 

@@ -133,10 +133,17 @@ def table(name: str, value: Any) -> None:
 
 
 def module(name: str, value: Any) -> None:
-    """A network, as torch's nn.Module."""
-    from capacity.inputs import require_module
+    """A network, as torch's nn.Module; no class of one, no name, no weights alone."""
+    from torch import nn
 
-    require_module(value, name)
+    if isinstance(value, nn.Module):
+        return
+    if isinstance(value, type):
+        raise InputError(
+            f"{name} must be an nn.Module, found the class {value.__name__}: make one, as in Net()"
+        )
+    advice = ": load it into a model with load_state_dict" if isinstance(value, Mapping) else ""
+    raise InputError(f"{name} must be an nn.Module, found one of type {type(value).__name__}{advice}")
 
 
 def optional(check: Check) -> Check:
@@ -163,7 +170,7 @@ def each(check: Check) -> Check:
 
 def _is_scalar(value: Any) -> bool:
     """Whether it is an array or tensor of one element."""
-    return callable(getattr(value, "item", None)) and getattr(value, "shape", None) in ((), (1,))
+    return callable(getattr(value, "item", None)) and all(n == 1 for n in getattr(value, "shape", (0,)))
 
 
 def _require(right: Any, name: str, wanted: str, value: Any) -> None:

@@ -3,13 +3,14 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.errors import InputError
 
 
@@ -19,10 +20,7 @@ def whole_number(name: str, value: Any, *, least: int = 1) -> int:
     >>> whole_number("batch_size", torch.tensor(32))
     32
     """
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point():
-        value = value.item()
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number, found {value!r} of type {type(value).__name__}")
+    checks.whole(name, value)
     if int(value) < least:
         raise InputError(f"{name} must be at least {least}, found {value}")
     return int(value)
@@ -30,14 +28,7 @@ def whole_number(name: str, value: Any, *, least: int = 1) -> int:
 
 def require_module(model: Any, name: str = "model") -> None:
     """Raise InputError for what is no nn.Module: a class, a name, weights alone."""
-    if isinstance(model, nn.Module):
-        return
-    if isinstance(model, type):
-        raise InputError(
-            f"{name} must be an nn.Module, found the class {model.__name__}: make one, as in Net()"
-        )
-    advice = ": load it into a model with load_state_dict" if isinstance(model, Mapping) else ""
-    raise InputError(f"{name} must be an nn.Module, found one of type {type(model).__name__}{advice}")
+    checks.module(name, model)
 
 
 def require_weights(model: nn.Module) -> None:
@@ -116,6 +107,11 @@ def untakable(model: nn.Module, input_size: Any) -> str:
     """Whose forward pass refuses which input, to begin a message with."""
     size = repr(input_size) if len(repr(input_size)) < 80 else type(input_size).__name__
     return f"{type(model).__name__} cannot take an input of size {size}"
+
+
+def taking(model: nn.Module, input_size: Any) -> AbstractContextManager[None]:
+    """Whatever a forward pass raises inside becomes an InputError that names the model and the input."""
+    return refusing(lambda reason: f"{untakable(model, input_size)}: {reason}")
 
 
 def example_input(

@@ -8,7 +8,7 @@ from torch import nn
 from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, refusing, untakable
+from capacity.inputs import example_input, first_line, taking, untakable
 from capacity.layers import RULES, Layer, Rule, find_layers
 from capacity.routing import add_other_ways
 from capacity.tracing import Layers, Trace, reached_by, trace
@@ -83,7 +83,7 @@ def traces_of(
     modules = dict(real.named_modules())
     layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
     args, kwargs = example_input(real, input_size, device=device_of(real))
-    with refusing(lambda why: f"{untakable(model, input_size)}: {why}"):
+    with taking(model, input_size):
         if reason:
             traces = trace(real, layers, args, kwargs)
             notes.append(f"measured by a real forward pass, the meta device being refused: {reason}")

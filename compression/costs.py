@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from capacity import checks
 from capacity.cloning import clone, fold_masks
 from capacity.columns import counted
 from capacity.errors import InputError
-from capacity.inputs import example_input, map_tensors, refusing, require_module, tensors_in, untakable
+from capacity.inputs import example_input, map_tensors, require_module, taking, tensors_in
 from compression.counting import subnormal_count
 from compression.operations import counter
 
@@ -39,7 +38,7 @@ def flops(model: nn.Module, input_size: Any) -> int:
     except Exception:  # whatever a model stumbles over without memory
         on_meta = _on_meta(model)
     copied = fold_masks(clone(model))
-    with _taking(copied, input_size):
+    with taking(copied, input_size):
         return _counted(copied, input_size, "meta" if on_meta else _device(copied))
 
 
@@ -48,11 +47,6 @@ def _counted(copied: nn.Module, input_size: Any, device: str) -> int:
     with counter() as counted, torch.no_grad():
         copied(*args, **kwargs)
     return int(counted.get_total_flops())
-
-
-def _taking(model: nn.Module, input_size: Any) -> AbstractContextManager[None]:
-    """Whatever a forward pass raises inside becomes an InputError that names the model and the input."""
-    return refusing(lambda reason: f"{untakable(model, input_size)}: {reason}")
 
 
 def _on_meta(model: nn.Module) -> bool:
@@ -113,7 +107,7 @@ def latencies(
         raise InputError(f"repeats and batch_size must be at least 1, found {repeats} and {batch_size}")
     calls = [_call(model, input_size, batch_size) for model in models]
     for copied, args, kwargs in calls:
-        with _taking(copied, input_size), torch.no_grad():
+        with taking(copied, input_size), torch.no_grad():
             copied(*args, **kwargs)
     times = time_calls(
         [partial(_timed, *call) for call in calls],
@@ -183,7 +177,7 @@ def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, found {batch_size}")
     copied, args, kwargs = _call(model, input_size, batch_size)
-    with _taking(copied, input_size), torch.no_grad():
+    with taking(copied, input_size), torch.no_grad():
         if _device(copied).startswith("cuda"):
             copied(*args, **kwargs)  # what is allocated only once is not a pass's
             torch.cuda.reset_peak_memory_stats()

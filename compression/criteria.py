@@ -14,6 +14,7 @@ from torch import Tensor
 
 from capacity import checks
 from capacity.errors import InputError, unknown
+from capacity.inputs import shown
 
 Center = Literal["mean", "zero"]
 Scorer = Callable[[Tensor], Tensor]
@@ -39,6 +40,19 @@ def require_criterion(name: str, criterion: Any) -> None:
             f"{name} must be L1(), L2(), Random(), Reservoir() or a function weight -> scores, found "
             f"{criterion!r:.60}"
         )
+
+
+def unit_scores(criterion: Criterion, weight: Tensor) -> Tensor:
+    """(units,) what a criterion gives each unit of a weight (units, ...), over all that it holds.
+
+    Raises InputError for scores of another shape, or that are no tensor.
+    """
+    if isinstance(criterion, Sampler):
+        return torch.from_numpy(criterion.choose(len(weight), len(weight)).argsort()).double()
+    scores = criterion(weight)
+    if not isinstance(scores, Tensor) or scores.shape != weight.shape:
+        raise InputError(f"the criterion gave {shown(scores)} for a weight of shape {tuple(weight.shape)}")
+    return scores.flatten(1).sum(1)
 
 
 def widened(values: Tensor) -> Tensor:

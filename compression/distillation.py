@@ -382,8 +382,9 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
             )
         if require_plain(path).stat().st_size != size:
             raise InputError(f"{path} is damaged: it has not the {size} bytes that were written; remove it")
-        return mapped_rows(path, _shape_of(teacher, data), str(sha256))
-    frozen, shape, sha256 = clone(teacher).eval(), _shape_of(teacher, data), ""
+        return mapped_rows(path, _shape_of(clone(teacher).eval(), data), str(sha256))
+    frozen = clone(teacher).eval()
+    shape, sha256 = _shape_of(frozen, data), ""
 
     def write(beside: Path) -> None:
         nonlocal sha256
@@ -397,10 +398,10 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
     return mapped_rows(path, shape)
 
 
-def _shape_of(teacher: nn.Module, data: TensorBatches) -> tuple[int, ...]:
+def _shape_of(frozen: nn.Module, data: TensorBatches) -> tuple[int, ...]:
     """(N, classes), or what else a teacher's logits on N rows have."""
     first = next(iter(replace(data, shuffle=False, batch_size=min(2, len(data.targets)))))[0]
-    return len(data.targets), *_logits(clone(teacher).eval(), first).shape[1:]
+    return len(data.targets), *_logits(frozen, first).shape[1:]
 
 
 def _logits(frozen: nn.Module, inputs: Any) -> Tensor:

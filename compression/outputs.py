@@ -17,7 +17,7 @@ from torch import nn
 
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, map_tensors, refusing, untakable
+from capacity.inputs import example_input, first_line, map_tensors, taking, untakable
 from compression.dataflow import Dataflow, flow_of_graph, flow_of_pass, plain_name
 
 SIDES = (32, 224, 28, 64, 84, 96, 128, 256, 299, 384, 512)  # of pictures that networks are made for
@@ -125,7 +125,7 @@ def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Datafl
         raise InputError(f"{untakable(model, input_size)}: {reason}")
     real = evaluation_copy(model)
     place = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    with refusing(lambda why: f"{untakable(model, input_size)}: {why}"):
+    with taking(model, input_size):
         args, kwargs = example_input(real, input_size, device=str(place))
         flow = flow_of_pass(real, args, kwargs)
     if not flow.outputs:

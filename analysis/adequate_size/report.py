@@ -51,13 +51,13 @@ class Found:
 def found(frame: "pd.DataFrame", advice: "Advice | None" = None) -> Found:
     """What the rows of one data set say beside the advice, by default the one recorded with the package."""
     from analysis.sizing.sizes import adequate
+    from capacity.pilots import Pilot
     from capacity.recommendation import recorded
 
-    size = adequate(frame).iloc[0]
-    row = frame.iloc[0]
-    gap = max(row["pilot_small_error"] - row["pilot_large_error"], 0.0)
-    facts = {name: int(row[name]) for name in ("features", "classes")}
-    facts |= {"rows": int(row["pilot_rows"]), "pilot_gap": gap}
+    size, row = adequate(frame).iloc[0], frame.iloc[0]
+    pilot = Pilot(int(row["pilot_rows"]), row["pilot_small_error"], row["pilot_large_error"])
+    facts: dict[str, float] = {name: int(row[name]) for name in ("features", "classes")}
+    facts |= {"rows": pilot.rows, "pilot_gap": pilot.gap}
     advice = advice or recorded("pilot")
     return Found(int(size["adequate"]), int(size["best"]), *advice.units(facts), advice.beyond(facts))
 

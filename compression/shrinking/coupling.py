@@ -17,7 +17,7 @@ from capacity.attention import unpack_attention
 from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward
-from compression.criteria import Criterion, Sampler
+from compression.criteria import Criterion, unit_scores
 from compression.dataflow import tensors_of
 from compression.outputs import output_layers
 from compression.shrinking.deadlines import NoEnd, time_limit
@@ -354,10 +354,7 @@ class _Scores:
             weight = layer.weight.detach()
             if "out_channels" not in function:
                 weight = weight.transpose(0, 1)
-            if isinstance(self.criterion, Sampler):
-                scores = torch.from_numpy(self.criterion.choose(len(weight), len(weight)).argsort()).float()
-            else:
-                scores = self.criterion(weight).flatten(1).sum(1)
+            scores = unit_scores(self.criterion, weight)
             if len(scores) <= max(places):  # a grouped or depthwise layer, scored by what it is coupled to
                 continue
             scores = scores[places]

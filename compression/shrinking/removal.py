@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
-from capacity.inputs import map_tensors, tensors_in
+from capacity.inputs import map_tensors, refusing, tensors_in
 from compression.shrinking.coupling import attention_heads, training_branches, units_of
 from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
 
@@ -240,15 +240,9 @@ def _jittered(modules: Any) -> Iterator[None]:
 
 
 def _run(model: nn.Module, inputs: Sequence[Arguments]) -> list[list[Tensor]]:
-    try:
+    why = "the shrunk model does not run: its forward pass counts on a width that changed"
+    with refusing(lambda reason: f"{why} ({reason}){KEEP}", 200):
         return outputs(model, inputs)
-    except InputError:
-        raise
-    except Exception as error:  # whatever a forward pass of someone else raises
-        raise InputError(
-            f"the shrunk model does not run: its forward pass counts on a width that changed "
-            f"({' '.join(str(error).split())[:200]}){KEEP}"
-        ) from error
 
 
 def _training_shapes(model: nn.Module, given: Arguments) -> list[torch.Size] | None:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
-from capacity.inputs import shown
-from compression.criteria import Criterion, Sampler
+from compression.criteria import Criterion, unit_scores
 from compression.shrinking.components import Component, Family
 from compression.shrinking.coupling import units_of
 from compression.shrinking.emission import Axis
@@ -178,6 +177,7 @@ def _jitter(model: nn.Module) -> None:
 
 def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> list[float]:
     """What a criterion (by default squared weights) gives each component, over all weights that it holds."""
+    chosen = torch.square if criterion is None else criterion
     tensors, cache, found = _tensors(removal.original), dict[Axis, list[float]](), []
     for component in family.components:
         total = 0.0
@@ -186,19 +186,10 @@ def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> 
             if weight.dim() < 2:
                 continue
             if axis not in cache:
-                cache[axis] = _scores(weight.movedim(axis.dimension, 0), criterion)
+                cache[axis] = unit_scores(chosen, weight.movedim(axis.dimension, 0)).tolist()
             total += cache[axis][place]
         found.append(total)
     return found
-
-
-def _scores(weight: Tensor, criterion: Criterion | None) -> list[float]:
-    if isinstance(criterion, Sampler):
-        return [float(n) for n in criterion.choose(len(weight), len(weight)).argsort()]
-    scores = weight.square() if criterion is None else criterion(weight)
-    if not isinstance(scores, Tensor) or scores.shape != weight.shape:
-        raise InputError(f"the criterion gave {shown(scores)} for a weight of shape {tuple(weight.shape)}")
-    return [float(n) for n in scores.flatten(1).sum(1)]
 
 
 def lowest(scores: Sequence[float], amount: float) -> list[int]:

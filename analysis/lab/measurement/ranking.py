@@ -1,7 +1,7 @@
 """Can two techniques be told apart? Paired by seed and by test point: a t-test, McNemar's test, ranks.
 
 Two techniques start from the same baseline and answer the same test points. Both seeds and points are a
-With many pairs of techniques some differ by chance: p-values are corrected by the rule of Holm.
+sample, and the test counts both: what remains is the uncertainty about another training and another test set.
 With many pairs of techniques some differ by chance, so that p-values are corrected by Holm's rule.
 
 Reference: Satterthwaite 1946, Biometrics Bulletin 2 (degrees of freedom of a sum of mean squares); Holm 1979,

@@ -20,14 +20,10 @@ def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.D
     parts = {}
     for column in (name for name in columns if name in frame.columns):
         parts[f"{column}_mean"] = grouped[column].mean()
-        parts[f"{column}_half_width"] = grouped[column].apply(_half_width)
+        parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
     import pandas as pd
 
     return pd.DataFrame(parts).reset_index()
-
-
-def _half_width(values: "pd.Series") -> float:
-    return float("nan") if values.isna().any() else mean_half_width(values.tolist())
 
 
 def paired_difference(

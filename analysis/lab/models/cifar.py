@@ -20,10 +20,7 @@ def channels_last(build: Build) -> Build:
     """The networks of a factory with convolutions that lie channels last, which train faster on a CPU."""
 
     def last(size: Size, classes: int, pretrained: bool) -> nn.Module:
-        network = build(size, classes, pretrained)
-        for weight in network.parameters():
-            if weight.dim() == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        network: nn.Module = build(size, classes, pretrained).to(memory_format=torch.channels_last)
         return network
 
     return last
@@ -133,14 +130,9 @@ def resnet(stem: int, widths: Sequence[int], blocks: int) -> Build:
     return build
 
 
-vgg16bn, vgg16bn_quarter = (
-    vgg(64),
-    channels_last(vgg(16)),
-)  # report B's: 34,015,396 parameters with 100 classes
-googlenet, googlenet_eighth = (
-    inceptions(1),
-    channels_last(inceptions(8)),
-)  # report C's: 6,402,564 with 100 classes
+vgg16bn = vgg(64)  # report B's: 34,015,396 parameters with 100 classes
+googlenet = inceptions(1)  # report C's: 6,402,564 parameters with 100 classes
+vgg16bn_quarter, googlenet_eighth = channels_last(vgg(16)), channels_last(inceptions(8))
 resnet18_quarter = channels_last(resnet(16, (16, 32, 64, 128), 2))
 resnet18 = resnet(64, (64, 128, 256, 512), 2)  # 11,220,132 parameters with 100 classes
 resnet20, resnet56 = resnet(16, (16, 32, 64), 3), resnet(16, (16, 32, 64), 9)  # He et al. 2016, section 4.2

@@ -1,7 +1,8 @@
 """Test files run on several cores: each process, and each command it starts, computes on one thread.
 
 Properties are judged by what they find, not by the clock: a busy machine fails no test. Files that take long
-come first, so that no core waits at the end for another's last one.
+come first, so that no core waits at the end for another's last one. Random draws do not depend on what ran
+or was imported before: torch's generator starts anew for each test file and for each test.
 """
 
 import os
@@ -36,3 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: places.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(places))
     )
+
+
+def seed() -> None:
+    import torch  # it reads the number of threads as it is imported
+
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> None:
+    """What a test file draws as it is imported is the same whichever files came before it."""
+    if isinstance(collector, pytest.File):
+        seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws is the same whether it runs alone or after all others."""
+    seed()

@@ -62,12 +62,22 @@ def measures(
             "negative_margin": -margin(logits, labels),
             "sharpness": sharpness(model, inputs, labels, seed),
         }
-    return found | _by_file(model, inputs, labels)
+    return found | by_file(model, inputs, labels)
 
 
 def weights_of(model: nn.Sequential) -> list[Tensor]:
-    """Weight matrices (outputs, inputs), from the input on."""
-    return [layer.weight.detach() for layer in model if isinstance(layer, nn.Linear)]
+    """The matrices (outputs, inputs) that inputs are multiplied by in evaluation, from the input on.
+
+    A batch norm is the diagonal one of its scale over the root of its variance.
+    """
+    found = []
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            found.append(layer.weight.detach())
+        elif isinstance(layer, nn.BatchNorm1d):
+            assert layer.running_var is not None
+            found.append(torch.diag(layer.weight.detach() / (layer.running_var + layer.eps).sqrt()))
+    return found
 
 
 def path_norm(model: nn.Sequential) -> float:
@@ -138,7 +148,7 @@ def sharpness(model: nn.Sequential, inputs: Tensor, labels: Tensor, seed: int) -
     return 1 / low
 
 
-def _by_file(model: nn.Sequential, inputs: Tensor, labels: Tensor) -> dict[str, float]:
+def by_file(model: nn.Sequential, inputs: Tensor, labels: Tensor) -> dict[str, float]:
     """Bits of the file of the network rounded by rate, and what follows from it, read back."""
     rounded = quantize_rate_distortion(model, penalty=0.02, relative_step=0.3).model
     with TemporaryDirectory() as folder:

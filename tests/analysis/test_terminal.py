@@ -20,7 +20,8 @@ UNREADABLE = re.compile(
 QUICK = ("capacity_report", "data_requirement", "memorization_curve")
 COMMANDS = (
     *QUICK, "capacity_curve", "pruning_curve", "compression_frontier", "comparison", "distillation_table",
-    "quantization_table", "description_length", "generalization_study", "memorization_bounds", "sizing",
+    "quantization_table", "description_length", "generalization_study", "memorization_bounds",
+    "reparametrization", "sizing",
 )  # fmt: skip
 
 

@@ -24,9 +24,9 @@ def imports(root: Path = ROOT) -> Graph:
     for path in (path for package in PACKAGES for path in (root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found: Graph = {}
+    graph: Graph = {}
     for name, path in names.items():
-        found[name] = set()
+        graph[name] = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             wanted = []
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -34,8 +34,8 @@ def imports(root: Path = ROOT) -> Graph:
                 wanted = [full if full in names else node.module for full in inner]
             elif isinstance(node, ast.Import):
                 wanted = [alias.name for alias in node.names]
-            found[name] |= {module for module in wanted if module in names and module != name}
-    return found
+            graph[name] |= {module for module in wanted if module in names and module != name}
+    return graph
 
 
 def room_of(module: str) -> str:
@@ -54,11 +54,11 @@ def room_of(module: str) -> str:
 
 def rooms(modules: Mapping[str, set[str]]) -> Graph:
     """Room -> rooms that its modules import."""
-    found: Graph = {}
+    graph: Graph = {}
     for name, wanted in modules.items():
         if room_of(name):
-            found.setdefault(room_of(name), set()).update({room_of(other) for other in wanted})
-    return {room: others - {room, ""} for room, others in found.items()}
+            graph.setdefault(room_of(name), set()).update({room_of(other) for other in wanted})
+    return {room: others - {room, ""} for room, others in graph.items()}
 
 
 def reduced(graph: Graph) -> Graph:

@@ -15,16 +15,16 @@ FOLDER = Path(__file__).parent
 
 def commands() -> dict[str, str]:
     """Command name -> first line of its docstring, read without importing it."""
-    found = {}
+    lines = {}
     for path in [*FOLDER.glob("[!_]*.py"), *FOLDER.glob("*/__main__.py")]:
         package = path.stem == "__main__"
-        told = path.with_name("__init__.py") if package else path
-        tree = ast.parse(told.read_text(encoding="utf-8"))
+        source = path.with_name("__init__.py") if package else path
+        tree = ast.parse(source.read_text(encoding="utf-8"))
         runs = any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
         if package or runs:
             name = path.parent.name if package else path.stem
-            found[name] = (ast.get_docstring(tree) or name).splitlines()[0]
-    return dict(sorted(found.items()))
+            lines[name] = (ast.get_docstring(tree) or name).splitlines()[0]
+    return dict(sorted(lines.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,12 +74,12 @@ def _installed() -> bool:
 
 
 def _listing(installed: bool) -> str:
-    found = commands()
-    width = max(map(len, found))
+    lines = commands()
+    width = max(map(len, lines))
     rows = [
         f"  deepcapacity {name.replace('_', '-'):<{width}}  {line}" if installed
         else f"  python -m analysis.{name:<{width}}  {line}"
-        for name, line in found.items()
+        for name, line in lines.items()
     ]  # fmt: skip
     options = [
         "  --version                                  the version",

@@ -65,9 +65,9 @@ def held(run: "Run") -> dict[str, str]:
 
 def sized(run: "Run") -> dict[str, str]:
     """What a run of adequate_size says, beside advice in which its data had no part."""
-    from analysis.adequate_size.report import found
+    from analysis.adequate_size.report import size_outcome
 
-    size = found(run.frame, advice_without(run.config.dataset))
+    size = size_outcome(run.frame, advice_without(run.config.dataset))
     return {
         "hidden units foretold (90 % range)": f"{size.foretold:,} ({size.low:,} to {size.high:,})",
         "smallest adequate found [hidden units]": f"{size.adequate:,}",
@@ -100,11 +100,11 @@ def table(runs: "Sequence[Run]") -> Table:
             raise InputError(f"two runs of {run.command} on {run.config.dataset}: name one of them")
         by_data[run.config.dataset][run.command] = run
     answers: dict[str, Mapping[str, str]] = {}
-    for name, found in by_data.items():
-        missing = [command for command in NEEDED if command not in found]
+    for name, runs_of in by_data.items():
+        missing = [command for command in NEEDED if command not in runs_of]
         if missing:
             raise InputError(f"{name} has no run of {missing[0]}: python -m analysis.{missing[0]}")
-        answers[name] = held(found[NEEDED[0]]) | sized(found[NEEDED[1]])
+        answers[name] = held(runs_of[NEEDED[0]]) | sized(runs_of[NEEDED[1]])
     questions = next(iter(answers.values()))
     rows: list[dict[Any, Any]] = [
         {"question": question} | {name: said[question] for name, said in answers.items()}
@@ -121,8 +121,8 @@ def start(config: Config) -> None:
 
     if not config.runs and not all((RECORDS / name).exists() for name in RECORDED):
         raise InputError("name run folders of description_length and adequate_size: none are recorded here")
-    found = table([finished(folder) for folder in config.runs or [RECORDS / name for name in RECORDED]])
-    print(found.to_markdown() if config.markdown else found.text())
+    answer = table([finished(folder) for folder in config.runs or [RECORDS / name for name in RECORDED]])
+    print(answer.to_markdown() if config.markdown else answer.text())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -151,9 +151,9 @@ def plot_usage(frame: "pd.DataFrame", *, title: str) -> "Figure":
 
     height = min(9.0, 1.1 + 0.15 * len(frame))
     figure, axes = figures.new_figure(figures.COLUMN_INCHES, height)
-    whole = frame["name"] == "network"
-    for rows, colour, label in ((frame[~whole], figures.COLOURS[0], "layer, by its own bits"),
-                                (frame[whole], figures.COLOURS[1], "network")):  # fmt: skip
+    network = frame["name"] == "network"
+    for rows, colour, label in ((frame[~network], figures.COLOURS[0], "layer, by its own bits"),
+                                (frame[network], figures.COLOURS[1], "network")):  # fmt: skip
         axes.barh(rows["name"], rows["points_per_bit"], color=colour, label=label)
     axes.invert_yaxis()
     figures.log_axis(axes, "x")
@@ -169,7 +169,7 @@ def start(config: Config) -> None:
     """Print and write everything."""
     from math import log2
 
-    from analysis.lab.reporting.figures import save_figure, told_files
+    from analysis.lab.reporting.figures import file_lines, save_figure
     from analysis.lab.runs.directory import open_run
     from capacity import bounds, generalization
 
@@ -200,10 +200,10 @@ def start(config: Config) -> None:
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
         usage = plot_usage(used.to_frame(), title=name)
         figures.append(save_figure(usage, folder.path, "generalization", **shown))
-    print(report.table().told(wide=config.wide), proven.table().told(wide=config.wide), sep="\n\n")
+    print(report.table().to_text(wide=config.wide), proven.table().to_text(wide=config.wide), sep="\n\n")
     if used is not None:
-        print(f"\n{used.table().told(wide=config.wide)}")
-    print(f"\n{told_files(folder.path, figures)}")
+        print(f"\n{used.table().to_text(wide=config.wide)}")
+    print(f"\n{file_lines(folder.path, figures)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

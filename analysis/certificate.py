@@ -49,14 +49,14 @@ def certified(run: "Run", config: Config) -> "pd.DataFrame":
     for row in frame.to_dict("records"):
         total = int(row["all_points"] - row["total"])
         errors = total - int(row["correct_of_all"] - row["correct"])
-        found = certificate(
+        bound = certificate(
             errors, total, int(row["file_bytes"]), choices=choices, confidence=config.confidence
         )
         rows.append({
             "seed": row["seed"], "method": row["method"], "density": row["density"],
-            "file_bytes": found.file_bytes, "code_bits": found.code_bits, "training_samples": total,
-            "training_error": found.training_error, "top1_error_bound": found.error_bound,
-            "kl_error_bound": found.kl_error_bound, "top1_error": row["top1_error"],
+            "file_bytes": bound.file_bytes, "code_bits": bound.code_bits, "training_samples": total,
+            "training_error": bound.training_error, "top1_error_bound": bound.error_bound,
+            "kl_error_bound": bound.kl_error_bound, "top1_error": row["top1_error"],
         })  # fmt: skip
     import pandas as pd
 
@@ -159,12 +159,12 @@ def start(config: Config) -> None:
     if run.command != COMMAND:
         raise InputError(f"{config.run} is a run of {run.command}; files are in runs of {COMMAND}")
     frame = certified(run, config)
-    folder, told = RunDirectory(Path(config.run)), table(frame, run, config)
+    folder, shown = RunDirectory(Path(config.run)), table(frame, run, config)
     folder.save_frame(frame, "certificate.csv")
-    folder.save_text(told.to_latex(venue=config.venue), "certificate.tex")
+    folder.save_text(shown.to_latex(venue=config.venue), "certificate.tex")
     save_figure(plot(frame, run), folder.path, "certificate", venue=config.venue, pgf=config.pgf)
     print("\n".join(printable(broken(line)) for line in headline(frame, run, config)))
-    print(f"\n{told.text(wide=config.wide)}\n")
+    print(f"\n{shown.text(wide=config.wide)}\n")
     print(f"written: {folder.path}/certificate.csv, .tex and .pdf")
 
 

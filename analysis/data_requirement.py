@@ -161,7 +161,7 @@ def plot(frame: "pd.DataFrame") -> "Figure":
 def start(config: Config) -> None:
     """Print and write everything."""
     from analysis.lab.models import create
-    from analysis.lab.reporting.figures import save_figure, told_files
+    from analysis.lab.reporting.figures import file_lines, save_figure
     from analysis.lab.runs.directory import open_run
     from capacity import measure
     from capacity.terminal import broken
@@ -169,7 +169,7 @@ def start(config: Config) -> None:
     data = data_of(config)
     needs = requirements(config, data)
     frame = frame_of(needs)
-    lines = [f"{name}: {need.table().told(wide=config.wide)}\n" for name, need in needs.items()]
+    lines = [f"{name}: {need.table().to_text(wide=config.wide)}\n" for name, need in needs.items()]
     need = next(iter(needs.values()))
     if config.model != "none":
         model = create(config.model, input_size=data.shape, classes=len(data.classes))
@@ -181,7 +181,7 @@ def start(config: Config) -> None:
     folder.save_text(need.to_latex(caption=caption.replace("\n", "; "), venue=config.venue), "table.tex")
     figure = save_figure(plot(frame), folder.path, "data_requirement", venue=config.venue, pgf=config.pgf)
     print("\n".join(map(broken, [*data.notes, *lines])))
-    print(told_files(folder.path, [figure]))
+    print(file_lines(folder.path, [figure]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

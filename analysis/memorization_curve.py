@@ -108,15 +108,15 @@ def experiments(config: Config) -> "list[Memorization]":
     done_before = sum((folder.path / f"network-{name}.json").exists() for name, _ in planned)
     if done_before:
         print(f"resumed from {folder.path}, {done_before} of {len(planned)} steps")
-    found = []
-    with progress(len(planned), "memorizing") as advance:
+    results = []
+    with progress(len(planned), "memorizing") as on_progress:
         for name, widths in planned:
-            advance(doing=f"network {name}")
+            on_progress(doing=f"network {name}")
             path = folder.path / f"network-{name}.json"
             if path.exists():
-                kept = load_json(path)
-                curve = tuple(MemorizationPoint(**point) for point in kept.pop("curve"))
-                found.append(Memorization(curve=curve, **kept))
+                facts = load_json(path)
+                curve = tuple(MemorizationPoint(**point) for point in facts.pop("curve"))
+                results.append(Memorization(curve=curve, **facts))
             else:
                 capacity_bits = measure(builder(widths)(), (widths[0],)).capacity_bits
                 points = sorted({max(1, round(ratio * capacity_bits)) for ratio in config.ratios})
@@ -126,9 +126,9 @@ def experiments(config: Config) -> "list[Memorization]":
                     trials=trials, restarts=config.restarts, seed=config.seed,
                 )  # fmt: skip
                 save_json(path, asdict(done))
-                found.append(done)
-            advance(1)
-    return found
+                results.append(done)
+            on_progress(1)
+    return results
 
 
 def run(config: Config) -> "pd.DataFrame":
@@ -136,11 +136,11 @@ def run(config: Config) -> "pd.DataFrame":
     return frame_of(experiments(config))
 
 
-def frame_of(found: "Sequence[Memorization]") -> "pd.DataFrame":
+def frame_of(results: "Sequence[Memorization]") -> "pd.DataFrame":
     """The rows of all experiments."""
     import pandas as pd
 
-    return pd.concat([done.to_frame() for done in found], ignore_index=True)
+    return pd.concat([done.to_frame() for done in results], ignore_index=True)
 
 
 def _smoke(config: Config) -> Config:
@@ -210,11 +210,11 @@ def headline(frame: "pd.DataFrame") -> list[str]:
     ]
     for name, rows in frame.groupby("name", sort=False):
         bits, missed = int(rows["capacity_bits"].iloc[0]), rows[rows["possible_share"] < 1]["points"]
-        whole = rows[rows["points"] < missed.min()] if len(missed) else rows
-        most = int(whole["points"].max()) if len(whole) else 0
+        below = rows[rows["points"] < missed.min()] if len(missed) else rows
+        most = int(below["points"].max()) if len(below) else 0
         reached = f"every labeling was memorized up to N = {most} ({most / bits:.2f} C)"
-        told = reached if most else "labelings were missed at every N"
-        lines.append(f"{name}, capacity C = {bits} bits: {told}")
+        limit = reached if most else "labelings were missed at every N"
+        lines.append(f"{name}, capacity C = {bits} bits: {limit}")
     return lines
 
 
@@ -227,21 +227,21 @@ def start(config: Config) -> None:
 
 
 def _write(config: Config) -> None:
-    from analysis.lab.reporting.figures import save_figure, told_files
+    from analysis.lab.reporting.figures import file_lines, save_figure
     from analysis.lab.runs.directory import open_run
     from capacity.terminal import broken
 
-    found = experiments(config)
-    frame = frame_of(found)
+    results = experiments(config)
+    frame = frame_of(results)
     config = replace(_smoke(config) if config.smoke else config, fresh=False)
     folder = open_run("memorization_curve", config, name="networks")
     folder.save_frame(frame)
-    folder.save_text("\n".join(done.to_latex(venue=config.venue) for done in found), "table.tex")
+    folder.save_text("\n".join(done.to_latex(venue=config.venue) for done in results), "table.tex")
     figure = save_figure(plot(frame), folder.path, "memorization_curve", venue=config.venue, pgf=config.pgf)
     print("\n".join([*map(broken, headline(frame)), ""]))
-    for done in found:
-        print(f"{done.table().told(wide=config.wide)}\n")
-    print(told_files(folder.path, [figure]))
+    for done in results:
+        print(f"{done.table().to_text(wide=config.wide)}\n")
+    print(file_lines(folder.path, [figure]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

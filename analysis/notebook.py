@@ -31,8 +31,8 @@ def notebook(run: str | Path, beside: str | Path | None = None) -> str:
     from analysis.lab.runs.loading import finished
 
     folder = Path(run if beside is None else beside)
-    found = finished(run)
-    return executed(to_notebook(found.title.rstrip("."), sections(found, folder)), folder)
+    recorded = finished(run)
+    return executed(to_notebook(recorded.title.rstrip("."), sections(recorded, folder)), folder)
 
 
 def sections(run: "Run", folder: Path) -> "list[Section]":
@@ -73,13 +73,13 @@ def _machine(facts: dict[str, Any]) -> str:
 
 def start(config: Config) -> None:
     """Write the notebook."""
-    from compression.checkpoints import write_whole
+    from compression.checkpoints import write_atomically
 
     if not config.run:
         raise InputError("name a run folder: python -m analysis.notebook runs/NAME")
     path = Path(config.output or Path(config.run) / "notebook.ipynb")
     text = notebook(config.run, path.parent)
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
     print(f"notebook: {path}")
 
 

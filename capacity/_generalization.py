@@ -64,8 +64,8 @@ class Generalization(Tabular):
         """
         if self.classes is None or not self.label_bits > 0:
             return math.nan
-        told = self.total * left_bits(1 - self.accuracy, self.classes, self.label_bits)
-        return 1 - (told + model_bits) / (self.total * self.label_bits)
+        residual = self.total * left_bits(1 - self.accuracy, self.classes, self.label_bits)
+        return 1 - (residual + model_bits) / (self.total * self.label_bits)
 
     @property
     def ratio(self) -> float:
@@ -116,10 +116,10 @@ class Generalization(Tabular):
 
 @checks.arguments(
     report=checks.instance(CapacityReport),
-    correct=checks.whole,
-    total=checks.whole,
+    correct=checks.integer,
+    total=checks.integer,
     label_bits=checks.number,
-    classes=checks.optional(checks.whole),
+    classes=checks.optional(checks.integer),
 )
 def generalization(
     report: CapacityReport,
@@ -192,7 +192,7 @@ def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     return float(sum(-share * log2(share) for share in (counts / values.size).tolist())) + 0.0
 
 
-@checks.arguments(correct=checks.whole, total=checks.whole, confidence=checks.number)
+@checks.arguments(correct=checks.integer, total=checks.integer, confidence=checks.number)
 def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion.
 

@@ -33,7 +33,7 @@ TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
 ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
 
-@checks.arguments(points=checks.whole, weights=checks.whole)
+@checks.arguments(points=checks.integer, weights=checks.integer)
 def cover_fraction(points: int, weights: int) -> float:
     """C(N, K) / 2^N: share of the labelings of N points in general position that K weights separate.
 
@@ -64,8 +64,10 @@ def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
         )
     inputs, signs = np.asarray(inputs), np.asarray(signs)
     count, width = inputs.shape
-    found = linprog(np.zeros(width), A_ub=-signs[:, None] * inputs, b_ub=-np.ones(count), bounds=(None, None))
-    return bool(found.status == 0)
+    solution = linprog(
+        np.zeros(width), A_ub=-signs[:, None] * inputs, b_ub=-np.ones(count), bounds=(None, None)
+    )
+    return bool(solution.status == 0)
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,12 @@ class Memorization(Tabular):
     @property
     def lm_point(self) -> int:
         """Largest N up to which every labeling tried was memorized; 0 if none was."""
-        whole = 0
+        largest = 0
         for point in self.curve:
             if point.possible < point.possible_trials:
                 break
-            whole = point.points
-        return whole
+            largest = point.points
+        return largest
 
     @property
     def lm_interval(self) -> tuple[int, float]:
@@ -180,8 +182,10 @@ class Memorization(Tabular):
         resampled = generator.binomial(trials, shares, size=(draws, len(trials))) / trials
         exact = np.array([point.enumerated for point in self.curve])
         resampled[:, exact] = shares[exact]
-        found = [_crossing(sizes, shares) for shares in resampled]
-        low, high = np.nanquantile(found, [0.025, 0.975]) if not np.isnan(found).all() else (np.nan,) * 2
+        crossings = [_crossing(sizes, shares) for shares in resampled]
+        low, high = (
+            np.nanquantile(crossings, [0.025, 0.975]) if not np.isnan(crossings).all() else (np.nan,) * 2
+        )
         return _crossing(sizes, shares), float(low), float(high)
 
     @property
@@ -225,10 +229,10 @@ def _crossing(sizes: np.ndarray, shares: np.ndarray) -> float:
 
 @checks.arguments(
     build=checks.function(0),
-    inputs=checks.whole,
-    points=checks.each(checks.whole),
-    trials=checks.whole,
-    restarts=checks.whole,
+    inputs=checks.integer,
+    points=checks.each(checks.integer),
+    trials=checks.integer,
+    restarts=checks.integer,
     seed=checks.seed,
 )
 def memorization(
@@ -272,7 +276,7 @@ def memorization(
             for count in points
         ]
         trained = _trained(build, drawn, restarts)
-    curve = tuple(_point(linear, *labeled, *found) for labeled, found in zip(drawn, trained, strict=True))
+    curve = tuple(_point(linear, *labeled, *counts) for labeled, counts in zip(drawn, trained, strict=True))
     return Memorization(_name(network), report.capacity_bits, report.total_parameters, curve)
 
 
@@ -325,8 +329,8 @@ def _decide(x: np.ndarray, signs: np.ndarray) -> tuple[int, int]:
     if count > ENUMERATED_POINTS:
         return sum(separable(rows, wanted) for rows, wanted in zip(x, signs, strict=True)), len(x)
     half = product([-1.0, 1.0], repeat=count - 1)  # a labeling and its opposite go together
-    found = sum(separable(x[0], np.array([1.0, *rest])) for rest in half)
-    return 2 * found, 2**count
+    half_count = sum(separable(x[0], np.array([1.0, *rest])) for rest in half)
+    return 2 * half_count, 2**count
 
 
 def _train(build: Callable[[], nn.Module], x: Tensor, signs: Tensor) -> Tensor:

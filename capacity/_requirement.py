@@ -28,7 +28,7 @@ from capacity import checks, tables
 from capacity._generalization import label_entropy, mean_half_width
 from capacity.columns import KEY, Column, with_interval
 from capacity.errors import InputError, unknown
-from capacity.inputs import whole_number
+from capacity.inputs import as_integer
 from capacity.sums import Table, ranks_of_sums, table_of
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
@@ -164,7 +164,7 @@ FORMULAS: dict[str, Callable[[float, int], int]] = {"nntailoring": expected_bits
 
 @checks.arguments(
     tolerance=checks.optional(checks.number),
-    repeats=checks.whole,
+    repeats=checks.integer,
     seed=checks.seed,
     formula=checks.instance(str),
     labels=checks.table,
@@ -212,7 +212,7 @@ def requirement(
         return _label_changes(sums[part], targets[part])
 
     progression = _progression(
-        changes, rows, FORMULAS[formula], columns, whole_number("repeats", repeats), seed
+        changes, rows, FORMULAS[formula], columns, as_integer("repeats", repeats), seed
     )
     entropy, largest = (float("nan"),) * 2 if classes is None else _balance(targets)
     thresholds = int(progression[-1].thresholds)
@@ -302,14 +302,14 @@ def _progression(
     for fraction in FRACTIONS:
         size = max(2, round(fraction * rows))
         draws = 1 if size == rows else repeats
-        found = [changes(generator.permutation(rows)[:size]) for _ in range(draws)]
-        mean = float(np.mean(found))
+        counts = [changes(generator.permutation(rows)[:size]) for _ in range(draws)]
+        mean = float(np.mean(counts))
         parts.append(
             Progress(
                 fraction,
                 size,
                 mean,
-                0.0 if draws == 1 else mean_half_width(found),
+                0.0 if draws == 1 else mean_half_width(counts),
                 bits(mean, features),
             )
         )

@@ -50,12 +50,12 @@ def extend() -> None:
 def merge(package: "ModuleType") -> None:
     """Turn the standard library's package, where it was imported before, into ours; its modules stay."""
     spec = package.__spec__
-    found = ours() if spec is not None and is_standard(spec) else None
-    if found is None or found.loader is None:
+    standard = ours() if spec is not None and is_standard(spec) else None
+    if standard is None or standard.loader is None:
         return
-    package.__spec__, package.__file__ = found, found.origin
-    package.__path__ = [*(found.submodule_search_locations or []), *package.__path__]
-    found.loader.exec_module(package)
+    package.__spec__, package.__file__ = standard, standard.origin
+    package.__path__ = [*(standard.submodule_search_locations or []), *package.__path__]
+    standard.loader.exec_module(package)
 
 
 def ours() -> "ModuleSpec | None":

@@ -98,12 +98,12 @@ def _parts(packed: nn.Parameter, count: int) -> list[nn.Parameter]:
 
 def unpack_attention(model: nn.Module) -> nn.Module:
     """Replace, in place, every nn.MultiheadAttention without extra key or value biases; returns the model."""
-    found = [
+    parts = [
         (name, module)
         for name, module in model.named_modules()
         if type(module) is nn.MultiheadAttention and module.bias_k is None
     ]
-    for name, module in found:
+    for name, module in parts:
         if not name:
             return Projections(module)
         model.set_submodule(name, Projections(module))

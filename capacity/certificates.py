@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from capacity import checks
 from capacity.errors import InputError
-from capacity.inputs import whole_number
+from capacity.inputs import as_integer
 
 SURE = 36.0  # log-odds of a rate next to one in double precision
 
@@ -73,10 +73,10 @@ def certificate(
     >>> round(bound.error_bound, 3), round(bound.kl_error_bound, 3)
     (0.084, 0.084)
     """
-    total = whole_number("total", total)
-    errors = whole_number("errors", errors, least=0)
-    file_bytes = whole_number("file_bytes", file_bytes)
-    choices = whole_number("choices", choices)
+    total = as_integer("total", total)
+    errors = as_integer("errors", errors, least=0)
+    file_bytes = as_integer("file_bytes", file_bytes)
+    choices = as_integer("choices", choices)
     if errors > total:
         raise InputError(f"errors must be at most total, found {errors} of {total}")
     if not 0 < confidence < 1:

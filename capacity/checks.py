@@ -49,34 +49,34 @@ def arguments(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorated
 
 
-def whole(name: str, value: Any) -> None:
+def integer(name: str, value: Any) -> None:
     """A whole number of Python, numpy or a tensor of one element; no boolean."""
-    found = value.item() if _is_scalar(value) else value
-    _require(isinstance(found, Integral) and not isinstance(found, bool), name, "a whole number", value)
+    plain = value.item() if _is_scalar(value) else value
+    _require(isinstance(plain, Integral) and not isinstance(plain, bool), name, "a whole number", value)
 
 
 def real(name: str, value: Any) -> None:
-    """A real number, as of `whole`, or NaN."""
-    found = value.item() if _is_scalar(value) else value
-    _require(isinstance(found, Real) and not isinstance(found, bool), name, "a number", value)
+    """A real number, as of `integer`, or NaN."""
+    plain = value.item() if _is_scalar(value) else value
+    _require(isinstance(plain, Real) and not isinstance(plain, bool), name, "a number", value)
 
 
 def number(name: str, value: Any) -> None:
-    """A real number, as of `whole`; not NaN."""
+    """A real number, as of `integer`; not NaN."""
     real(name, value)
     _require(not isnan(value), name, "a number", value)
 
 
 def seed(name: str, value: Any) -> None:
     """A whole number of at least 0."""
-    whole(name, value)
+    integer(name, value)
     _require(int(value) >= 0, name, "at least 0", value)
 
 
 def flag(name: str, value: Any) -> None:
     """A boolean, or 0 or 1."""
-    found = value.item() if _is_scalar(value) else value
-    _require(isinstance(found, bool | Integral), name, "True or False", value)
+    plain = value.item() if _is_scalar(value) else value
+    _require(isinstance(plain, bool | Integral), name, "True or False", value)
 
 
 def path(name: str, value: Any) -> None:

@@ -67,8 +67,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
-        elif found := _compiled(model, inside=False):
-            model = found[0][1]
+        elif compiled := _compiled(model, inside=False):
+            model = compiled[0][1]
         else:
             return model
 

@@ -22,14 +22,14 @@ def constant_inputs(
     Neither the model's inputs nor any layer reaches them: where both are NaN, these are not. Empty where the
     model does not run on NaN.
     """
-    found: dict[tuple[str, int], list[Tensor]] = {}
+    constants: dict[tuple[str, int], list[Tensor]] = {}
     calls: Counter[str] = Counter()
 
     def visit(layer: Layer, forward: Any, args: Any, kwargs: Any) -> Any:
         if layer.container or not layer.counted:
             return forward(*args, **kwargs)
         tensors = entering(states[layer.name], args, kwargs)
-        found[layer.name, calls[layer.name]] = [(t != 0) & ~torch.isnan(t) for t in tensors]
+        constants[layer.name, calls[layer.name]] = [(t != 0) & ~torch.isnan(t) for t in tensors]
         calls[layer.name] += 1
         clean_args, clean_kwargs = map_tensors((args, kwargs), _clean)
         return map_tensors(forward(*clean_args, **clean_kwargs), filled)
@@ -40,7 +40,7 @@ def constant_inputs(
             model(*args, **kwargs)
     except Exception:  # whatever the model's own code raises on NaN
         return {}
-    return found
+    return constants
 
 
 def filled(tensor: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from capacity import checks
 from capacity.certificates import code_bits
 from capacity.errors import InputError
-from capacity.inputs import whole_number
-from capacity.tables import Told
+from capacity.inputs import as_integer
+from capacity.tables import Statement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ TEMPERATURE_BITS = 6
 
 
 @dataclass(frozen=True)
-class DescriptionLength(Told):
+class DescriptionLength(Statement):
     """Bits that tell the labels of `samples` inputs, beside the bits of the labels alone.
 
     label_bits: n · H of the labels' own frequencies, whose table is not counted
@@ -98,26 +98,26 @@ def two_part_length(
     >>> sure.file_bits, round(sure.residual_bits, 6)
     (9.0, 6.0)
     """
-    file_bits = code_bits(whole_number("file_bytes", file_bytes)) + math.log2(
-        whole_number("choices", choices)
-    )
-    residual = told_bits(logits, labels, best_temperature(logits, labels))
+    file_bits = code_bits(as_integer("file_bytes", file_bytes)) + math.log2(as_integer("choices", choices))
+    residual = cross_entropy_bits(logits, labels, best_temperature(logits, labels))
     return DescriptionLength(len(labels), label_bits_of(labels), file_bits, TEMPERATURE_BITS + residual)
 
 
 def best_temperature(logits: "Tensor", labels: "Tensor") -> float:
     """Which of the 64 temperatures tells these labels in the fewest bits; (n, classes) and (n,)."""
-    return min(TEMPERATURES, key=lambda t: told_bits(logits, labels, t))
+    return min(TEMPERATURES, key=lambda t: cross_entropy_bits(logits, labels, t))
 
 
-def told_bits(logits: "Tensor", labels: "Tensor", temperature: float = 1.0, *, doubt: float = 0.0) -> float:
+def cross_entropy_bits(
+    logits: "Tensor", labels: "Tensor", temperature: float = 1.0, *, doubt: float = 0.0
+) -> float:
     """Bits that tell labels under softmax(logits / temperature); (n, classes) and (n,).
 
     doubt: share of the probability that is spread over all classes alike, so that a network that is sure and
     wrong costs log2(classes / doubt) bits at most
 
     >>> import torch
-    >>> told_bits(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
+    >>> cross_entropy_bits(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
     6.0
     """
     import torch

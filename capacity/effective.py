@@ -48,7 +48,7 @@ class Live:
 
 
 @dataclass
-class _Found:
+class _LiveStates:
     """States of all layers, the layers that were not decided, and why if it is all of them."""
 
     states: dict[str, State]
@@ -88,27 +88,29 @@ def live_parts(
 
     Raises InputError for NaN parameters, naming the layer, and for a model on the meta device.
     """
-    found = _visited(real, layers, example)
-    paired = {name: (layer, state.module) for name, state in found.states.items() for layer in [state.layer]}
-    raw_marks = {} if found.reason else _raw_elements(real, found, paired, example, mixed)
+    visited = _visited(real, layers, example)
+    paired = {
+        name: (layer, state.module) for name, state in visited.states.items() for layer in [state.layer]
+    }
+    raw_marks = {} if visited.reason else _raw_elements(real, visited, paired, example, mixed)
     batch = batch_size(*example)
     parts = {}
-    for name, state in found.states.items():
+    for name, state in visited.states.items():
         counts = {key: int(mask.sum()) for key, mask in state.live.items()}
         marks, inward, outward = raw_marks.get(name), None, None
-        if not found.reason and name not in found.undecided:
+        if not visited.reason and name not in visited.undecided:
             own = marks or [torch.zeros_like(marked) for marked in state.live_inputs]
             pairs = zip(state.live_inputs, own, strict=True)
             inward = sum(int((marked & ~raw).sum()) for marked, raw in pairs) // batch
             outward = state.leaving // batch
         parts[name] = Live(counts, inward, outward, raw=marks is None)
-    return parts, found.notes
+    return parts, visited.notes
 
 
 def live_elements(real: nn.Module, layers: Layers, example: Any) -> dict[tuple[str, str], Tensor]:
     """The live elements of each parameter, by layer and own name; else as `live_parts`."""
-    found = _visited(real, layers, example)
-    return {(name, key): mask for name, state in found.states.items() for key, mask in state.live.items()}
+    visited = _visited(real, layers, example)
+    return {(name, key): mask for name, state in visited.states.items() for key, mask in state.live.items()}
 
 
 def used_elements(real: nn.Module, layers: Layers, example: Any) -> dict[tuple[str, str], Tensor]:
@@ -116,11 +118,11 @@ def used_elements(real: nn.Module, layers: Layers, example: Any) -> dict[tuple[s
 
     Parameters and errors as of `live_parts`.
     """
-    found = _visited(real, layers, example, constants=True)
-    return {(name, key): mask for name, state in found.states.items() for key, mask in state.live.items()}
+    visited = _visited(real, layers, example, constants=True)
+    return {(name, key): mask for name, state in visited.states.items() for key, mask in state.live.items()}
 
 
-def _visited(real: nn.Module, layers: Layers, example: Any, *, constants: bool = False) -> _Found:
+def _visited(real: nn.Module, layers: Layers, example: Any, *, constants: bool = False) -> _LiveStates:
     """What all steps find; with `constants`, those that biases make count as data where they are not zero."""
     modules = dict(real.named_modules())
     paired: Layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
@@ -130,22 +132,26 @@ def _visited(real: nn.Module, layers: Layers, example: Any, *, constants: bool =
         filled = _filled_inputs(real, paired, example)
     with torch.no_grad():
         states, held = masked(paired)
-    found = _Found(states, held)
+    visited = _LiveStates(states, held)
     try:
-        _decide(real, paired, found, example, filled)
+        _decide(real, paired, visited, example, filled)
     except Exception as error:  # whatever the model's own code raises on marks or random inputs
-        found.reason = first_line(error, 200)
+        visited.reason = first_line(error, 200)
         for state in states.values():
             state.live.update(state.masks)
     held.put_back()
     share_life(states)
-    return found
+    return visited
 
 
 def _decide(
-    real: nn.Module, layers: Layers, found: _Found, example: Any, filled: Mapping[str, list[Tensor]] | None
+    real: nn.Module,
+    layers: Layers,
+    visited: _LiveStates,
+    example: Any,
+    filled: Mapping[str, list[Tensor]] | None,
 ) -> None:
-    states, passes = found.states, Passes(real, layers, found.states, example)
+    states, passes = visited.states, Passes(real, layers, visited.states, example)
     passes.forward()
     if filled is not None:
         for name, state in states.items():
@@ -157,13 +163,13 @@ def _decide(
     passes.backward()
     share_life(states)
     if any(dead(state) for state in states.values()):
-        found.held.put_back()
+        visited.held.put_back()
         sampler = Sampler(real, layers, states, example)
         if sampler.look():
             add_evidence(sampler, states)
             share_life(states)
-        found.undecided.extend(backstop(sampler, states, everything=passes.swallowed))
-        found.held.masks_again(states)
+        visited.undecided.extend(backstop(sampler, states, everything=passes.swallowed))
+        visited.held.masks_again(states)
     if filled is None:
         passes.count()
 
@@ -186,18 +192,18 @@ def _filled_inputs(real: nn.Module, layers: Layers, example: Any) -> dict[str, l
 
 @torch.no_grad()
 def _raw_elements(
-    real: nn.Module, found: _Found, layers: Layers, example: Any, mixed: Sequence[str]
+    real: nn.Module, visited: _LiveStates, layers: Layers, example: Any, mixed: Sequence[str]
 ) -> dict[str, list[Tensor]]:
     """For mixed layers that no raw element enters by a live weight: which input elements are raw, by call."""
-    plain = [name for name in mixed if found.states[name].plain]
-    names = [name for name in plain if not bool(found.states[name].live["weight"].all())]
+    plain = [name for name in mixed if visited.states[name].plain]
+    names = [name for name in plain if not bool(visited.states[name].live["weight"].all())]
     if not names:
         return {}
     try:
         marks = reached_elements(True, real, layers, *map_tensors(example, torch.clone))
     except Exception:  # whatever the model's own code raises on marks: raw data stays
         return {}
-    return {name: marks[name] for name in names if _idle(found.states[name], marks.get(name, []))}
+    return {name: marks[name] for name in names if _idle(visited.states[name], marks.get(name, []))}
 
 
 def _idle(state: State, raw: list[Tensor]) -> bool:

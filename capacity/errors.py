@@ -17,14 +17,14 @@ def missing(extra: str, purpose: str) -> InputError:
     return InputError(f'{purpose} needs more packages: pip install "deepcapacity[{extra}]"')
 
 
-def unknown(what: str, found: str, known: Iterable[str]) -> InputError:
+def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error for a name that does not exist, with the nearest ones that do.
 
     >>> print(unknown("model", "lenet30", ["lenet300", "lenet5", "mlp"]))
     unknown model 'lenet30'; did you mean 'lenet300' or 'lenet5'? (known: lenet300, lenet5, mlp)
     """
     names = [str(name) for name in known]
-    near = get_close_matches(str(found), names, n=2, cutoff=0.5)
+    near = get_close_matches(str(given), names, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
-    return InputError(f"unknown {what} {found!r}{hint} (known: {shown})")
+    return InputError(f"unknown {what} {given!r}{hint} (known: {shown})")

@@ -41,10 +41,10 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
         from matplotlib.style import context
 
         with context(["default", STYLE]):
-            found = draw(*args, **options)
-            if isinstance(found, Figure):
-                found.draw_without_rendering()  # ticks take their looks when they are first drawn
-            return found
+            result = draw(*args, **options)
+            if isinstance(result, Figure):
+                result.draw_without_rendering()  # ticks take their looks when they are first drawn
+            return result
 
     return drawn
 

@@ -14,13 +14,13 @@ from capacity import checks
 from capacity.errors import InputError
 
 
-def whole_number(name: str, value: Any, *, least: int = 1) -> int:
+def as_integer(name: str, value: Any, *, least: int = 1) -> int:
     """`value`, of Python, numpy or a tensor, as an int; InputError for anything else or below `least`.
 
-    >>> whole_number("batch_size", torch.tensor(32))
+    >>> as_integer("batch_size", torch.tensor(32))
     32
     """
-    checks.whole(name, value)
+    checks.integer(name, value)
     if int(value) < least:
         raise InputError(f"{name} must be at least {least}, found {value}")
     return int(value)
@@ -151,8 +151,8 @@ def example_input(
 
 
 def _is_shape(size: Any) -> bool:
-    whole = isinstance(size, Sequence) and len(size) > 0
-    return whole and all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in size)
+    shape = isinstance(size, Sequence) and len(size) > 0
+    return shape and all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in size)
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
@@ -178,11 +178,11 @@ def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """Every distinct tensor inside `value`, in order."""
-    found: dict[int, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        found.setdefault(id(tensor), tensor)
+        tensors.setdefault(id(tensor), tensor)
         return tensor
 
     map_tensors(value, note)
-    return list(found.values())
+    return list(tensors.values())

@@ -72,8 +72,8 @@ def in_signs(tex: str) -> str:
     >>> in_signs(r"$\rho$, all points"), in_signs("$G$")
     ('ρ, all points', 'G')
     """
-    for sign, found in SYMBOLS.items():
-        tex = tex.replace(found, sign)
+    for sign, letters in SYMBOLS.items():
+        tex = tex.replace(letters, sign)
     return tex.replace("$", "")
 
 
@@ -86,7 +86,7 @@ def number_in_latex(text: str) -> str:
     if re.search(r"[^\d,.+\-±·()∞⁻⁰¹²³⁴⁵⁶⁷⁸⁹ ]", text):
         return words_in_latex(text)
     power = re.sub(
-        r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda found: f"^{{{''.join(SUPERSCRIPTS[c] for c in found[0])}}}", text
+        r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda match: f"^{{{''.join(SUPERSCRIPTS[c] for c in match[0])}}}", text
     )
     tex = power.replace(",", r"\,").replace("±", r"\pm").replace("·", r" \cdot ").replace("∞", r"\infty")
     return f"${tex}$"

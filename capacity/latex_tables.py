@@ -97,15 +97,15 @@ class Layout:
         room = f"@{{}}p{{{self.width - 2:.1f}pt}}@{{}}"
         for cells in self.below:
             if cells.texts[place]:
-                told = rf"\emph{{{words_in_latex(cells.column.title)}:}} {cells.cell(place)}"
-                lines.append(rf"\multicolumn{{{len(self.beside)}}}{{{room}}}{{{told}}} \\")
+                sentence = rf"\emph{{{words_in_latex(cells.column.title)}:}} {cells.cell(place)}"
+                lines.append(rf"\multicolumn{{{len(self.beside)}}}{{{room}}}{{{sentence}}} \\")
         return "\n".join(lines)
 
     def lines(self, place: int) -> int:
         """Lines that a row takes."""
         tall = [ceil(self.letters.em * em(c.texts[place]) / c.room) for c in self.beside if c.room]
-        told = [c.column.title + c.texts[place] for c in self.below if c.texts[place]]
-        return max([1, *tall]) + sum(ceil(self.letters.em * em(text) / self.width) for text in told)
+        sentences = [c.column.title + c.texts[place] for c in self.below if c.texts[place]]
+        return max([1, *tall]) + sum(ceil(self.letters.em * em(text) / self.width) for text in sentences)
 
     def kinds(self) -> str:
         """The kinds of the columns, as tabular wants them."""
@@ -166,14 +166,14 @@ def _narrowed(table: Text, width: float) -> Layout:
     """The most important columns in the smallest letters."""
     plain, prose = _parted(table)
     letters, dropped = SIZES[-1], []
-    kept = [_bound(cells, letters, True, width) for cells in plain]
-    while len(kept) > 1 and _taken(kept, letters, True) > width:
-        rest = [cells for cells in kept[1:] if cells.column.importance < KEY] or kept[1:]
+    bounds = [_bound(cells, letters, True, width) for cells in plain]
+    while len(bounds) > 1 and _taken(bounds, letters, True) > width:
+        rest = [cells for cells in bounds[1:] if cells.column.importance < KEY] or bounds[1:]
         least = min(cells.column.importance for cells in rest)
         dropped.append([cells for cells in rest if cells.column.importance == least][-1])
-        kept.remove(dropped[-1])
+        bounds.remove(dropped[-1])
     left_out = tuple(cells.column for cells in reversed(dropped))
-    return _with_sentences(Layout(letters, True, tuple(kept), tuple(prose), left_out, width))
+    return _with_sentences(Layout(letters, True, tuple(bounds), tuple(prose), left_out, width))
 
 
 def _with_sentences(layout: Layout) -> Layout:

@@ -129,16 +129,16 @@ def find_layers(
     Raises InputError for integer parameters, whose numbers cannot be told from their packing, unless a
     rule names the module's type.
     """
-    found = list(_owners(model, rules, wanted))
+    owners = list(_owners(model, rules, wanted))
     owner: dict[int, str] = {}
-    for name, _, _, owned in sorted(found, key=lambda entry: entry[0] in last):
+    for name, _, _, owned in sorted(owners, key=lambda entry: entry[0] in last):
         for _, parameter in owned:
             owner.setdefault(id(parameter), name)
-    for name, module, rule, owned in found:
-        whole = rule is not None
+    for name, module, rule, owned in owners:
+        ruled = rule is not None
         fresh = {key: parameter for key, parameter in owned if owner[id(parameter)] == name}
         counts = {key: parameter.numel() for key, parameter in fresh.items()}
-        below = not whole and any(True for child in module.children() for _ in child.parameters())
+        below = not ruled and any(True for child in module.children() for _ in child.parameters())
         stored = _storage(fresh.values())
         yield Layer(name, rule or generic, counts, container=below, storage_bits=stored), module
 
@@ -152,24 +152,24 @@ def _owners(
         if inside and name.startswith(inside):
             continue
         rule = rule_for(module, rules)
-        whole = rule is not None
+        ruled = rule is not None
         prefix = name + "." if name else ""
         owned = [
             (key, parameter)
-            for key, parameter in module.named_parameters(recurse=whole)
+            for key, parameter in module.named_parameters(recurse=ruled)
             if wanted(prefix + key, parameter)
         ]
         for key, parameter in owned:
-            if not whole and not (parameter.is_floating_point() or parameter.is_complex()):
+            if not ruled and not (parameter.is_floating_point() or parameter.is_complex()):
                 raise InputError(
                     f"layer {name!r}: parameter {key!r} holds integers ({parameter.dtype}), which may pack "
                     f"several numbers each; pass a rule for {type(module).__name__} that counts them"
                 )
         if owned:
             yield name, module, rule, owned
-        if whole and not name:
+        if ruled and not name:
             return
-        inside = prefix if whole else ""
+        inside = prefix if ruled else ""
 
 
 def _storage(parameters: Iterable[nn.Parameter]) -> int:

@@ -45,15 +45,15 @@ def _by_name(model: nn.Module, input_size: Any, elements: Callable[..., Any]) ->
     hollow = measurable_copy(model, RULES, device="meta")
     layers = layers_of(hollow, RULES, lambda name, parameter: True)
     traces, _ = traces_of(model, hollow, layers, input_size, RULES)
-    whole = parents_of_uncalled(hollow, traces)
-    rules = {**RULES, **dict.fromkeys(whole, functional)}
+    uncalled = parents_of_uncalled(hollow, traces)
+    rules = {**RULES, **dict.fromkeys(uncalled, functional)}
     layers = layers_of(hollow, rules, lambda name, parameter: True)
     real = measurable_copy(model, RULES)
     same: dict[int, list[str]] = {}
     for name, parameter in real.named_parameters(remove_duplicate=False):
         same.setdefault(id(parameter), []).append(name)
-    found = elements(real, layers, example_input(real, input_size, device=device_of(real)))
-    masks = {f"{layer}.{key}" if layer else key: mask for (layer, key), mask in found.items()}
+    elements_alive = elements(real, layers, example_input(real, input_size, device=device_of(real)))
+    masks = {f"{layer}.{key}" if layer else key: mask for (layer, key), mask in elements_alive.items()}
     for names in same.values():  # of modules under several names, only the first is a layer
         mask = next((masks[name] for name in names if name in masks), None)
         masks |= {} if mask is None else dict.fromkeys(names, mask)

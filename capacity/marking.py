@@ -55,7 +55,7 @@ class Passes:
                 ends = [end for end in (*tensors_in(output), *self.structure.ends) if end.requires_grad]
                 if ends:
                     torch.autograd.backward(ends, [torch.full_like(end, torch.nan) for end in ends])
-            if all(state.whole for state in self.states.values()):
+            if all(state.all_wanted for state in self.states.values()):
                 break
 
     def count(self) -> None:
@@ -99,20 +99,20 @@ class Passes:
         """Pass 3: only units reached both ways emit NaN; what enters and leaves is counted."""
         output, marked = self._marked(state, call, forward, args, kwargs)
         both = state.outputs[call] & state.wanted[call]
-        kept = state.units(both) if state.plain else both.any().expand_as(both)
+        alive = state.units(both) if state.plain else both.any().expand_as(both)
         if call < len(state.seen_entering):
             marked = marked | state.seen_entering[call]
         leaving = torch.isnan(emitted(output))
         if call < len(state.seen_leaving):
             leaving = leaving | state.seen_leaving[call]
         state.live_inputs.append(marked)
-        state.leaving += int((leaving & kept).sum())
-        values = torch.where(leaving & kept, torch.nan, 0.0)
+        state.leaving += int((leaving & alive).sum())
+        values = torch.where(leaving & alive, torch.nan, 0.0)
 
         def emit(tensor: Tensor) -> Tensor:
             return (
                 values.to(tensor.dtype)
-                if tensor.shape == kept.shape and tensor.is_floating_point()
+                if tensor.shape == alive.shape and tensor.is_floating_point()
                 else tensor
             )
 

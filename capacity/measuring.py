@@ -79,16 +79,16 @@ def measure(
     if not layers:
         raise _nothing_to_measure(scope, total)
     traces, notes = traces_of(model, hollow, layers, input_size, rules)
-    whole, last = parents_of_uncalled(hollow, traces), unreached_ties(layers, traces)
-    if whole or last:
-        rules = {**rules, **dict.fromkeys(whole, functional)}
+    uncalled, last = parents_of_uncalled(hollow, traces), unreached_ties(layers, traces)
+    if uncalled or last:
+        rules = {**rules, **dict.fromkeys(uncalled, functional)}
         layers = layers_of(hollow, rules, wanted, last)
         traces, notes = traces_of(model, hollow, layers, input_size, rules)
     live = None
     if effective:
         every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
-        live, found_notes = _live(model, rules, every, traces, input_size)
-        notes = [*notes, *found_notes, *_all_zero(model)]
+        live, live_notes = _live(model, rules, every, traces, input_size)
+        notes = [*notes, *live_notes, *_all_zero(model)]
     rows = _rows(layers, traces, live, convention)
     return CapacityReport(
         layers=tuple(rows),

@@ -61,8 +61,8 @@ def parametrizations_of(module: nn.Module, key: str) -> Any:
 
 def mask_of(module: nn.Module, key: str) -> Mask | None:
     """The mask that has the last word on a tensor, or None."""
-    found = parametrizations_of(module, key)
-    return found[-1] if found is not None and isinstance(found[-1], Mask) else None
+    parts = parametrizations_of(module, key)
+    return parts[-1] if parts is not None and isinstance(parts[-1], Mask) else None
 
 
 def pruning_hooks(module: nn.Module) -> dict[str, prune.BasePruningMethod]:
@@ -101,9 +101,9 @@ def value_of(module: nn.Module, key: str) -> Tensor:
         norm = norms[key]
         extra = () if isinstance(norm, WeightNorm) else (False,)  # no power iteration
         value = norm.compute_weight(module, *extra)
-    elif (found := parametrizations_of(module, key)) is not None:
-        with _evaluating(found):
-            value = found()
+    elif (parts := parametrizations_of(module, key)) is not None:
+        with _evaluating(parts):
+            value = parts()
     else:
         value = getattr(module, key)
     return value.detach()
@@ -156,8 +156,8 @@ def _modernize(module: nn.Module, key: str) -> None:
         parts = module._parameters[f"{key}_g"], module._parameters[f"{key}_v"]
         remove_weight_norm(module, key)
         modern.weight_norm(module, key, hook.dim)
-        found = parametrizations_of(module, key)
-        found.original0, found.original1 = parts
+        computed = parametrizations_of(module, key)
+        computed.original0, computed.original1 = parts
     elif isinstance(hook, SpectralNorm):
         original, u = module._parameters[f"{key}_orig"], module._buffers[f"{key}_u"]
         v = module._buffers[f"{key}_v"]
@@ -165,8 +165,8 @@ def _modernize(module: nn.Module, key: str) -> None:
         _forget(module, lambda left: isinstance(left, SpectralNormLoadStateDictPreHook) and left.fn is hook)
         with torch.random.fork_rng():
             modern.spectral_norm(module, key, hook.n_power_iterations, hook.eps, hook.dim)
-        found = parametrizations_of(module, key)
-        found.original, found[0]._u, found[0]._v = original, u, v
+        computed = parametrizations_of(module, key)
+        computed.original, computed[0]._u, computed[0]._v = original, u, v
 
 
 def import_hooks(model: nn.Module) -> nn.Module:
@@ -211,19 +211,19 @@ def _fold(model: nn.Module, which: Callable[[nn.Module, str], bool]) -> nn.Modul
         for tensor in (value for value in held.values() if value is not None):
             readers.setdefault(id(tensor), set()).add(())
         for key in _computed(module):
-            found = parametrizations_of(module, key)
-            readers.setdefault(id(found._parameters.get("original")), set()).add(tuple(map(id, found)))
+            parts = parametrizations_of(module, key)
+            readers.setdefault(id(parts._parameters.get("original")), set()).add(tuple(map(id, parts)))
     done: dict[tuple[int, ...], tuple[Any, Tensor]] = {}
     for module, key in chosen:
-        found = parametrizations_of(module, key)
-        kept = found._parameters.get("original", found._buffers.get("original"))
-        place = (id(found if kept is None else kept), *map(id, found))
+        parts = parametrizations_of(module, key)
+        original = parts._parameters.get("original", parts._buffers.get("original"))
+        place = (id(parts if original is None else original), *map(id, parts))
         if place not in done:
             value = value_of(module, key)
-            if kept is None or len(readers.get(id(kept), ())) > 1:  # others read it another way
-                kept = _parameter(value, found)
-            kept.data = value
-            done[place] = found, kept
+            if original is None or len(readers.get(id(original), ())) > 1:  # others read it another way
+                original = _parameter(value, parts)
+            original.data = value
+            done[place] = parts, original
         _take_off(module, key, done[place][1])
     return model
 

@@ -54,7 +54,7 @@ class Pieces(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: list[Piece] = []
+        self.pieces: list[Piece] = []
         self.uncovered: set[str] = set()
         self.held: list[Tensor] = []  # alive, so that no memory is given out twice
         self.parameters = {_memory(p): p.numel() for p in model.parameters()}
@@ -121,7 +121,7 @@ class Pieces(TorchDispatchMode):
         else:
             return
         if degree and each:
-            self.found.append(Piece(max(1, round(count * each)), degree, self.weights))
+            self.pieces.append(Piece(max(1, round(count * each)), degree, self.weights))
 
 
 def _window(args: Any, output: Tensor) -> list[int]:

@@ -121,8 +121,8 @@ def train(splits: Splits, width: int, *, steps: int, learning_rate: float) -> Er
                 best = torch.where(better, loss, best)
                 validation = torch.where(better, _errors(seen, splits.validation[1]), validation)
                 if bool(better.any()):
-                    found = _errors(_forward(weights, splits.test[0]), splits.test[1])
-                    test = torch.where(better, found, test)
+                    errors = _errors(_forward(weights, splits.test[0]), splits.test[1])
+                    test = torch.where(better, errors, test)
         optimizer.param_groups[0]["lr"] = learning_rate * (1 + cos(pi * step / (steps + 1))) / 2
         optimizer.zero_grad()
         _losses(logits, labels).sum().backward()

@@ -124,7 +124,7 @@ def _by_pieces(model: nn.Module, input_size: Any) -> tuple[int | None, str]:
         outputs = output.shape[1]
         comparisons = max(1, outputs * (outputs - 1) // 2)
         last = Piece(comparisons, max(pieces.degree_of(output), 1), pieces.weights)
-    found = [(piece.units, piece.degree, piece.weights) for piece in (*pieces.found, last)]
+    factors = [(piece.units, piece.degree, piece.weights) for piece in (*pieces.pieces, last)]
     return piece_bits(
-        found
-    ), f"weights of any precision: piecewise linear, {len(found)} layers of comparisons"
+        factors
+    ), f"weights of any precision: piecewise linear, {len(factors)} layers of comparisons"

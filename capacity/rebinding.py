@@ -65,17 +65,17 @@ def _plain(value: Any) -> bool:
 
 def _pairs(model: nn.Module, copied: nn.Module) -> dict[int, Any]:
     """What stands for the original's modules, parameters and buffers, by their identity."""
-    found: dict[int, Any] = {}
+    pairs: dict[int, Any] = {}
     modules = dict(copied.named_modules(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
         other = modules.get(name)
         if other is None or other is module:
             continue
-        found[id(module)] = other
+        pairs[id(module)] = other
         if not isinstance(module, torch.jit.ScriptModule):  # which holds no Python functions
             for held, others in ((module._parameters, other._parameters), (module._buffers, other._buffers)):
-                found |= {id(held[key]): value for key, value in others.items() if held.get(key) is not None}
-    return found
+                pairs |= {id(held[key]): value for key, value in others.items() if held.get(key) is not None}
+    return pairs
 
 
 class _Binder:
@@ -175,8 +175,8 @@ def _parts(value: Any, way: str) -> Iterator[tuple[Any, str]]:
         for item in (value.__defaults__, value.__kwdefaults__, value.__dict__):
             yield item, name
         for key in _globals(value.__code__):
-            if isinstance(found := value.__globals__.get(key), nn.Module | Tensor):
-                yield found, f"the global {key!r} in {name}"
+            if isinstance(part := value.__globals__.get(key), nn.Module | Tensor):
+                yield part, f"the global {key!r} in {name}"
     elif isinstance(value, types.MethodType):
         yield from ((value.__self__, f"method {value.__func__}"), (value.__func__, way))
     elif isinstance(value, types.BuiltinMethodType):

@@ -20,7 +20,7 @@ from capacity.errors import InputError
 from capacity.pilots import Pilot
 from capacity.report import CapacityReport
 from capacity.rules import Convention, dense_capacity
-from capacity.tables import Told
+from capacity.tables import Statement
 
 RECORD = Path(__file__).with_name("sizing.json")
 Facts = Mapping[Any, Any]
@@ -130,7 +130,7 @@ def advice_from(facts: Mapping[str, Any]) -> Advice:
 
 
 @dataclass(frozen=True)
-class Recommendation(Told):
+class Recommendation(Statement):
     """A network beside its data: its capacity in times of the heuristic's need, and a size to start from.
 
     `hidden_units` and the range `low_units` to `high_units` are what `advice` foretells; without one, for

@@ -101,8 +101,8 @@ def column(name: str, *, against: str = "") -> Column:
     """
     if name.startswith("error_minus_"):
         return replace(column("top1_error_difference"), name=name, against=name.removeprefix("error_minus_"))
-    found = COLUMNS.get(name) or _guessed(name)
-    return replace(found, against=against) if against and name.endswith("_difference") else found
+    known = COLUMNS.get(name) or _guessed(name)
+    return replace(known, against=against) if against and name.endswith("_difference") else known
 
 
 def _guessed(name: str) -> Column:

@@ -86,7 +86,7 @@ def passes_on(output_bits: int, input_bits: int | None) -> int:
     return output_bits if input_bits is None else min(output_bits, input_bits)
 
 
-@checks.arguments(units=checks.each(checks.whole))
+@checks.arguments(units=checks.each(checks.integer))
 def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention = "previous") -> int:
     """Capacity in bits of a stack of dense layers with biases.
 
@@ -107,8 +107,8 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention 
     """
     check_convention(convention)
     sizes = [inputs, *units]
-    whole = all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes)
-    if len(sizes) < 2 or not whole:
+    positive = all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if len(sizes) < 2 or not positive:
         raise InputError(
             f"dense_capacity needs positive integers for inputs and at least one layer, found {sizes}"
         )
@@ -121,7 +121,7 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention 
     return total
 
 
-@checks.arguments(capacity_bits=checks.whole, classes=checks.whole)
+@checks.arguments(capacity_bits=checks.integer, classes=checks.integer)
 def memorizable_rows(capacity_bits: int, classes: int) -> int:
     """Rows with one of `classes` labels that a capacity can hold: floor(C / log2 k).
 

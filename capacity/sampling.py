@@ -77,18 +77,18 @@ class Sampler:
             else:  # the network's own weights
                 self._put_back()
             inputs = self._inputs(draw)
-            kept = [(self._parameter(*place), self._parameter(*place).data) for place in parts]
+            originals = [(self._parameter(*place), self._parameter(*place).data) for place in parts]
             try:
                 with torch.no_grad():
                     before = [tensor.clone() for tensor in tensors_in(self._pass(inputs, None))]
-                    for elements, (parameter, values) in zip(parts.values(), kept, strict=True):
+                    for elements, (parameter, values) in zip(parts.values(), originals, strict=True):
                         other = self._noise(values, 1.0) * values.abs().mean().clamp(min=0.1) + values
                         parameter.data = torch.where(elements, other, values)
                     after = tensors_in(self._pass(inputs, None))
             except Exception:  # an input that this model does not take
                 continue
             finally:
-                for parameter, values in kept:
+                for parameter, values in originals:
                     parameter.data = values
             if len(before) != len(after) or any(_differ(*pair) for pair in zip(before, after, strict=True)):
                 return True
@@ -190,9 +190,9 @@ class Sampler:
             calls[layer.name] += 1
             given = entering(state, args, kwargs)
             if note == "remember":
-                kept = [tensor.detach().clone() for tensor in given]
+                inputs = [tensor.detach().clone() for tensor in given]
                 output = forward(*args, **kwargs)
-                self.before[call] = kept, emitted(output).detach().clone()
+                self.before[call] = inputs, emitted(output).detach().clone()
                 return output
             self._expected(call, given)
             _add(

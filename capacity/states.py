@@ -53,7 +53,7 @@ class State:
         self.masked = self.plain or self.folded
 
     @property
-    def whole(self) -> bool:
+    def all_wanted(self) -> bool:
         """Whether every output element that depends on the data is wanted already."""
         pairs = zip(self.outputs, self.wanted, strict=True)
         return all(bool((wanted | ~marked).all()) for marked, wanted in pairs)
@@ -164,7 +164,7 @@ def dead(state: State) -> bool:
 
 def share_life(states: Mapping[str, State]) -> None:
     """Let a tied parameter be live in each of its layers where it is live in one."""
-    found: dict[int, Tensor] = {}
+    alive: dict[int, Tensor] = {}
     places = [
         (state, key, id(parameter))
         for state in states.values()
@@ -172,9 +172,9 @@ def share_life(states: Mapping[str, State]) -> None:
         if key in state.live
     ]
     for state, key, place in places:
-        found[place] = found[place] | state.live[key] if place in found else state.live[key]
+        alive[place] = alive[place] | state.live[key] if place in alive else state.live[key]
     for state, key, place in places:
-        state.live[key] = found[place]
+        state.live[key] = alive[place]
 
 
 def floats_in(value: Any) -> list[Tensor]:

@@ -47,10 +47,10 @@ class Structure(TorchFunctionMode):
         if getattr(func, "__name__", "") in NUMBERS:
             self._note_end(first)
             return func(first.detach(), *args[1:], **kwargs)
-        found = self._operation(func, name, first, args, kwargs)
-        if isinstance(found, Tensor) and not _holds_floats(found) and found.dtype != torch.bool:
+        result = self._operation(func, name, first, args, kwargs)
+        if isinstance(result, Tensor) and not _holds_floats(result) and result.dtype != torch.bool:
             self._note_end(first)
-        return found
+        return result
 
     def _note_end(self, tensor: Tensor) -> None:
         if _holds_floats(tensor) and (tensor.requires_grad or bool(torch.isnan(tensor).any())):
@@ -131,13 +131,13 @@ def _elementwise(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 def _pooled(func: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
     """Maxima over windows or axes, with a gradient to everything they are taken over."""
-    found = func(*args, **kwargs)
-    value = tensors_in(found)[0]
+    pooled = func(*args, **kwargs)
+    value = tensors_in(pooled)[0]
     everything = (
         _window_sums(name, value, args, kwargs) if "pool" in name else _axis_sums(value, *args, **kwargs)
     )
     touched = _Touch.apply(value.detach(), everything)
-    return map_tensors(found, lambda tensor: touched if tensor is value else tensor)
+    return map_tensors(pooled, lambda tensor: touched if tensor is value else tensor)
 
 
 def _axis_sums(value: Tensor, tensor: Tensor, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:

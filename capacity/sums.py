@@ -115,7 +115,8 @@ def find_step(table: Table) -> float | None:
         if step is None:
             return None
         odd = next(
-            (found for _, chunk in table.chunks() if (found := _no_multiples(chunk, step, table)).size), None
+            (odd_ones for _, chunk in table.chunks() if (odd_ones := _no_multiples(chunk, step, table)).size),
+            None,
         )
         if odd is None:
             return step
@@ -127,12 +128,12 @@ def _no_multiples(chunk: np.ndarray, step: float, table: Table) -> np.ndarray:
     multiples = chunk / step
     apart = np.abs(multiples - np.rint(multiples))
     np.abs(multiples, out=multiples)
-    wrong = apart > _told(multiples, table.roundoff)
+    wrong = apart > _rounding_error(multiples, table.roundoff)
     wrong |= multiples > _largest_multiple(table.roundoff)
     return chunk[wrong]
 
 
-def _told(multiples: np.ndarray, roundoff: float) -> np.ndarray:
+def _rounding_error(multiples: np.ndarray, roundoff: float) -> np.ndarray:
     """How far from a whole number rounding may have moved a multiple of a rounded step.
 
     Both were rounded, perhaps twice, where a unit was changed, and their quotient is once more.
@@ -153,7 +154,7 @@ def _common_step(values: np.ndarray, roundoff: float) -> float | None:
         step = float(values[0] / np.rint(values[0] / step))  # as exact as the smallest number is
         multiples = values / step
         apart = np.abs(multiples - np.rint(multiples))
-        odd = apart > _told(multiples, roundoff)
+        odd = apart > _rounding_error(multiples, roundoff)
         if not odd.any():
             return step
         step *= float(apart[odd].min())

@@ -70,7 +70,9 @@ class Table:
         counts = {column.name for column in self.columns if column.style == ","}
         for name in names:
             values = [row[name] for row in self.rows]
-            if all(map(_whole, values)) and (name in counts or any(value is not None for value in values)):
+            if all(map(_is_integer, values)) and (
+                name in counts or any(value is not None for value in values)
+            ):
                 wide = sum(abs(value) for value in values if value is not None) >= LONGEST_INTEGER
                 kind = "object" if wide else "Int64" if None in values else "int64"
                 frame[name] = pd.Series(values, dtype=kind)
@@ -113,14 +115,14 @@ class Table:
             "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
         )
 
-    def told(self, *, wide: bool = False) -> str:
+    def to_text(self, *, wide: bool = False) -> str:
         """Title, table and notes as plain text."""
         title = printable(broken(self.title))
         notes = [printable(broken(note)) for note in self.notes]
         return "\n".join([*([title] if title else []), self.text(wide=wide), *notes])
 
     def __str__(self) -> str:
-        return self.told()
+        return self.to_text()
 
 
 class Tabular:
@@ -147,14 +149,14 @@ class Tabular:
         return str(self.table())
 
 
-class Told:
+class Statement:
     """A result that says in a sentence or a few what it is; a paragraph for each line in a notebook."""
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{escape_html(line)}</p>" for line in str(self).split("\n"))
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
 
 

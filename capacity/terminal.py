@@ -80,12 +80,12 @@ def laid_out(strips: Sequence[Strip], width: int | None) -> tuple[str, list[Stri
     prose = [strip for strip in strips if strip.prose]
     if width is None:
         return _table(plain, prose, 0, None), []
-    kept, level = _fitting(plain, width)
-    roomy = len(kept) == len(plain) or 2 * plain[0].width(level) <= width
-    if roomy and _width(kept, level) <= width:
-        return _table(kept, prose, level, width), [strip for strip in plain if strip not in kept]
-    kept, level = _fitting(plain[1:], width - len(GAP), named=False)
-    return _stacked(plain[0], kept, prose, level, width), [s for s in plain[1:] if s not in kept]
+    fitting, level = _fitting(plain, width)
+    roomy = len(fitting) == len(plain) or 2 * plain[0].width(level) <= width
+    if roomy and _width(fitting, level) <= width:
+        return _table(fitting, prose, level, width), [strip for strip in plain if strip not in fitting]
+    fitting, level = _fitting(plain[1:], width - len(GAP), named=False)
+    return _stacked(plain[0], fitting, prose, level, width), [s for s in plain[1:] if s not in fitting]
 
 
 def _width(strips: Sequence[Strip], level: int) -> int:
@@ -97,12 +97,12 @@ def _fitting(strips: list[Strip], width: int, *, named: bool = True) -> tuple[li
     for level in range(3):
         if _width(strips, level) <= width:
             return strips, level
-    kept = list(strips)
-    while len(kept) > 1 and _width(kept, 2) > width:
-        rest = kept[named:]
+    fitting = list(strips)
+    while len(fitting) > 1 and _width(fitting, 2) > width:
+        rest = fitting[named:]
         least = min(strip.importance for strip in rest)
-        kept.remove([strip for strip in rest if strip.importance == least][-1])
-    return kept, next((level for level in range(3) if _width(kept, level) <= width), 2)
+        fitting.remove([strip for strip in rest if strip.importance == least][-1])
+    return fitting, next((level for level in range(3) if _width(fitting, level) <= width), 2)
 
 
 def _table(plain: list[Strip], prose: list[Strip], level: int, width: int | None) -> str:
@@ -153,8 +153,8 @@ def _below(sentences: Sequence[tuple[str, str]], width: int | None) -> list[str]
     lines = []
     for title, text in sentences:
         if text:
-            told, size = f"{title}: {text}", width or 10**6
-            lines += wrap(told, size, initial_indent=GAP * 2, subsequent_indent=GAP * 3)
+            sentence, size = f"{title}: {text}", width or 10**6
+            lines += wrap(sentence, size, initial_indent=GAP * 2, subsequent_indent=GAP * 3)
     return lines
 
 

@@ -136,16 +136,16 @@ def reached_by(
     Slower than `trace`, and on real memory, but NaN survives what gradients do not: detach, no_grad,
     a way through numpy.
     """
-    found = reached_elements(raw, model, layers, args, kwargs)
+    reached = reached_elements(raw, model, layers, args, kwargs)
     batch = batch_size(args, kwargs)
-    return {name: sum(int(m.sum()) for m in marks) // batch for name, marks in found.items()}
+    return {name: sum(int(m.sum()) for m in marks) // batch for name, marks in reached.items()}
 
 
 def reached_elements(
     raw: bool, model: nn.Module, layers: Layers, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, list[Tensor]]:
     """Per layer, marks on each input tensor of each call where raw data (or counted outputs) reach it."""
-    found: dict[str, list[Tensor]] = {}
+    reached: dict[str, list[Tensor]] = {}
 
     def fill(tensor: Tensor, marked: bool) -> Tensor:
         return torch.full_like(tensor, torch.nan if marked else 0.5) if _carries(tensor) else tensor
@@ -154,14 +154,14 @@ def reached_elements(
         layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         marks = [torch.isnan(t) for t in tensors_in((args, kwargs)) if _carries(t)]
-        found.setdefault(layer.name, []).extend(marks)
+        reached.setdefault(layer.name, []).extend(marks)
         clean = map_tensors((args, kwargs), lambda t: torch.nan_to_num(t) if _carries(t) else t)
         output = forward(*clean[0], **clean[1])
         return output if layer.container else map_tensors(output, partial(fill, marked=not raw))
 
     with torch.no_grad(), intercepted(counted(layers), visit), Structure(model):
         model(*map_tensors(args, partial(fill, marked=raw)), **map_tensors(kwargs, partial(fill, marked=raw)))
-    return found
+    return reached
 
 
 @contextmanager
@@ -205,17 +205,17 @@ def _emitted(layer: Layer, output: Any) -> list[Tensor]:
 
 def _sources(tensor: Tensor, dyes: Mapping[Tensor, str | None]) -> dict[str | None, None]:
     """The names behind a tensor's dyes: a walk from its gradient function to the scalars below it."""
-    found: dict[str | None, None] = {}
+    sources: dict[str | None, None] = {}
     if tensor.grad_fn is None:
-        return found
+        return sources
     seen, stack = {tensor.grad_fn}, [tensor.grad_fn]
     while stack:
         node = stack.pop()
         variable = getattr(node, "variable", None)
         if variable is not None and variable in dyes:
-            found[dyes[variable]] = None
+            sources[dyes[variable]] = None
         for following, _ in node.next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
                 stack.append(following)
-    return found
+    return sources

@@ -27,6 +27,7 @@ MOVED = {
 RENAMED = {  # by the module's first name
     "compression.budgets": {"prune_to": "prune_to_budget"},
     "compression.coding": {"Meter": "BitCounter", "Traits": "ContextParameters"},
+    "compression.masks": {"kept_units": "living_units"},
     "compression.processes": {"gathered": "gather_objects", "own_share": "shard_batch"},
     "compression.rates": {"round_by_rate": "quantize_rate_distortion"},
     "compression.records": {"Plan": "TensorEncoding"},

@@ -109,8 +109,8 @@ def halved(values: Tensor, what: str) -> np.ndarray:
         raise InputError(
             f"{what} exceed {LARGEST_HALF:g}, the most that half precision holds, or are not finite"
         )
-    found: np.ndarray = values.half().cpu().numpy()
-    return found
+    halves: np.ndarray = values.half().cpu().numpy()
+    return halves
 
 
 def mapped_rows(path: str | Path, shape: Sequence[int], sha256: str | None = None) -> np.ndarray:
@@ -124,15 +124,15 @@ def mapped_rows(path: str | Path, shape: Sequence[int], sha256: str | None = Non
         with open(path, "rb") as file, warnings.catch_warnings(action="error"):
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError("another version of the format")
-            found, by_columns, kind = np.lib.format.read_array_header_1_0(file)
+            held, by_columns, kind = np.lib.format.read_array_header_1_0(file)
             start = file.tell()
     except Exception as error:  # whatever numpy's reader stumbles over
         raise InputError(f"{path} is damaged: {first_line(error, 120)}; remove it") from error
-    if kind != np.float16 or by_columns or found != tuple(shape):
+    if kind != np.float16 or by_columns or held != tuple(shape):
         raise InputError(
-            f"{path} is damaged: it holds {kind} of shape {found}, not float16 of {tuple(shape)}; remove it"
+            f"{path} is damaged: it holds {kind} of shape {held}, not float16 of {tuple(shape)}; remove it"
         )
-    expected = start + 2 * int(np.prod(found, dtype=object))
+    expected = start + 2 * int(np.prod(held, dtype=object))
     if (size := path.stat().st_size) != expected:
         raise InputError(f"{path} is damaged: it has {size:,} bytes, not {expected:,}; remove it")
     if sha256 is not None and file_sha256(path) != sha256:

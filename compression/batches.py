@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from capacity import checks
 from capacity.errors import InputError
-from capacity.inputs import refusing, whole_number
+from capacity.inputs import as_integer, refusing
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -49,7 +49,7 @@ class TensorBatches:
                 f"inputs and targets must have the same length of at least 1, "
                 f"found {len(self.inputs)} and {len(self.targets)}"
             )
-        self.batch_size = whole_number("batch_size", self.batch_size)
+        self.batch_size = as_integer("batch_size", self.batch_size)
         if len(self.mean) != len(self.std):
             raise InputError(f"mean and std must be of the same channels, found {self.mean} and {self.std}")
         if self.mean:
@@ -118,7 +118,7 @@ class CropAndFlip:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        whole_number("padding", self.padding, least=0)
+        as_integer("padding", self.padding, least=0)
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) -> the same shape."""

@@ -94,11 +94,11 @@ def prune_to_budget(
         return {name: min(allowed[name], most[name]) for name in most if name in allowed}
 
     def pruned(level: float) -> tuple[nn.Module, float]:
-        found = _apply(model, criterion, amounts(level), input_size, unit)
-        return found, budget.measure(found, input_size)
+        result = _apply(model, criterion, amounts(level), input_size, unit)
+        return result, budget.measure(result, input_size)
 
-    level, found, reached = _least(pruned, budget, unit)
-    return WithinBudget(found, budget, before, reached, amounts(level))
+    level, smaller, reached = _least(pruned, budget, unit)
+    return WithinBudget(smaller, budget, before, reached, amounts(level))
 
 
 def _check(budget: Budget, unit: str, sensitivity: Sensitivity | None) -> None:
@@ -132,10 +132,10 @@ def _alive(model: nn.Module, input_size: Any, unit: Unit) -> dict[str, int]:
     masks, counts = masks_of(model), {}
     for name, target in prunable(model, None, unit=unit, input_size=input_size).items():
         mask = target.mask(masks)
-        whole = target.units if unit == "neuron" else target.elements
+        count = target.units if unit == "neuron" else target.elements
         if mask is not None:
-            whole = int((target.by_unit(mask).any(1) if unit == "neuron" else mask).sum())
-        counts[name] = whole
+            count = int((target.by_unit(mask).any(1) if unit == "neuron" else mask).sum())
+        counts[name] = count
     return counts
 
 
@@ -156,7 +156,7 @@ def _least(
 ) -> tuple[float, nn.Module, float]:
     """The least level in (0, 1] that lies within the budget, with its model and what that takes."""
     low, high = 0.0, 1.0
-    found, reached = pruned(high)
+    best, reached = pruned(high)
     if reached > budget.at_most:
         raise InputError(
             f"a budget of {budget.at_most:,.6g} {budget.of} cannot be reached by pruning {unit}s: "
@@ -166,10 +166,10 @@ def _least(
         middle = (low + high) / 2
         candidate, cost = pruned(middle)
         if cost <= budget.at_most:
-            high, found, reached = middle, candidate, cost
+            high, best, reached = middle, candidate, cost
         else:
             low = middle
-    return high, found, reached
+    return high, best, reached
 
 
 keep_old_names(__name__)

@@ -81,8 +81,8 @@ def _prune_by_threshold(
     number, asked = number_of(amount, alive, room, what=_what(group, rule), keep=rule.keep)
     dead = sum(part.values.numel() for part in parts) - sum(alive)
     rows = []
-    found = masks_without_lowest(parts, number + dead, keep=rule.keep)
-    for (name, target), before, mask in zip(group.items(), alive, found, strict=True):
+    survivors = masks_without_lowest(parts, number + dead, keep=rule.keep)
+    for (name, target), before, mask in zip(group.items(), alive, survivors, strict=True):
         masks |= dict.fromkeys(target.names, mask.view(target.shape))
         rows.append(PrunedLayer(name, before, before - int(torch.count_nonzero(mask))))
     return rows, asked
@@ -94,8 +94,8 @@ def checked_value(target: Target) -> Tensor:
     if weight.is_meta:
         raise without_weights(target.name)
     if not bool(torch.isfinite(weight.sum())) and not bool(torch.isfinite(weight).all()):
-        found = "NaN" if bool(torch.isnan(weight).any()) else "infinity"
-        raise InputError(f"layer {target.name!r}: weight holds {found}, so no criterion can rank it")
+        number = "NaN" if bool(torch.isnan(weight).any()) else "infinity"
+        raise InputError(f"layer {target.name!r}: weight holds {number}, so no criterion can rank it")
     return weight
 
 
@@ -140,8 +140,8 @@ class _Candidates:
         self.target, self.unit = target, unit
         self.weight = checked_value(target)
         mask = target.mask(masks)
-        whole = torch.ones_like(self.weight, dtype=torch.bool)
-        self.mask = whole if mask is None else mask.to(self.weight.device)
+        ones = torch.ones_like(self.weight, dtype=torch.bool)
+        self.mask = ones if mask is None else mask.to(self.weight.device)
         alive = target.by_unit(self.mask).any(1) if unit == "neuron" else self.mask.flatten()
         self.alive = alive.nonzero().flatten()
 
@@ -159,11 +159,11 @@ class _Candidates:
         target, units = self.target, self.alive[positions.to(self.alive.device)]
         if self.unit == "neuron":
             count = target.by_unit(self.mask).shape[0]
-            kept = torch.ones(count, dtype=torch.bool, device=self.mask.device).index_fill_(0, units, False)
-            mask = self.mask & target.spread(kept)
+            living = torch.ones(count, dtype=torch.bool, device=self.mask.device).index_fill_(0, units, False)
+            mask = self.mask & target.spread(living)
             for name, shape in target.biases:
-                whole = torch.ones(shape, dtype=torch.bool, device=units.device)
-                bias = masks.get(name, whole).to(units.device)
+                ones = torch.ones(shape, dtype=torch.bool, device=units.device)
+                bias = masks.get(name, ones).to(units.device)
                 masks[name] = bias.index_fill(0, units + target.place.bias_start, False)
         else:
             mask = self.mask.flatten().index_fill(0, units, False).view(self.mask.shape)
@@ -206,8 +206,8 @@ def _sampled(criterion: Sampler, alive: Sequence[int], number: int, keep: int) -
 def _picks(criterion: Sampler, count: int, number: int) -> Tensor:
     """What a sampler chooses; raises InputError for what is not `number` distinct indices."""
     chosen = np.asarray(criterion.choose(count, number))
-    whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not chosen.size)
-    if not whole or len(np.unique(chosen)) != number or len(chosen) != number:
+    indices = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not chosen.size)
+    if not indices or len(np.unique(chosen)) != number or len(chosen) != number:
         raise InputError(f"{criterion!r} did not choose {number} distinct indices, but {chosen!r:.200}")
     if number and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
         raise InputError(f"{criterion!r} chose indices outside of range({count})")

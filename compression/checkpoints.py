@@ -27,11 +27,11 @@ from compression.identity import (
     without,
 )
 from compression.masks import apply_masks, stored_masks
-from compression.storage import read_text, require_plain, write_tensors, write_whole
+from compression.storage import read_text, require_plain, write_atomically, write_tensors
 
 __all__ = [
     "fingerprint", "load_json", "load_model", "metrics_of", "save_json", "save_model", "settle", "start_over",
-    "write_whole",
+    "write_atomically",
 ]  # fmt: skip
 LOGGER = logging.getLogger("compression")
 
@@ -39,7 +39,7 @@ LOGGER = logging.getLogger("compression")
 def save_json(path: str | Path, facts: Mapping[str, Any], *, sealed: bool = True) -> None:
     """Write facts as JSON and, `sealed`, the SHA-256 of them; floats keep every bit, keys their order."""
     text = json.dumps({**facts, SEAL: _seal(facts)} if sealed else facts, indent=1) + "\n"
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def load_json(path: str | Path, *, sealed: bool = True) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def load_json(path: str | Path, *, sealed: bool = True) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds {type(found).__name__}, not an object")
-        stored = found.pop(SEAL, None)
-        if stored != _seal(found) and (sealed or stored is not None):
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds {type(value).__name__}, not an object")
+        stored = value.pop(SEAL, None)
+        if stored != _seal(value) and (sealed or stored is not None):
             raise ValueError("its SHA-256 is missing or another")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}; remove it to run that step again") from error
-    return found
+    return value
 
 
 SEAL = "sha256_of_the_rest"
@@ -113,7 +113,7 @@ def start_over(directory: str | Path, patterns: Sequence[str]) -> None:
                 path.unlink()
 
 
-def metrics_of(found: Any) -> dict[str, Any]:
+def metrics_of(result: Any) -> dict[str, Any]:
     """What an `evaluate` function returned, as plain numbers, words and lists by name.
 
     Takes a mapping or dataclass of numbers, numpy scalars, tensors of one element, words, None, and lists or
@@ -124,14 +124,14 @@ def metrics_of(found: Any) -> dict[str, Any]:
     >>> metrics_of({"error": np.float32(0.5), "classes": torch.tensor(3)})
     {'error': 0.5, 'classes': 3}
     """
-    if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        found = found.to_dict() if hasattr(found, "to_dict") else dataclasses.asdict(found)
-    if not isinstance(found, Mapping):
+    if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        result = result.to_dict() if hasattr(result, "to_dict") else dataclasses.asdict(result)
+    if not isinstance(result, Mapping):
         raise InputError(
             f"evaluate must return a mapping or dataclass of numbers, such as {{'top1_error': 0.1}}; "
-            f"found {found!r:.80} ({type(found).__name__})"
+            f"found {result!r:.80} ({type(result).__name__})"
         )
-    return {str(key): _plain_metric(str(key), value) for key, value in found.items()}
+    return {str(key): _plain_metric(str(key), value) for key, value in result.items()}
 
 
 def _plain_metric(name: str, value: Any) -> Any:
@@ -223,7 +223,9 @@ def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> n
 
 def _with_ties(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """The tensors of a file and those that are one of them under another name, which safetensors notes."""
-    ties = {name: tensors[kept] for name, kept in facts.items() if name not in tensors and kept in tensors}
+    ties = {
+        name: tensors[source] for name, source in facts.items() if name not in tensors and source in tensors
+    }
     return {**tensors, **ties}
 
 

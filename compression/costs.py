@@ -86,7 +86,7 @@ class Latency:
         )
 
 
-@checks.arguments(batch_size=checks.whole, repeats=checks.whole)
+@checks.arguments(batch_size=checks.integer, repeats=checks.integer)
 def latency(model: nn.Module, input_size: Any, *, batch_size: int = 1, repeats: int = 30) -> Latency:
     """Time forward passes in evaluation mode, where the model lies, after a tenth as many to warm up.
 
@@ -116,7 +116,7 @@ def latencies(
         repeats=repeats,
     )
     pairs = zip(times, calls, strict=True)
-    return [replace(found, subnormals=subnormal_count(call[0])) for found, call in pairs]
+    return [replace(latency, subnormals=subnormal_count(call[0])) for latency, call in pairs]
 
 
 def time_calls(
@@ -167,7 +167,7 @@ def _spread(times: np.ndarray) -> float:
     return float(np.max(np.where(low > 0, high / np.maximum(low, 1e-12), np.inf)))
 
 
-@checks.arguments(batch_size=checks.whole)
+@checks.arguments(batch_size=checks.integer)
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:
     """Most bytes that a forward pass holds at once in tensors besides the weights and the input.
 

@@ -68,8 +68,8 @@ class PruneResult(Tabular):
     def density(self) -> float:
         """Kept parameters as a fraction of all elements of the masked tensors, tied ones once."""
         once = {names[0]: names for names in distinct_parameters(self.model)}
-        found = {name: self.masks[name] for name in once if name in self.masks}
-        return density(found)
+        masks = {name: self.masks[name] for name in once if name in self.masks}
+        return density(masks)
 
     @property
     def title(self) -> str:
@@ -77,9 +77,9 @@ class PruneResult(Tabular):
         kinds = {int: f" (a count of {self.unit}s)", float: f" (a fraction of the {self.unit}s)"}
         meant = kinds.get(type(self.requested), "")
         amounts = f"requested {shown(self.requested)}{meant}, achieved {shown(self.achieved)}"
-        whole = f"{self.achieved_of_model:.1%} of the whole model's parameters are masked"
+        of_model = f"{self.achieved_of_model:.1%} of the whole model's parameters are masked"
         missing = f", {self.shortfall:,} {self.unit}s fewer than requested" if self.shortfall else ""
-        return f"{amounts} in {len(self.layers)} layers{missing}, density {self.density:.4f}; {whole}"
+        return f"{amounts} in {len(self.layers)} layers{missing}, density {self.density:.4f}; {of_model}"
 
     def table(self, *, left: bool = False) -> Table:
         """A row per layer: units before, pruned and after; or, with `left`, a row per layer left alone."""
@@ -115,12 +115,12 @@ class PruneResult(Tabular):
 
 
 def coverage(
-    model: nn.Module, masks: Masks, choice: Choice, kept: Mapping[str, int]
+    model: nn.Module, masks: Masks, choice: Choice, survivors: Mapping[str, int]
 ) -> tuple[float, tuple[LeftLayer, ...]]:
     """The share of all parameters that masks hold at zero, and what was left; `kept` are known counts."""
     every = distinct_parameters(model)
     total = sum(parameter.numel() for parameter in model.parameters())
-    known = {target.names: kept[name] for name, target in choice.chosen.items() if name in kept}
+    known = {target.names: survivors[name] for name, target in choice.chosen.items() if name in survivors}
     masked = 0
     for names in every:
         mask = next((masks[name] for name in names if name in masks), None)
@@ -130,9 +130,9 @@ def coverage(
         LeftLayer(name, target.elements, target.elements / total, reason)
         for name, (target, reason) in choice.left.items()
     ]
-    found = {*(t.names for t in choice.chosen.values()), *(t.names for t, _ in choice.left.values())}
+    listed = {*(t.names for t in choice.chosen.values()), *(t.names for t, _ in choice.left.values())}
     for names, parameter in every.items():
-        if parameter.dim() > 1 and names not in found:
+        if parameter.dim() > 1 and names not in listed:
             reason = f"it holds {parameter.dtype}, not real numbers in floating point"
             left.append(LeftLayer(names[0], parameter.numel(), parameter.numel() / total, reason))
     rest = total - sum(t.elements for t in choice.chosen.values()) - sum(row.parameters for row in left)

@@ -86,13 +86,13 @@ class Dataflow:
         )
 
     def _ancestors(self, name: str) -> set[str]:
-        found: set[str] = set()
+        ancestors: set[str] = set()
         stack = [name]
         while stack:
-            new = self.sources.get(stack.pop(), set()) - found
-            found |= new
+            new = self.sources.get(stack.pop(), set()) - ancestors
+            ancestors |= new
             stack += new
-        return found
+        return ancestors
 
     def finish(self, marks: Iterable[Mark]) -> None:
         """Note the fronts of the model's outputs."""

@@ -11,12 +11,12 @@ from capacity import checks
 from capacity.descriptions import (
     DescriptionLength,
     best_temperature,
+    cross_entropy_bits,
     label_bits_of,
-    told_bits,
     two_part_length,
 )
 from capacity.errors import InputError
-from capacity.inputs import whole_number
+from capacity.inputs import as_integer
 from compression.codec import decode
 from compression.epochs import require_batches
 from compression.evaluation import outputs
@@ -67,17 +67,17 @@ def prequential_length(
     Raises InputError for fewer rows than one block and for labels that are no class.
     """
     labels, count = labels.cpu(), len(labels)
-    first, classes = whole_number("first", first, least=20), whole_number("classes", classes, least=2)
+    first, classes = as_integer("first", first, least=20), as_integer("classes", classes, least=2)
     if count <= first:
         raise InputError(f"first must be below the {count} rows that there are, found {first}")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    bits = told_bits(torch.zeros(first, classes), labels[order[:first]])
+    bits = cross_entropy_bits(torch.zeros(first, classes), labels[order[:first]])
     for start, stop in blocks(count, first):
         held, seen = order[: start // HELD_OUT], order[start // HELD_OUT : start]
         network = trained(seen)
         temperature = best_temperature(*outputs(network, batches(held)))
-        logits, told = outputs(network, batches(order[start:stop]))
-        bits += told_bits(logits, told, temperature, doubt=1 / (len(seen) + 2))
+        logits, targets = outputs(network, batches(order[start:stop]))
+        bits += cross_entropy_bits(logits, targets, temperature, doubt=1 / (len(seen) + 2))
     return DescriptionLength(count, label_bits_of(labels), 0.0, bits, "prequential")
 
 

@@ -24,13 +24,13 @@ from compression.identity import describe
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.processes import main_first
 from compression.soft_targets import SoftTargetLoss
-from compression.storage import hold_file, require_plain, write_whole
+from compression.storage import hold_file, require_plain, write_atomically
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
 FUSED = {"hinton": 1.0, "doubled": 2.0, "class-mean": 1.0}  # kinds that SoftTargetLoss knows, their weights
-KEPT = 1 << 24  # numbers of a teacher's cached outputs that are held in memory
+MOST_CACHED = 1 << 24  # numbers of a teacher's cached outputs that are held in memory
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def distill(
         taught = Taught(data, teacher_outputs(teacher, data, cache), loss.temperature)
         return fit(
             student, taught, settings=settings, validation=validation, progress=progress,
-            objective=_under_kept_outputs(loss, data),
+            objective=_under_cached_outputs(loss, data),
         )  # fmt: skip
     return fit(
         student, data, settings=settings, validation=validation, progress=progress,
@@ -275,7 +275,7 @@ def objective(
     return mixed if mixup else plain
 
 
-def _under_kept_outputs(loss: DistillationLoss, data: TensorBatches) -> Objective:
+def _under_cached_outputs(loss: DistillationLoss, data: TensorBatches) -> Objective:
     """The objective of batches of `Taught`; loss and slope are written out where labels are plain indices."""
     labels = data.targets
     plain = loss.kind in FUSED and loss.alpha > 0 and loss.class_axis is None
@@ -324,8 +324,8 @@ class Taught:
 
     def __init__(self, batches: TensorBatches, outputs: np.ndarray, temperature: float) -> None:
         self.batches, self.outputs, self.temperature = batches, outputs, temperature
-        few = outputs.size <= KEPT
-        self.kept = self._shifted(outputs).to(batches.targets.device) if few else None
+        few = outputs.size <= MOST_CACHED
+        self.cached = self._shifted(outputs).to(batches.targets.device) if few else None
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -338,8 +338,8 @@ class Taught:
             yield inputs, (targets, self._given(rows).to(targets.device))
 
     def _given(self, rows: slice | Tensor) -> Tensor:
-        if self.kept is not None:
-            return self.kept[rows]
+        if self.cached is not None:
+            return self.cached[rows]
         return self._shifted(self.outputs[rows if isinstance(rows, slice) else rows.numpy()])
 
     def _shifted(self, outputs: np.ndarray) -> Tensor:
@@ -372,10 +372,10 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
     data_content = replace(data, shuffle=False, batch_size=1, seed=0)
     facts = describe(teacher=teacher, data=data_content)
     if known.exists():
-        found = load_json(known)
-        size, sha256 = (found.pop(key, None) for key in ("file_bytes", "file_sha256"))
-        different = sorted({key.partition(".")[0] for key in found.keys() | facts.keys()
-                            if found.get(key) != facts.get(key)})  # fmt: skip
+        stored = load_json(known)
+        size, sha256 = (stored.pop(key, None) for key in ("file_bytes", "file_sha256"))
+        different = sorted({key.partition(".")[0] for key in stored.keys() | facts.keys()
+                            if stored.get(key) != facts.get(key)})  # fmt: skip
         if different:
             raise InputError(
                 f"{path} holds outputs of another {' and '.join(different)}; choose another file or remove it"
@@ -393,7 +393,7 @@ def _cached_outputs(teacher: nn.Module, data: TensorBatches, path: Path) -> np.n
                 rows.add(halved(_logits(frozen, inputs), "the teacher's logits"))
             sha256 = rows.save()
 
-    write_whole(path, write)
+    write_atomically(path, write)
     save_json(known, facts | {"file_bytes": path.stat().st_size, "file_sha256": sha256})
     return mapped_rows(path, shape)
 

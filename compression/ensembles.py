@@ -70,7 +70,7 @@ def fit_together(
             f"settings for {len(given)}"
         )
     tasks = [_Task(k, *one) for k, one in enumerate(zip(models, data, given, strict=True))]
-    found: dict[int, FitResult] = {}
+    results: dict[int, FitResult] = {}
     for group in _groups(tasks, objective):
         reason = why_alone(group[0].model, group[0].data, group[0].settings, objective)
         if reason is None:
@@ -81,8 +81,8 @@ def fit_together(
                 fit(task.model, task.data, settings=task.settings, objective=objective, progress=progress)
                 for task in group
             ]
-        found |= {task.number: one for task, one in zip(group, trained, strict=True)}
-    return [found[number] for number in range(len(tasks))]
+        results |= {task.number: one for task, one in zip(group, trained, strict=True)}
+    return [results[number] for number in range(len(tasks))]
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,12 @@ def _stacked(
         finally:
             stop.set()
             torch.set_num_threads(threads)
-    found = {
+    stacked = {
         task.number: one
         for part, results in zip(own, trained, strict=True)
         for task, one in zip(part, results, strict=True)
     }
-    return [found[task.number] for task in tasks]
+    return [stacked[task.number] for task in tasks]
 
 
 class _Ensemble:
@@ -185,11 +185,11 @@ class _Ensemble:
             for batches in self.data:
                 check_range(*span(batches.targets), outputs[-1])
         self.optimizer = self._optimizer()
-        self.kept: Tensor | None = None
+        self.mask: Tensor | None = None
         if any(self.masks):
-            self.kept = torch.ones_like(self.stack.values)
+            self.mask = torch.ones_like(self.stack.values)
             for row, masks in enumerate(self.masks):
-                self.stack.load(row, masks, into=self.kept)
+                self.stack.load(row, masks, into=self.mask)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """One for all; a group of parameters for each where their rates differ."""
@@ -268,9 +268,9 @@ class _Ensemble:
             loss, slope = self.loss(output, targets)
             stack.backward(given, output, slope)
             optimizer.step()
-            if self.kept is not None:
+            if self.mask is not None:
                 with torch.no_grad():
-                    stack.values.mul_(self.kept)
+                    stack.values.mul_(self.mask)
             losses += loss
         return losses / steps
 
@@ -320,5 +320,5 @@ class _Loss:
 
     def _own(self, output: Tensor, targets: Tensor) -> Tensor:
         assert self.objective is not None
-        found: Any = self.objective
-        return found(lambda _: output, None, targets)  # type: ignore[no-any-return]
+        objective: Any = self.objective
+        return objective(lambda _: output, None, targets)  # type: ignore[no-any-return]

@@ -58,8 +58,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, float | int | None]:
         """All numbers by name."""
-        found = dict(vars(self))
-        return found | dict(found.pop("metrics"))
+        values = dict(vars(self))
+        return values | dict(values.pop("metrics"))
 
     def __str__(self) -> str:
         low, high = self.top1_error_interval
@@ -85,7 +85,7 @@ def evaluate(
     model: nn.Module, data: Iterable[Any], *, gather: bool = ..., class_axis: int | None = ...,
     objective: Objective | Literal["mse", "bce"], metrics: Metrics = ...,
 ) -> Scores: ...  # fmt: skip
-@checks.arguments(data=require_batches, gather=checks.flag, class_axis=checks.optional(checks.whole))
+@checks.arguments(data=require_batches, gather=checks.flag, class_axis=checks.optional(checks.integer))
 def evaluate(
     model: nn.Module,
     data: Iterable[Any],
@@ -285,7 +285,7 @@ def outputs(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
         pairs = [(logits_of(output).cpu(), targets.cpu()) for output, targets in _run(model, data)]
     if not pairs:
         raise InputError("there is no data to run the model on")
-    return torch.cat([found for found, _ in pairs]), torch.cat([targets for _, targets in pairs])
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([targets for _, targets in pairs])
 
 
 def predictions(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
@@ -294,14 +294,14 @@ def predictions(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
     Where the logits are not finite the prediction is -1, which is never right. The model is run and left as
     by `evaluate`.
     """
-    found = []
+    predicted = []
     with _evaluating(model):
         for logits, targets in starmap(_counted, _matched_batches(model, data)):
             guesses, finite = _guesses(logits)
-            found.append((guesses.where(finite, -1).cpu(), targets.cpu()))
-    if not found:
+            predicted.append((guesses.where(finite, -1).cpu(), targets.cpu()))
+    if not predicted:
         raise InputError("there is no data to predict")
-    return torch.cat([guesses for guesses, _ in found]), torch.cat([targets for _, targets in found])
+    return torch.cat([guesses for guesses, _ in predicted]), torch.cat([targets for _, targets in predicted])
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class FactorizeResult(Tabular):
     parameters_after: int
 
     @property
-    def left_whole(self) -> dict[str, str]:
+    def unfactorized(self) -> dict[str, str]:
         """Layers that were not factorized, and why."""
         return {layer.name: layer.reason for layer in self.layers if layer.reason}
 
@@ -161,15 +161,15 @@ def _replaced(model: nn.Module, names: Sequence[str], replacement: nn.Module) ->
 
 
 def _chosen(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Module]:
-    found: dict[str, nn.Module] = {
+    chosen: dict[str, nn.Module] = {
         name: module for name, module in model.named_modules() if isinstance(module, LAYERS)
     }
     for name in names or ():
-        if name not in found:
-            raise unknown("layer to factorize (dense or convolutional)", name, found)
-    if not found:
+        if name not in chosen:
+            raise unknown("layer to factorize (dense or convolutional)", name, chosen)
+    if not chosen:
         raise InputError("the model has no dense or convolutional layer to factorize")
-    return found if names is None else {name: found[name] for name in names}
+    return chosen if names is None else {name: chosen[name] for name in names}
 
 
 class _Spectrum:
@@ -204,8 +204,8 @@ class _Spectrum:
         """The smallest ranks that keep this share of the squared singular values."""
         ranks = []
         for values in self.values:
-            kept = values.square().cumsum(0)
-            ranks.append(int(torch.searchsorted(kept, share * kept[-1] * (1 - 1e-12))) + 1)
+            energy = values.square().cumsum(0)
+            ranks.append(int(torch.searchsorted(energy, share * energy[-1] * (1 - 1e-12))) + 1)
         return [min(number, len(values)) for number, values in zip(ranks, self.values, strict=True)]
 
     def size(self, ranks: Sequence[int]) -> int:
@@ -244,8 +244,8 @@ def _too_large(ranks: Sequence[int], parameters: int) -> str:
 def _error(spectrum: _Spectrum, parts: Sequence[Tensor], made: Factorized) -> float:
     """‖W - Ŵ‖ / ‖W‖; in half precision with the rounding of the factors, which is no longer small."""
     half = torch.finfo(made.weight.dtype).bits < 32
-    found = made.weight.detach().double().cpu() if half else product(parts)
-    return float((found - spectrum.weight).norm() / spectrum.weight.norm().clamp(min=1e-300))
+    approximation = made.weight.detach().double().cpu() if half else product(parts)
+    return float((approximation - spectrum.weight).norm() / spectrum.weight.norm().clamp(min=1e-300))
 
 
 def _shown(ranks: Sequence[int]) -> int | tuple[int, int]:
@@ -259,7 +259,7 @@ def _ranks(spectrum: _Spectrum, rank: Rank) -> list[int]:
         return spectrum.by_energy(rank)
     parts = rank if isinstance(rank, tuple) else (rank,)
     for part in parts:
-        checks.whole(f"layer {spectrum.name!r}: rank", part)
+        checks.integer(f"layer {spectrum.name!r}: rank", part)
     full = [len(values) for values in spectrum.values]
     wanted = list(rank) if isinstance(rank, tuple) else [min(rank, most) for most in full]
     if len(wanted) != len(full) or any(not 1 <= r <= most for r, most in zip(wanted, full, strict=False)):
@@ -370,17 +370,17 @@ def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
     left = [p for s in spectra.values() if s.reason for p in s.module.parameters()]
     fixed = sum(p.numel() for p in distinct(left))
     ranks = {name: [1] * len(spectrum.values) for name, spectrum in usable.items()}
-    spent = fixed + sum(usable[name].size(found) for name, found in ranks.items())
+    spent = fixed + sum(usable[name].size(rank) for name, rank in ranks.items())
     if spent > budget:
         raise InputError(f"budget_parameters={budget:,}: rank 1 everywhere takes {spent:,} already")
 
     def gain(name: str, side: int) -> tuple[float, str, int] | None:
-        found, values = ranks[name], usable[name].values[side]
-        if found[side] >= len(values):
+        rank, values = ranks[name], usable[name].values[side]
+        if rank[side] >= len(values):
             return None
-        larger = [number + (place == side) for place, number in enumerate(found)]
-        cost = usable[name].size(larger) - usable[name].size(found)
-        return -float(values[found[side]] ** 2 / values.square().sum().clamp(min=1e-300)) / cost, name, side
+        larger = [number + (place == side) for place, number in enumerate(rank)]
+        cost = usable[name].size(larger) - usable[name].size(rank)
+        return -float(values[rank[side]] ** 2 / values.square().sum().clamp(min=1e-300)) / cost, name, side
 
     queue = [
         entry
@@ -398,4 +398,4 @@ def _within(budget: int, spectra: Mapping[str, _Spectrum]) -> dict[str, Rank]:
         ranks[name], spent = larger, spent + more
         if (entry := gain(name, side)) is not None:
             heapq.heappush(queue, entry)
-    return {name: found[0] if len(found) == 1 else (found[0], found[1]) for name, found in ranks.items()}
+    return {name: rank[0] if len(rank) == 1 else (rank[0], rank[1]) for name, rank in ranks.items()}

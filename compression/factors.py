@@ -44,8 +44,8 @@ class Factorized(nn.Sequential):
     @property
     def bias(self) -> Tensor | None:
         """The layer's bias."""
-        found: Tensor | None = self[-1].bias  # type: ignore[assignment]
-        return found
+        bias: Tensor | None = self[-1].bias  # type: ignore[assignment]
+        return bias
 
 
 def product(parts: Sequence[Tensor]) -> Tensor:
@@ -118,8 +118,8 @@ def computes_the_same(module: nn.Module, replacement: Factorized) -> bool:
         inputs = torch.randn(_sample_shape(module), generator=generator).to(like.device, like.dtype)
         for scaled in (inputs, 10 * inputs):
             for mode in (True, False):
-                expected, found = (_run(layer, scaled, mode) for layer in (reference, replacement))
-                if not relative_difference([expected], [found]) <= tolerance(module):
+                expected, actual = (_run(layer, scaled, mode) for layer in (reference, replacement))
+                if not relative_difference([expected], [actual]) <= tolerance(module):
                     return False
     return True
 
@@ -130,8 +130,8 @@ def _run(layer: nn.Module, inputs: Tensor, mode: bool) -> list[Tensor]:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            found = layer(inputs)
-        return [found] if isinstance(found, Tensor) else []
+            outputs = layer(inputs)
+        return [outputs] if isinstance(outputs, Tensor) else []
     except Exception:  # of a forward that takes other arguments than a layer's
         return []
     finally:

@@ -44,10 +44,10 @@ def describe(**values: Any) -> dict[str, str]:
     >>> describe(amount=0.3, layers=["a"])
     {'amount': '0.3', 'layers.0': "'a'"}
     """
-    found = _Parts()
+    parts = _Parts()
     for name, value in values.items():
-        found.visit(name, value)
-    return found.texts
+        parts.visit(name, value)
+    return parts.texts
 
 
 def compare(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -73,12 +73,12 @@ def changed_parts(before: Mapping[str, str], after: Mapping[str, str]) -> list[s
     >>> changed_parts({"f.calls.0": "1", "f.rate": "2"}, {"f.calls.0": "1", "f.calls.1": "1", "f.rate": "2"})
     ['f.calls']
     """
-    found = set()
+    changed = set()
     for key in before.keys() | after.keys():
         if before.get(key) != after.get(key):
             place, _, last = key.rpartition(".")
-            found.add(place if last.isdigit() else key)
-    return sorted(found)
+            changed.add(place if last.isdigit() else key)
+    return sorted(changed)
 
 
 def without(description: Mapping[str, str], parts: Iterable[str]) -> dict[str, str]:

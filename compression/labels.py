@@ -153,7 +153,7 @@ def _line(logits: Tensor, targets: Tensor) -> str:
     """The argument that trains on such targets, ready to be written."""
     values = targets.detach() if targets.is_floating_point() else targets.detach().long()
     binary = bool(((values == 0) | (values == 1)).all())
-    whole = bool((values == values.round()).all()) if values.is_floating_point() else True
+    integral = bool((values == values.round()).all()) if values.is_floating_point() else True
     single = logits.dim() < 2 or logits.shape[1] == 1
     if single and not binary and not targets.is_floating_point():
         return "give it one output per class, or for regression pass targets as floats"
@@ -166,7 +166,7 @@ def _line(logits: Tensor, targets: Tensor) -> str:
         )
     elif binary and targets.shape == logits.shape:
         kind, chosen = "several labels to a sample", '"bce"'
-    elif whole and targets.shape != logits.shape:
+    elif integral and targets.shape != logits.shape:
         kind, chosen = "class indices kept as floats", _called("F.cross_entropy(model(x), y.long())")
     elif targets.shape != logits.shape:
         kind, chosen = "regression give the model outputs in the targets' shape, and", '"mse"'

@@ -29,6 +29,7 @@ from capacity.parametrized import (
     take_mask,
     value_of,
 )
+from compression._moved import keep_old_names
 
 Masks = dict[str, Tensor]
 PART = 65_536
@@ -85,26 +86,26 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor], *, keep_dropped: 
     sharers = _sharers(model)
     for name, mask in masks.items():
         module, key = split_name(model, name)
-        held, found = _behind(module, key), mask_of(module, key)
+        held, earlier = _behind(module, key), mask_of(module, key)
         device = (value_of(module, key) if held is None else held).device
-        kept = mask.detach().to(device, torch.bool)
-        if found is not None:
-            found.mask = kept
+        placed = mask.detach().to(device, torch.bool)
+        if earlier is not None:
+            earlier.mask = placed
         else:
-            found = Mask(kept)
+            earlier = Mask(placed)
             for other, alias in sharers.get(id(held), [(module, key)]):
-                add_mask(other, alias, found)
+                add_mask(other, alias, earlier)
         if not keep_dropped and held is not None:
-            _zero(held, kept)
+            _zero(held, placed)
     return model
 
 
-def _zero(tensor: Tensor, kept: Tensor) -> None:
+def _zero(tensor: Tensor, mask: Tensor) -> None:
     """Multiply by a mask in place, in parts that the cache holds, which takes a third of the time."""
-    if not (tensor.is_contiguous() and kept.is_contiguous()):
-        tensor.mul_(kept)
+    if not (tensor.is_contiguous() and mask.is_contiguous()):
+        tensor.mul_(mask)
         return
-    for part, factor in zip(tensor.view(-1).split(PART), kept.view(-1).split(PART), strict=True):
+    for part, factor in zip(tensor.view(-1).split(PART), mask.view(-1).split(PART), strict=True):
         part.mul_(factor.to(part.dtype))
 
 
@@ -118,26 +119,26 @@ def _behind(module: nn.Module, key: str) -> Tensor | None:
 
 def _sharers(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """Which modules, and under what names, read each parameter that nothing else computes, by identity."""
-    found: dict[int, list[tuple[nn.Module, str]]] = {}
+    sharers: dict[int, list[tuple[nn.Module, str]]] = {}
     for _, module, key in _named(model):
         held = _behind(module, key)
         if held is not None:
-            found.setdefault(id(held), []).append((module, key))
-    return found
+            sharers.setdefault(id(held), []).append((module, key))
+    return sharers
 
 
 def masks_of(model: nn.Module) -> Masks:
     """The masks set on a model, by `torch.nn.utils.prune` too; empty if it is not pruned."""
-    found: Masks = {}
+    masks: Masks = {}
     seen: set[int] = set()
     for path, module, key in _named(unwrapped(model)):
         mask = mask_of(module, key)
         if mask is not None and id(mask) not in seen:
-            found[_full(path, key)] = mask.mask
+            masks[_full(path, key)] = mask.mask
             seen.add(id(mask))
         elif key in pruning_hooks(module):
-            found[_full(path, key)] = getattr(module, f"{key}_mask").bool()
-    return found
+            masks[_full(path, key)] = getattr(module, f"{key}_mask").bool()
+    return masks
 
 
 def lift_masks(model: nn.Module) -> Masks:
@@ -188,18 +189,18 @@ def to_torch_pruning(model: nn.Module) -> nn.Module:
 
 def stored_masks(model: nn.Module, tensors: Mapping[str, Tensor]) -> Masks:
     """Masks in a state dict, of this module's names or of torch.nn.utils.prune's, that the model has not."""
-    own, found = model.state_dict().keys(), {}
+    own, masks = model.state_dict().keys(), {}
     for key, tensor in tensors.items():
         if key in own:
             continue
         match = STORED.fullmatch(key)
         name = key.removesuffix("_mask")
         if match is not None and tensor.dtype == torch.bool:
-            found[f"{match[1] or ''}{match[2]}"] = tensor
+            masks[f"{match[1] or ''}{match[2]}"] = tensor
         elif name != key and f"{name}_orig" in tensors and f"{name}_orig" not in own:
-            found[name] = tensor.bool()
+            masks[name] = tensor.bool()
     known = masks_of(model)
-    return {name: mask for name, mask in found.items() if name not in known}
+    return {name: mask for name, mask in masks.items() if name not in known}
 
 
 def density(masks: Mapping[str, Tensor]) -> float:
@@ -217,6 +218,9 @@ def nested(inner: Mapping[str, Tensor], outer: Mapping[str, Tensor]) -> bool:
     return all(name not in outer or not bool((mask & ~outer[name]).any()) for name, mask in inner.items())
 
 
-def kept_units(mask: Tensor) -> Tensor:
+def living_units(mask: Tensor) -> Tensor:
     """Which units (rows, output channels) of a weight's mask keep at least one weight; shape (units,)."""
     return mask.flatten(1).any(dim=1)
+
+
+keep_old_names(__name__)

@@ -51,10 +51,10 @@ def named_metrics(metrics: Metrics) -> dict[str, Metric]:
 
 def metric_names(metrics: Metrics) -> list[str]:
     """The names that the values of metrics will have, those of a collection one by one."""
-    found = []
+    names = []
     for name, metric in named_metrics(metrics).items():
-        found += [_joined(name, key) for key in metric] if _is_collection(metric) else [name]
-    return found
+        names += [_joined(name, key) for key in metric] if _is_collection(metric) else [name]
+    return names
 
 
 def higher_is_better(metrics: Metrics, name: str) -> bool:
@@ -85,7 +85,7 @@ class Fed:
             if name in taken:
                 raise InputError(f"a metric cannot be called {name!r}, as a score that is given anyway is")
         self.held: list[tuple[Tensor, Tensor]] = []
-        self.whole = any(not _is_stateful(metric) for metric in self.metrics.values())
+        self.stateless = any(not _is_stateful(metric) for metric in self.metrics.values())
         for metric in self.metrics.values():
             if _is_stateful(metric):
                 metric.reset()
@@ -97,7 +97,7 @@ class Fed:
                 if hasattr(metric, "to"):
                     metric.to(outputs.device)
                 _called(name, metric.update, outputs, targets)
-        if self.whole:
+        if self.stateless:
             self.held.append((outputs.cpu(), targets.cpu()))
 
     def values(self, gather: bool = False) -> dict[str, float]:
@@ -106,14 +106,14 @@ class Fed:
         torchmetrics add up over processes by themselves.
         """
         held = self.held
-        if gather and self.whole:
+        if gather and self.stateless:
             held = [pair for part in gather_objects(held) for pair in part]
         both = [torch.cat(column) for column in zip(*held, strict=True)] if held else []
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for name, metric in self.metrics.items():
             value = _called(name, metric.compute) if _is_stateful(metric) else _called(name, metric, *both)
-            found |= _numbers(name, value)
-        return found
+            numbers |= _numbers(name, value)
+        return numbers
 
 
 def _called(name: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
@@ -130,10 +130,10 @@ def _called(name: str, function: Callable[..., Any], *tensors: Tensor) -> Any:
 def _numbers(name: str, value: Any) -> dict[str, float]:
     """What a metric returned, as numbers by name."""
     if isinstance(value, Mapping):
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for key, item in value.items():
-            found |= _numbers(_joined(name, str(key)), item)
-        return found
+            numbers |= _numbers(_joined(name, str(key)), item)
+        return numbers
     if isinstance(value, Tensor) and value.numel() != 1:
         raise InputError(
             f"metric {name!r} {FORM}; found {shown(value)}: where it is one for each class, average='macro' "

@@ -112,9 +112,9 @@ def _balanced(data: Any) -> tuple[float, ...]:
         targets = parts_of(batch)[1]
         if not isinstance(targets, Tensor) or targets.is_floating_point():
             raise InputError(f"class_weights 'balanced' need class indices, found targets {shown(targets)}")
-        found = torch.bincount(targets[targets != IGNORED].flatten().long().cpu(), minlength=len(counts))
-        found[: len(counts)] += counts
-        counts = found
+        counted = torch.bincount(targets[targets != IGNORED].flatten().long().cpu(), minlength=len(counts))
+        counted[: len(counts)] += counts
+        counts = counted
     if not bool((counts > 0).all()):
         missing = int((counts == 0).nonzero()[0])
         raise InputError(f"class_weights cannot be balanced: class {missing} has no sample in the data")
@@ -181,8 +181,10 @@ def objective_of(
     if objective is None or objective == "cross-entropy":
         return class_loss(data, class_weights)
     if class_weights is not None:
-        told = repr(objective) if isinstance(objective, str) else "of your own"
-        raise InputError(f"class_weights are for the cross-entropy; the objective is {told}: weigh there")
+        described = repr(objective) if isinstance(objective, str) else "of your own"
+        raise InputError(
+            f"class_weights are for the cross-entropy; the objective is {described}: weigh there"
+        )
     if isinstance(objective, str):
         if objective not in NAMED:
             raise unknown("objective", objective, ["cross-entropy", *NAMED])

@@ -136,7 +136,7 @@ def counter() -> Iterator[Any]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as found:
-            yield found
+        with FlopCounterMode(display=False, custom_mapping=dict(FORMULAS)) as counter:
+            yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -37,7 +37,7 @@ class OutputLayers:
     """
 
     names: tuple[str, ...]
-    found_by: str
+    evidence: str
     parameters: frozenset[str] = frozenset()
     multiplied: frozenset[str] | None = None
 
@@ -61,14 +61,14 @@ def output_layers(model: nn.Module, input_size: Any = None) -> OutputLayers:
     """
     hollow = evaluation_copy(model, device="meta")
     if input_size is not None:
-        return _from(*_given(model, hollow, input_size), found_by="a forward pass")
+        return _from(*_given(model, hollow, input_size), evidence="a forward pass")
     candidates = list(guesses(model))
-    found = _rehearsed(hollow, candidates)
-    if found is None and (flow := _attempt(flow_of_graph, hollow)) is not None:
-        found = _from(flow, hollow, found_by="a symbolic trace")
-    if found is None and 0 < sum(p.numel() for p in model.parameters()) <= SMALL and not _is_meta(model):
-        found = _rehearsed(evaluation_copy(model), candidates)
-    return found or OutputLayers(_last_registered(model), BY_ORDER)
+    layers = _rehearsed(hollow, candidates)
+    if layers is None and (flow := _attempt(flow_of_graph, hollow)) is not None:
+        layers = _from(flow, hollow, evidence="a symbolic trace")
+    if layers is None and 0 < sum(p.numel() for p in model.parameters()) <= SMALL and not _is_meta(model):
+        layers = _rehearsed(evaluation_copy(model), candidates)
+    return layers or OutputLayers(_last_registered(model), BY_ORDER)
 
 
 def _rehearsed(model: nn.Module, candidates: Iterable[tuple[str, Any]]) -> OutputLayers | None:
@@ -79,7 +79,7 @@ def _rehearsed(model: nn.Module, candidates: Iterable[tuple[str, Any]]) -> Outpu
         flow = _attempt(flow_of_pass, model, args, kwargs)
         if flow is not None:
             _add_training(flow, model, args, kwargs)
-            return _from(flow, model, found_by=f"a forward pass of {name}")
+            return _from(flow, model, evidence=f"a forward pass of {name}")
     return None
 
 
@@ -98,14 +98,14 @@ def _is_meta(model: nn.Module) -> bool:
     return any(tensor.is_meta for tensor in model.parameters())
 
 
-def _from(flow: Dataflow, model: nn.Module, *, found_by: str) -> OutputLayers:
+def _from(flow: Dataflow, model: nn.Module, *, evidence: str) -> OutputLayers:
     outputs, multiplied = (
         frozenset(plain_name(model, name) for name in names) for names in (flow.outputs, flow.sources)
     )
     names = {name.rpartition(".")[0] for name in outputs}
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     layers = tuple(sorted(names, key=order.__getitem__))
-    return OutputLayers(layers, found_by, outputs, multiplied)
+    return OutputLayers(layers, evidence, outputs, multiplied)
 
 
 def _given(model: nn.Module, hollow: nn.Module, input_size: Any) -> tuple[Dataflow, nn.Module]:
@@ -151,8 +151,8 @@ def _add_training(flow: Dataflow, hollow: nn.Module, args: Any, kwargs: Any) -> 
 
 def _last_registered(model: nn.Module) -> tuple[str, ...]:
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
-    return tuple(found[-1:])
+    names = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+    return tuple(names[-1:])
 
 
 def guesses(model: nn.Module) -> Iterator[tuple[str, Any]]:

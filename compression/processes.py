@@ -114,8 +114,8 @@ def gather_objects(values: Any) -> list[Any]:
     from accelerate.utils import gather_object
 
     joined()
-    found: list[Any] = gather_object([values])
-    return found
+    gathered: list[Any] = gather_object([values])
+    return gathered
 
 
 def shard_batch(
@@ -133,10 +133,10 @@ def shard_batch(
     count = len(tensors_in(targets)[0])
     mine = slice(rank(), None, size) if rank() < count else slice(0, 1)
     weight = len(range(rank(), count, size)) * size / count
-    whole = None if mass is None else mass(targets)
+    total = None if mass is None else mass(targets)
     inputs, targets = map_tensors((inputs, targets), lambda tensor: tensor[mine])
-    if mass is not None and whole and weight:
-        weight = size * (mass(targets) or 0.0) / whole
+    if mass is not None and total and weight:
+        weight = size * (mass(targets) or 0.0) / total
     return inputs, targets, weight
 
 

@@ -11,14 +11,14 @@ from capacity.errors import InputError
 Progress = Callable[[int, int], None] | bool | None
 
 
-class Advance(Protocol):
+class OnProgress(Protocol):
     """Tells the bar what is going on, and how many units of work were done."""
 
     def __call__(self, done: float = 0, doing: str | None = None) -> None: ...
 
 
 @contextmanager
-def bar(total: float, doing: str) -> Iterator[Advance]:
+def bar(total: float, doing: str) -> Iterator[OnProgress]:
     """A bar over `total` units of work; it lives on standard error and leaves standard output clean."""
     from compression.processes import rank
 
@@ -31,7 +31,7 @@ def bar(total: float, doing: str) -> Iterator[Advance]:
 
 
 def silent(done: float = 0, doing: str | None = None) -> None:
-    """An Advance that shows nothing."""
+    """An OnProgress that shows nothing."""
 
 
 def in_notebook() -> bool:
@@ -41,7 +41,7 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def told(progress: Progress, total: int, doing: str) -> Iterator[Callable[[int, int], None] | None]:
+def reporting(progress: Progress, total: int, doing: str) -> Iterator[Callable[[int, int], None] | None]:
     """What is to be called after each of `total` units: the caller's own function, or for True a bar's."""
     if not isinstance(progress, bool):
         if progress is not None and not callable(progress):
@@ -52,18 +52,18 @@ def told(progress: Progress, total: int, doing: str) -> Iterator[Callable[[int, 
     elif not progress:
         yield None
     else:
-        with bar(total, doing) as advance:
+        with bar(total, doing) as on_progress:
             shown = 0
 
             def report(done: int, _: int) -> None:
                 nonlocal shown
-                advance(done - shown)
+                on_progress(done - shown)
                 shown = done
 
             yield report
 
 
-def _terminal(total: float, doing: str) -> Iterator[Advance]:
+def _terminal(total: float, doing: str) -> Iterator[OnProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -77,10 +77,10 @@ def _terminal(total: float, doing: str) -> Iterator[Advance]:
     ) as shown:
         task = shown.add_task(doing, total=total)
 
-        def advance(done: float = 0, doing: str | None = None) -> None:
+        def on_progress(done: float = 0, doing: str | None = None) -> None:
             shown.update(task, advance=done, description=doing)
 
-        yield advance
+        yield on_progress
 
 
 class _Cell:

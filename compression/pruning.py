@@ -78,12 +78,12 @@ def prune(
     work = _work(model, requested, {"unit": unit, "scope": scope, "layers": layers, "input_size": input_size})
     rows, asked = _extend(work, masks, Rule(criterion, unit, _usable_keep(keep)))
     copied = apply_masks(clone(model), masks, keep_dropped=False)
-    found = masks | masks_of(copied)  # which names a mask of tied weights once
+    all_masks = masks | masks_of(copied)  # which names a mask of tied weights once
     layers_now = tuple(row for part in rows for row in part)
     counted = {row.name: row.after for row in layers_now} if unit == "weight" else {}
-    masked, left = coverage(model, found, work.choice, counted)
+    masked, left = coverage(model, all_masks, work.choice, counted)
     return PruneResult(
-        copied, found, requested, _achieved(rows, work, requested, scope), unit, layers_now, masked, left,
+        copied, all_masks, requested, _achieved(rows, work, requested, scope), unit, layers_now, masked, left,
         sum(asked) - sum(row.pruned for row in layers_now),
     )  # fmt: skip
 

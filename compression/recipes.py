@@ -27,7 +27,7 @@ from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
 from compression.progress import Progress
-from compression.steps import StepDirectory, told_steps
+from compression.steps import StepDirectory, reported_steps
 from compression.trackers import Tracker, require_tracker
 from compression.training import model_of
 
@@ -158,7 +158,7 @@ def recipe(
         store = _Store(Path(directory), "recipe", content, len(names) + 1, fresh=fresh)
     measured = _Measured(model, input_size, evaluate, repeats, store.directory if store else None)
     steps = _steps([Technique("as given", clone), *techniques], measured, store)
-    return RecipeResult(tuple(told_steps(steps, len(names) + 1, progress, tracker, noun="techniques")))
+    return RecipeResult(tuple(reported_steps(steps, len(names) + 1, progress, tracker, noun="techniques")))
 
 
 def _steps(

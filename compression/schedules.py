@@ -77,8 +77,8 @@ class GradualPruning:
         for names in groups:
             group = [chosen[name] for name in names]
             total = sum(target.elements for target in group)
-            found = [target.mask(masks) for target in group]
-            dead = sum(int((~mask).sum()) for mask in found if mask is not None)
+            earlier = [target.mask(masks) for target in group]
+            dead = sum(int((~mask).sum()) for mask in earlier if mask is not None)
             missing = round(self.sparsity(update) * total) - dead
             missing = min(missing, total - dead - 1)  # the last weight of a small layer stays
             if missing > 0:
@@ -91,12 +91,12 @@ class GradualPruning:
             if key is None:
                 continue
             earlier = target.mask(masks)
-            kept = live[key] if earlier is None else live[key] & earlier
-            if bool(kept.any()):  # a layer that lives nowhere has the schedule to answer for
-                masks |= dict.fromkeys(target.names, kept)
+            alive = live[key] if earlier is None else live[key] & earlier
+            if bool(alive.any()):  # a layer that lives nowhere has the schedule to answer for
+                masks |= dict.fromkeys(target.names, alive)
                 weight = target.module._parameters.get(target.key)
                 if weight is not None:
-                    weight.data.mul_(kept)
+                    weight.data.mul_(alive)
 
 
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:

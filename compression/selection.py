@@ -67,7 +67,7 @@ def masks_without_lowest(parts: Sequence[Scores], number: int, *, keep: int = 0)
     """
     if any(part.values.dtype == torch.float64 for part in parts):
         parts = [replace(part, precision=torch.float64) for part in parts]
-    found: list[Tensor | None] = [None] * len(parts)
+    chosen: list[Tensor | None] = [None] * len(parts)
     places = list(range(len(parts)))
     while places:
         masks = _lowest([parts[place] for place in places], number)
@@ -78,23 +78,23 @@ def masks_without_lowest(parts: Sequence[Scores], number: int, *, keep: int = 0)
         ]
         if not short:
             for place, mask in zip(places, masks, strict=True):
-                found[place] = mask
+                chosen[place] = mask
             break
         for place in short:
-            found[place] = parts[place].best(keep)
+            chosen[place] = parts[place].best(keep)
             number -= parts[place].values.numel() - min(keep, parts[place].living)
         places = [place for place in places if place not in short]
-    return [mask for mask in found if mask is not None]
+    return [mask for mask in chosen if mask is not None]
 
 
 def _has(mask: Tensor, count: int) -> bool:
     """Whether a mask keeps at least `count` elements; looks no further than it must."""
-    found = 0
+    seen = 0
     for chunk in mask.split(CHUNK_ELEMENTS):
-        if found >= count:
+        if seen >= count:
             break
-        found += int(torch.count_nonzero(chunk))
-    return found >= count
+        seen += int(torch.count_nonzero(chunk))
+    return seen >= count
 
 
 def _lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
@@ -107,12 +107,12 @@ def _lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
     for part in parts:
         mask = torch.empty(part.values.shape, dtype=torch.bool, device=part.values.device)
         for start, scores in part.chunks():
-            kept = scores > threshold
+            above = scores > threshold
             if split:
                 equal = (scores == threshold).nonzero().flatten()
-                kept[equal[ties:]] = True
+                above[equal[ties:]] = True
                 ties = max(0, ties - equal.numel())
-            mask[start : start + CHUNK_ELEMENTS] = kept
+            mask[start : start + CHUNK_ELEMENTS] = above
         masks.append(mask)
     return masks
 
@@ -130,10 +130,10 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
             for _, scores in part.chunks():
                 below += int(torch.count_nonzero(scores < low))
                 inside.append(scores[(scores >= low) & (scores <= high)].to(device))
-        found = torch.cat(inside)
-        if below < number <= below + found.numel():
-            value = found.kthvalue(number - below).values
-            return float(value), below + int((found < value).sum()), int((found == value).sum())
+        between = torch.cat(inside)
+        if below < number <= below + between.numel():
+            value = between.kthvalue(number - below).values
+            return float(value), below + int((between < value).sum()), int((between == value).sum())
         if low == -torch.inf and high == torch.inf:
             raise InputError("some scores are NaN, which have no order")
         margin *= 8

@@ -53,7 +53,7 @@ class Sensitivity(Tabular):
         Between the measured amounts the error is interpolated linearly, and it never falls with the amount
         (the running maximum is taken). At most the largest measured amount is returned.
         """
-        found = {}
+        amounts_ = {}
         for name in self.layers:
             rows = sorted((e.requested, e.error) for e in self.effects if e.layer == name)
             amounts = np.array([0.0] + [amount for amount, _ in rows])
@@ -63,8 +63,8 @@ class Sensitivity(Tabular):
             if place < len(rises):
                 share = (tolerance - rises[place - 1]) / (rises[place] - rises[place - 1])
                 amount += share * float(amounts[place] - amounts[place - 1])
-            found[name] = amount
-        return found
+            amounts_[name] = amount
+        return amounts_
 
     @property
     def largest_rise(self) -> float:

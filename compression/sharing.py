@@ -17,7 +17,7 @@ from capacity import checks
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
-from capacity.inputs import require_weights, whole_number
+from capacity.inputs import as_integer, require_weights
 from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
@@ -130,7 +130,7 @@ def _wanted_bits(floats: Mapping[str, Tensor], bits: int | Mapping[str, int]) ->
     for name, number in wanted.items():
         if name not in floats:
             raise unknown("parameter to share", name, floats)
-        if not 1 <= whole_number(f"bits of {name}", number, least=0) <= MOST_BITS:
+        if not 1 <= as_integer(f"bits of {name}", number, least=0) <= MOST_BITS:
             raise InputError(f"bits of {name} must lie between 1 and {MOST_BITS}, found {number}")
     return wanted
 
@@ -178,8 +178,8 @@ def _half(values: Tensor) -> Tensor:
 
 
 def _distinct(values: Tensor) -> Tensor:
-    found: Tensor = values.unique()
-    return found
+    distinct: Tensor = values.unique()
+    return distinct
 
 
 def _start(ordered: Tensor, count: int, init: Init, generator: torch.Generator | None) -> Tensor:

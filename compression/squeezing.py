@@ -19,7 +19,7 @@ from compression.identity import describe
 from compression.masks import density, masks_of
 from compression.progress import Progress
 from compression.pruning import DEFAULTS, Amount, PruneOptions, prune, shown
-from compression.steps import StepDirectory, told_steps
+from compression.steps import StepDirectory, reported_steps
 from compression.trackers import Tracker, require_tracker
 from compression.training import Retrain, model_of
 
@@ -60,7 +60,7 @@ Stop = Callable[[Step, Step, Sequence[Metrics]], bool]
 
 
 @checks.arguments(
-    iterations=checks.whole,
+    iterations=checks.integer,
     retrain=checks.function(1),
     evaluate=checks.function(1),
     directory=checks.optional(checks.path),
@@ -120,7 +120,7 @@ def squeeze(
         )  # fmt: skip
         store = _Store(Path(directory), "squeeze", content, iterations + 1, fresh=fresh)
     work = _Work(criterion, amount, retrain, evaluate, pruning)
-    return told_steps(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
+    return reported_steps(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ ELEMENTWISE = (
 
 def chain_of(model: nn.Module) -> list[tuple[str, nn.Module]] | str:
     """A network's dense and elementwise layers in the order they run, by name; or why it has no stack."""
-    found: list[tuple[str, nn.Module]] = []
-    reason = _collect(model, "", found)
+    chain: list[tuple[str, nn.Module]] = []
+    reason = _collect(model, "", chain)
     if reason:
         return reason
-    parameters = [p for _, layer in found for p in layer.parameters()]
+    parameters = [p for _, layer in chain for p in layer.parameters()]
     if not parameters:
         return "it has no dense layer"
     if len(set(map(id, parameters))) != len(parameters):
@@ -45,10 +45,10 @@ def chain_of(model: nn.Module) -> list[tuple[str, nn.Module]] | str:
         return "some of its parameters are frozen"
     if len({(p.dtype, p.device) for p in parameters}) > 1:
         return "its parameters have several number types or devices"
-    return found
+    return chain
 
 
-def _collect(module: nn.Module, name: str, found: list[tuple[str, nn.Module]]) -> str:
+def _collect(module: nn.Module, name: str, chain: list[tuple[str, nn.Module]]) -> str:
     """Add a module's layers; says what cannot be stacked."""
     called = f"{name!r}, a {type(module).__name__}," if name else f"a {type(module).__name__}"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
@@ -61,16 +61,16 @@ def _collect(module: nn.Module, name: str, found: list[tuple[str, nn.Module]]) -
             return f"{called} has parametrizations besides masks"
     if kind is nn.Sequential:
         for key, part in module.named_children():
-            reason = _collect(part, f"{name}.{key}" if name else key, found)
+            reason = _collect(part, f"{name}.{key}" if name else key, chain)
             if reason:
                 return reason
         return ""
     if kind is nn.Flatten and module.start_dim == 1 and module.end_dim == -1:
-        return "" if not any(isinstance(layer, nn.Linear) for _, layer in found) else f"{called} comes late"
+        return "" if not any(isinstance(layer, nn.Linear) for _, layer in chain) else f"{called} comes late"
     if kind is nn.Identity or (isinstance(module, nn.Dropout) and not module.p):
         return ""
     if kind is nn.Linear or masked or kind in ELEMENTWISE:
-        found.append((name, module))
+        chain.append((name, module))
         return ""
     return f"{called} is neither dense nor elementwise"
 
@@ -193,5 +193,5 @@ def _through(step: nn.Module, given: Tensor, output: Tensor, slope: Tensor) -> T
         return SLOPES[type(step)](slope, output)
     with torch.enable_grad():
         leaf = given.detach().requires_grad_()
-        (found,) = torch.autograd.grad(step(leaf), leaf, slope)
-    return found
+        (gradient,) = torch.autograd.grad(step(leaf), leaf, slope)
+    return gradient

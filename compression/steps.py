@@ -1,16 +1,16 @@
-"""Steps of a long computation: kept in a directory, from which it resumes, and told as they come."""
+"""Steps of a long computation: kept in a directory, from which it resumes, and reported as they come."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from compression.checkpoints import LOGGER, load_json, save_json, settle, start_over
-from compression.progress import Progress, told
+from compression.progress import Progress, reporting
 from compression.storage import hold
 from compression.trackers import Tracker, report
 
 
-class Told(Protocol):
+class ReportedStep(Protocol):
     """A step that was computed or read."""
 
     @property
@@ -22,7 +22,7 @@ class Told(Protocol):
         """What a tracker is told."""
 
 
-S = TypeVar("S", bound=Told)
+S = TypeVar("S", bound=ReportedStep)
 
 
 class StepDirectory:
@@ -71,11 +71,11 @@ class StepDirectory:
         return load_json(self.facts(index)) if self.facts(index).exists() else None
 
 
-def told_steps(
+def reported_steps(
     steps: Iterator[S], total: int, progress: Progress, tracker: Tracker | None, *, noun: str = "steps"
 ) -> Iterator[S]:
-    """The steps, each told to the log, the bar and the tracker."""
-    with told(progress, total, noun) as on_progress:
+    """The steps, each reported to the log, the bar and the tracker."""
+    with reporting(progress, total, noun) as on_progress:
         for step in steps:
             LOGGER.info("%s", step)
             report(tracker, step.measured, step.index)

@@ -25,7 +25,7 @@ PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 MOST_TEXT = 64 * 2**20  # bytes of the largest JSON or CSV file that is read
 
 
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a path in a temporary folder beside, flush it to disk and rename it to `path`.
 
     Where several processes share a run, only the first one writes.
@@ -80,15 +80,15 @@ def write_tensors(path: str | Path, save: Callable[[str], object]) -> None:
         except SafetensorError as error:
             raise OSError(errno.EIO, " ".join(str(error).split())) from error
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def sweep_leftovers(folder: str | Path) -> list[Path]:
     """Remove the temporary folders that killed processes left below; only its one writer may call this."""
-    found = [p for p in Path(folder).rglob(".*.part") if PART.fullmatch(p.name) and not p.is_symlink()]
-    for path in found:
+    leftovers = [p for p in Path(folder).rglob(".*.part") if PART.fullmatch(p.name) and not p.is_symlink()]
+    for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
-    return found
+    return leftovers
 
 
 def is_ours(name: str) -> bool:
@@ -123,18 +123,18 @@ class Hold:
 _HELD: "WeakValueDictionary[Path, Hold]" = WeakValueDictionary()
 
 
-_KEPT: list[list[Hold]] = []
+_HOLDERS: list[list[Hold]] = []
 
 
 @contextmanager
 def holding() -> Iterator[None]:
     """Keep every lock that is taken inside until the end, whoever refers to it."""
-    kept: list[Hold] = []
-    _KEPT.append(kept)
+    holds: list[Hold] = []
+    _HOLDERS.append(holds)
     try:
         yield
     finally:
-        _KEPT.remove(kept)
+        _HOLDERS.remove(holds)
 
 
 def hold(folder: str | Path) -> Hold | None:
@@ -167,14 +167,14 @@ def hold_file(path: str | Path) -> AbstractContextManager[Any]:
 
 def _held(lock: Path, *, what: str, wait: bool, sweep: Path | None) -> Hold:
     key = lock.absolute()
-    found = _HELD.get(key)
-    if found is None:
-        found = _HELD[key] = Hold(lock, what=what, wait=wait)
+    held = _HELD.get(key)
+    if held is None:
+        held = _HELD[key] = Hold(lock, what=what, wait=wait)
         if sweep is not None:
             sweep_leftovers(sweep)
-    for kept in _KEPT:
-        kept.append(found)
-    return found
+    for holds in _HOLDERS:
+        holds.append(held)
+    return held
 
 
 def require_plain(path: str | Path, most: int | None = None) -> Path:

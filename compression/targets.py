@@ -103,15 +103,15 @@ def distinct_parameters(model: nn.Module) -> dict[tuple[str, ...], nn.Parameter]
             raise InputError(f"parameter {name!r} is not initialized; run the model once on real data")
         names.setdefault(id(parameter), {})[plain_name(model, name)] = None
         tensors[id(parameter)] = parameter
-    found: dict[tuple[str, ...], nn.Parameter] = {}
+    parameters: dict[tuple[str, ...], nn.Parameter] = {}
     for key, several in names.items():
-        found.setdefault(tuple(several), tensors[key])  # of two parts of one weight, the first
-    return found
+        parameters.setdefault(tuple(several), tensors[key])  # of two parts of one weight, the first
+    return parameters
 
 
 def targets(model: nn.Module) -> dict[str, Target]:
     """Every matrix of floating-point numbers that is a parameter, tied ones once, by name."""
-    found = {}
+    targets_ = {}
     for names in distinct_parameters(model):
         layer, _, key = names[0].rpartition(".")
         module = model.get_submodule(layer)
@@ -123,15 +123,15 @@ def targets(model: nn.Module) -> dict[str, Target]:
                 layer, key, module, place or Place(None), names, tensor.shape, place is not None,
                 _biases(model, names, place.bias if place else ""),
             )  # fmt: skip
-            found[target.name] = target
-    return found
+            targets_[target.name] = target
+    return targets_
 
 
 def _biases(model: nn.Module, names: Iterable[str], key: str) -> tuple[tuple[str, torch.Size], ...]:
     """The biases of the layers that a matrix belongs to."""
     owners = [name.rpartition(".")[0] for name in names] if key else []
-    found = {owner: getattr(model.get_submodule(owner), key, None) for owner in owners}
-    return tuple((joined(owner, key), bias.shape) for owner, bias in found.items() if bias is not None)
+    biases = {owner: getattr(model.get_submodule(owner), key, None) for owner in owners}
+    return tuple((joined(owner, key), bias.shape) for owner, bias in biases.items() if bias is not None)
 
 
 def _place(module: nn.Module, key: str) -> Place | None:
@@ -187,19 +187,19 @@ def prunable(
 
 def named(every: Mapping[str, Target], name: str, *, unit: Unit) -> list[Target]:
     """All targets of a layer's or a parameter's name; raises InputError if there are none."""
-    found = [
+    chosen = [
         target
         for target in every.values()
         if name == target.layer or any(name in (alias, alias.rpartition(".")[0]) for alias in target.names)
     ]
-    if not found:
+    if not chosen:
         raise unknown("layer to prune", name, every)
-    if unit == "neuron" and (stiff := [target for target in found if target.place.axis is None]):
+    if unit == "neuron" and (stiff := [target for target in chosen if target.place.axis is None]):
         raise InputError(
             f"layer {name!r}: the rows of {stiff[0].names[0]!r} are not neurons of their own, which could "
             f"be masked one by one; prune its weights (unit='weight')"
         )
-    return found
+    return chosen
 
 
 def _reason(model: nn.Module, target: Target, outputs: OutputLayers, unit: Unit) -> str:
@@ -207,7 +207,7 @@ def _reason(model: nn.Module, target: Target, outputs: OutputLayers, unit: Unit)
     owners = [name.rpartition(".")[0] for name in target.names]
     if any(_is_output(model, name, outputs) for name in target.names):
         tied = "" if _is_output(model, target.names[0], outputs) else "it is tied to an output layer: "
-        guess = "" if outputs.by_dataflow else f", by {outputs.found_by}: pass input_size to know"
+        guess = "" if outputs.by_dataflow else f", by {outputs.evidence}: pass input_size to know"
         return f"{tied}its units are the model's outputs{guess}"
     if any(isinstance(model.get_submodule(owner), EMBEDDINGS) for owner in owners):
         return "an embedding, which is pruned if it is named"

@@ -111,8 +111,8 @@ def factorizing(*, rank: int | float, method: Method = "svd", retrain: Retrain |
         save_json(path.with_suffix(".ranks.json"), result.ranks)
 
     def load(before: nn.Module, path: Path) -> nn.Module:
-        found = load_json(path.with_suffix(".ranks.json"))
-        known = {name: tuple(r) if isinstance(r, list) else r for name, r in found.items()}
+        ranks = load_json(path.with_suffix(".ranks.json"))
+        known = {name: tuple(r) if isinstance(r, list) else r for name, r in ranks.items()}
         like = factorize(before, rank=known, method=method).model if known else clone(before)
         return load_model(like, path, sealed=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError, unknown
-from capacity.inputs import require_weights, shown, whole_number
+from capacity.inputs import as_integer, require_weights, shown
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import (
@@ -31,7 +31,7 @@ from compression.metrics import Metrics
 from compression.objectives import ClassWeights, Objective, objective_of, require_scalar
 from compression.precision import check_precision
 from compression.processes import gather_objects, joined, rank, shard_batch, world_size
-from compression.progress import Progress, told
+from compression.progress import Progress, reporting
 from compression.schedules import GradualPruning
 from compression.trackers import Tracker, report, require_tracker
 from compression.watching import Watch
@@ -120,16 +120,16 @@ class FitResult:
 Retrain = Callable[[nn.Module], nn.Module | FitResult]
 
 
-def model_of(found: Any) -> nn.Module:
+def model_of(result: Any) -> nn.Module:
     """A model itself, or the one that a result holds: what `fit` and every other function here returns.
 
     Raises InputError for anything else, as what a loop returns that forgot to.
     """
-    model = found if isinstance(found, nn.Module) else getattr(found, "model", None)
+    model = result if isinstance(result, nn.Module) else getattr(result, "model", None)
     if not isinstance(model, nn.Module):
         raise InputError(
             f"retrain and techniques must return the model, as `return model`, or a result that holds it as "
-            f".model, as fit does; found {shown(found)}"
+            f".model, as fit does; found {shown(result)}"
         )
     return model
 
@@ -202,8 +202,8 @@ def fit(
         loop.mask(masks)
         watch = None if validation is None else Watch(validation, chosen, metrics, settings.watch)
         try:
-            with told(progress, settings.epochs, "epochs") as advance:
-                fitted = loop.run(data, watch, _after_epoch(settings, advance, tracker))
+            with reporting(progress, settings.epochs, "epochs") as on_epoch:
+                fitted = loop.run(data, watch, _after_epoch(settings, on_epoch, tracker))
         except FloatingPointError as error:
             raise InputError(f"training diverged: {error}; {why_not_finite(model, data)}") from None
     apply_masks(fitted.model, loop.masks)
@@ -217,7 +217,7 @@ AfterEpoch = Callable[[Mapping[str, float]], None]
 
 
 def _after_epoch(
-    settings: TrainingSettings, advance: Callable[[int, int], None] | None, tracker: Tracker | None
+    settings: TrainingSettings, on_epoch: Callable[[int, int], None] | None, tracker: Tracker | None
 ) -> AfterEpoch:
     """What is done with each entry of the history; the first of several processes logs and tracks."""
 
@@ -227,8 +227,8 @@ def _after_epoch(
             numbers = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in entry.items() if k != "epoch")
             LOGGER.info("epoch %d of %d: %s", done, settings.epochs, numbers)
             report(tracker, entry, done)
-        if advance is not None:
-            advance(done, settings.epochs)
+        if on_epoch is not None:
+            on_epoch(done, settings.epochs)
 
     return tell
 
@@ -274,7 +274,7 @@ def check_training(settings: TrainingSettings, validation: Batches | None) -> No
     """Raise InputError for settings that cannot be."""
     if not isinstance(settings, TrainingSettings):
         raise InputError(f"settings must be TrainingSettings(epochs=..., ...), found {shown(settings)}")
-    whole_number("epochs", settings.epochs)
+    as_integer("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
         raise InputError(
             f"start_epoch must lie between 0 and {settings.epochs - 1}, found {settings.start_epoch}"
@@ -297,7 +297,7 @@ def check_training(settings: TrainingSettings, validation: Batches | None) -> No
     if settings.watch and settings.patience is None:
         raise InputError(f"watch={settings.watch!r} says which epoch is the best, for patience: give both")
     if settings.patience is not None:
-        whole_number("patience", settings.patience)
+        as_integer("patience", settings.patience)
         if validation is None:
             raise InputError("patience needs validation data to watch")
     if settings.gradual is not None:
@@ -338,8 +338,8 @@ def learning_rate_factor(epoch: float, settings: TrainingSettings) -> float:
 def _dropped_rows(mask: Tensor) -> Tensor | None:
     """Which rows a mask drops, where it keeps or drops rows as a whole; None where it does not."""
     flat = mask.bool().flatten(1) if mask.dim() > 1 else mask.bool().view(-1, 1)
-    kept = flat[:, 0]
-    return (~kept).nonzero()[:, 0] if bool((flat == kept[:, None]).all()) else None
+    first = flat[:, 0]
+    return (~first).nonzero()[:, 0] if bool((flat == first[:, None]).all()) else None
 
 
 class _Loop:
@@ -442,8 +442,8 @@ class _Loop:
         done, count, rate = 0, 0, 0.0
         for inputs, targets, batches in batches_of(data, self.plain, world_size()):
             done += batches
-            whole = steps or batches
-            rate = self._set_rate(epoch + (done / whole if batches < whole else 0.5))
+            length = steps or batches
+            rate = self._set_rate(epoch + (done / length if batches < length else 0.5))
             for parameter in self.trained:  # what zero_grad does, without the record it keeps for profilers
                 parameter.grad = None
             inputs, targets, weight = shard_batch(inputs, targets, getattr(self.objective, "mass", None))

@@ -49,15 +49,15 @@ def outputs(model: nn.Module, inputs: Sequence[Arguments], *, seed: int = 0) -> 
 
     Random operations inside the model draw from `seed` anew for each input.
     """
-    found = []
+    outputs_ = []
     with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng():
         for args, kwargs in inputs:
             torch.manual_seed(seed)
-            found.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
-    return found
+            outputs_.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
+    return outputs_
 
 
-def relative_difference(expected: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]]) -> float:
+def relative_difference(expected: Sequence[Sequence[Tensor]], actual: Sequence[Sequence[Tensor]]) -> float:
     """The largest |expected - found| over all outputs, each in units of its largest expected magnitude.
 
     NaN and infinities count as equal where both have them, else as infinitely far; so do outputs of
@@ -67,7 +67,7 @@ def relative_difference(expected: Sequence[Sequence[Tensor]], found: Sequence[Se
     0.25
     """
     largest = 0.0
-    for before, after in zip(expected, found, strict=True):
+    for before, after in zip(expected, actual, strict=True):
         if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
             return math.inf
         for one, two in zip(before, after, strict=True):

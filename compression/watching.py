@@ -42,12 +42,12 @@ class Watch:
     def score(self, model: nn.Module) -> tuple[dict[str, float], bool]:
         """Entries of the history, each with `validation_` before its name, and whether this is the best."""
         objective: Any = self.objective
-        found: Evaluation | Scores = evaluate(
+        scores: Evaluation | Scores = evaluate(
             model, self.validation, gather=True, objective=objective, metrics=self.metrics
         )
-        first = "top1_error" if isinstance(found, Evaluation) else "loss"
-        values = found.to_dict()
-        entries = {name: values[name] for name in dict.fromkeys([first, *found.metrics, self.name])}
+        first = "top1_error" if isinstance(scores, Evaluation) else "loss"
+        values = scores.to_dict()
+        entries = {name: values[name] for name in dict.fromkeys([first, *scores.metrics, self.name])}
         value = entries[self.name]
         if value is None:
             raise InputError(f"{self.name} cannot be watched: there are too few classes for it")

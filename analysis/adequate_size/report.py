@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Found:
+class SizeOutcome:
     """The smallest adequate width and the best one; the size that was foretold, and its 90 % range."""
 
     adequate: int
@@ -39,7 +39,7 @@ class Found:
 
     @property
     def octaves(self) -> float:
-        """How far foretold and found lie apart: 1 is a factor of two."""
+        """How far foretold and measured lie apart: 1 is a factor of two."""
         return abs(log2(self.foretold / self.adequate))
 
     @property
@@ -48,7 +48,7 @@ class Found:
         return self.low <= self.adequate <= self.high
 
 
-def found(frame: "pd.DataFrame", advice: "Advice | None" = None) -> Found:
+def size_outcome(frame: "pd.DataFrame", advice: "Advice | None" = None) -> SizeOutcome:
     """What the rows of one data set say beside the advice, by default the one recorded with the package."""
     from analysis.sizing.sizes import adequate
     from capacity.pilots import Pilot
@@ -59,7 +59,7 @@ def found(frame: "pd.DataFrame", advice: "Advice | None" = None) -> Found:
     facts: dict[str, float] = {name: int(row[name]) for name in ("features", "classes")}
     facts |= {"rows": pilot.rows, "pilot_gap": pilot.gap}
     advice = advice or recorded("pilot")
-    return Found(int(size["adequate"]), int(size["best"]), *advice.units(facts), advice.beyond(facts))
+    return SizeOutcome(int(size["adequate"]), int(size["best"]), *advice.units(facts), advice.beyond(facts))
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -71,7 +71,7 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     """A row per width."""
-    size = found(frame)
+    size = size_outcome(frame)
     said = {size.best: "best", size.adequate: "adequate"}
     means = summary(frame)
     rows = means.assign(said=[said.get(width, "") for width in means["width"]]).to_dict("records")
@@ -81,7 +81,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences; verdicts are computed."""
-    size, row = found(frame), frame.iloc[0]
+    size, row = size_outcome(frame), frame.iloc[0]
     means = summary(frame).set_index("width")["test_error_mean"]
     lines = [
         f"{row['dataset']}: {row['samples']:,} training samples, {row['features']:,} features, "
@@ -110,7 +110,7 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     from analysis.lab.reporting import figures
 
     figure, axes = figures.new_figure(figures.COLUMN_INCHES, 2.9)
-    means, size = summary(frame), found(frame)
+    means, size = summary(frame), size_outcome(frame)
     labels = {"validation_error": "validation", "test_error": "test", "training_error": "training"}
     colour, mark = figures.colours([*labels, "range"]), figures.marks(list(labels))
     axes.axvspan(size.low, size.high, color="0.92", linewidth=0, label="foretold, 90 % range")

@@ -39,11 +39,11 @@ class WidthTrials:
         """Of the data: their size, and the pilot's errors on at most 1,500 of the training samples."""
         train = self.data.train
         features = torch.as_tensor(train.inputs).flatten(1)
-        found = pilot(features, train.labels, seed=self.config.seed)
+        pilots = pilot(features, train.labels, seed=self.config.seed)
         return {
             "dataset": self.data.name, "samples": len(train), "test_samples": len(self.data.test),
-            "features": features.shape[1], "classes": len(self.data.classes), "pilot_rows": found.rows,
-            "pilot_small_error": found.small_error, "pilot_large_error": found.large_error,
+            "features": features.shape[1], "classes": len(self.data.classes), "pilot_rows": pilots.rows,
+            "pilot_small_error": pilots.small_error, "pilot_large_error": pilots.large_error,
         }  # fmt: skip
 
     def measured(self, width: int) -> list[dict[str, Any]]:
@@ -59,10 +59,10 @@ class WidthTrials:
             settings=[self._settings(seed) for seed in config.trial_seeds],
         )
         rows = []
-        for seed, (train, validation), found in zip(config.trial_seeds, splits, trained, strict=True):
+        for seed, (train, validation), fitted in zip(config.trial_seeds, splits, trained, strict=True):
             parts = {"validation": validation, "test": self.data.test, "training": train}
             errors = {
-                f"{name}_error": evaluate(found.model, part.to(device).batches(1000)).top1_error
+                f"{name}_error": evaluate(fitted.model, part.to(device).batches(1000)).top1_error
                 for name, part in parts.items()
             }
             rows.append(self.facts | {"width": width, "seed": seed} | errors)
@@ -93,16 +93,16 @@ def read(config: "Config") -> DataSet:
 
     Raises InputError for token ids, which a dense layer takes for amounts.
     """
-    found = load(
+    data = load(
         config.dataset, data=config.data, image_size=config.image_size, validation=config.validation,
         columns=config,
     )  # fmt: skip
-    parts = (found.train, found.validation)
+    parts = (data.train, data.validation)
     inputs, labels = (
         torch.cat([torch.as_tensor(part) for part in both])
         for both in ([part.inputs for part in parts], [part.labels for part in parts])
     )
     if inputs.dtype == torch.int64:
         raise InputError(f"{config.dataset} holds token ids, which one hidden layer takes for amounts")
-    whole = replace(found.train, inputs=inputs, labels=labels)
-    return replace(found, train=whole).map(lambda split: split.take(slice(0, config.limit)))
+    joined = replace(data.train, inputs=inputs, labels=labels)
+    return replace(data, train=joined).map(lambda split: split.take(slice(0, config.limit)))

@@ -10,7 +10,7 @@ from torch import nn
 from analysis.lab.criteria import criterion_of
 from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from compression.criteria import Random
 from compression.dropout import neuron_dropout
 from compression.pruning import prune
@@ -55,32 +55,32 @@ class IterativePruningTrials:
                 layers=self.runner.layers,
             ).model
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> list[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> list[dict[str, Any]]:
         """All steps of all criteria and of the control, from one trained network."""
         config, runner = self.config, self.runner
         seed_dir = folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: training")
+        on_progress(doing=f"seed {seed}: training")
         settings = training_of(config, runner, seed, config.epochs)
-        base = runner.trained(seed, seed_dir / "trained.safetensors", settings, advance)
+        base = runner.trained(seed, seed_dir / "trained.safetensors", settings, on_progress)
         squeezes = [
-            partial(self._squeezed, base, name, seed, seed_dir, advance)
+            partial(self._squeezed, base, name, seed, seed_dir, on_progress)
             for name in (*config.criterion, "control")
         ]
         return [row for rows in runner.side_by_side(squeezes) for row in rows]
 
     def _squeezed(
-        self, base: nn.Module, name: str, seed: int, seed_dir: Path, advance: Advance
+        self, base: nn.Module, name: str, seed: int, seed_dir: Path, on_progress: OnProgress
     ) -> list[dict[str, Any]]:
         """All steps of one criterion."""
         config, runner, rows = self.config, self.runner, []
-        advance(doing=f"seed {seed}: {name}")
+        on_progress(doing=f"seed {seed}: {name}")
         again = training_of(config, runner, seed, config.retrain_epochs)
         steps = squeeze(
             base,
             criterion_of(name, config.center, seed),
             amount=config.amount,
             iterations=config.iterations,
-            retrain=lambda model: runner.fit(model, again, advance),
+            retrain=lambda model: runner.fit(model, again, on_progress),
             evaluate=runner.score,
             directory=seed_dir / name,
             identity=again,  # all else is what the run directory compares
@@ -90,7 +90,7 @@ class IterativePruningTrials:
         )
         for step in steps:
             if step.resumed and step.index:
-                advance(config.retrain_epochs)
+                on_progress(config.retrain_epochs)
             facts = {"seed": seed, "criterion": name, "step": step.index}
             amounts = {"requested": step.requested, "achieved": step.achieved, "density": step.density}
             rows.append(facts | amounts | dict(step.metrics))

@@ -40,11 +40,11 @@ def compare_cells(
     ]
     rows: list[Any] = []
     failures: dict[str, str] = {}
-    with progress(sum(map(len, names)), "cells") as advance:
+    with progress(sum(map(len, names)), "cells") as on_progress:
         for wave in names:
-            found = sweep(compute, setting, wave, folder=folder.path, workers=config, advance=advance)
-            rows += found.rows
-            failures |= found.failures
+            cells = sweep(compute, setting, wave, folder=folder.path, workers=config, on_progress=on_progress)
+            rows += cells.rows
+            failures |= cells.failures
     frame = pd.DataFrame(rows)
     if not frame.empty:
         folder.save_frame(frame.drop(columns="right"))

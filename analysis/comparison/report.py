@@ -41,9 +41,9 @@ def ranking(frame: "pd.DataFrame") -> "Ranking | None":
     if "right" not in frame.columns:  # results.csv leaves it out
         return None
     seeds = sorted(frame["seed"].unique())
-    whole = [name for name, rows in frame.groupby("technique", sort=False) if len(rows) == len(seeds)]
+    complete = [name for name, rows in frame.groupby("technique", sort=False) if len(rows) == len(seeds)]
     right = {}
-    for name in whole:
+    for name in complete:
         rows = frame[frame["technique"] == name].sort_values("seed")
         pairs = zip(rows["right"], rows["total"], strict=True)
         right[str(name)] = np.stack([unpacked(digits, int(total)) for digits, total in pairs])
@@ -75,14 +75,14 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"threads: {timing_threads(frame)}; a multiply-add is two FLOPs, of dense kernels, which multiply "
         f"zeros too"
     ]
-    found = ranking(frame)
-    if found is not None:
-        places = [f"{name} [{found.ranks[name][0]}-{found.ranks[name][1]}]" for name in found.names]
+    ranks = ranking(frame)
+    if ranks is not None:
+        places = [f"{name} [{ranks.ranks[name][0]}-{ranks.ranks[name][1]}]" for name in ranks.names]
         lines.append(
             "by error, with the ranks that are possible where pairs are told apart at 5 % (Holm): "
             + ", ".join(places)
         )
-        lines += [str(pair) for pair in found.doubts()]
+        lines += [str(pair) for pair in ranks.doubts()]
     if config.processes > 1 or config.scheduler:
         lines.append("times were taken beside other cells; with --processes 1 they are cleaner")
     if "steady" in frame and not frame["steady"].all():

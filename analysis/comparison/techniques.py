@@ -76,34 +76,34 @@ class ComparisonTrials:
 
 def control(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """The baseline, trained as much longer as the others are retrained."""
-    found = shared.retrain(base, seed)
-    return CompressedModel(found, found)
+    model = shared.retrain(base, seed)
+    return CompressedModel(model, model)
 
 
 def masked(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """The smallest weights of all layers masked, the rest retrained."""
-    found = shared.retrain(_sparse(shared, base, shared.config.sparsity), seed)
-    return CompressedModel(found, found)
+    model = shared.retrain(_sparse(shared, base, shared.config.sparsity), seed)
+    return CompressedModel(model, model)
 
 
 def shrunk(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Channels removed, the rest retrained."""
-    found = shared.retrain(
+    model = shared.retrain(
         shrink(base, shared.runner.data.input_size, amount=shared.config.channels).model, seed
     )
-    return CompressedModel(found, found)
+    return CompressedModel(model, model)
 
 
 def distilled(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """A smaller network, trained anew under the baseline."""
-    found = shared.under(base, shared.student(seed), seed)
-    return CompressedModel(found, found)
+    model = shared.under(base, shared.student(seed), seed)
+    return CompressedModel(model, model)
 
 
 def low_rank(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Layers as products of smaller ones, retrained."""
-    found = shared.retrain(factorize(base, rank=shared.config.energy).model, seed, rate=0.2)
-    return CompressedModel(found, found)
+    model = shared.retrain(factorize(base, rank=shared.config.energy).model, seed, rate=0.2)
+    return CompressedModel(model, model)
 
 
 def integers(
@@ -128,23 +128,23 @@ def deep_compressed(shared: ComparisonTrials, base: nn.Module, seed: int) -> Com
     """Pruned, weights shared in code books, coded (Han et al. 2016); retrained after each."""
     config = shared.config
     sparse = shared.retrain(_sparse(shared, base, config.coded_sparsity), seed)
-    found = share_weights(sparse, bits=config.bits, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
-    return CompressedModel(found, found, config.bits, coded=True)
+    model = share_weights(sparse, bits=config.bits, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
+    return CompressedModel(model, model, config.bits, coded=True)
 
 
 def rate_coded(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Pruned, then rounded where error and bits together cost least, coded; retrained after each."""
     sparse = shared.retrain(_sparse(shared, base, shared.config.coded_sparsity), seed)
     living = zero_dead_parameters(sparse, shared.runner.data.input_size)
-    found = quantize_rate_distortion(living, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
-    return CompressedModel(found, found, shared.config.bits, coded=True)
+    model = quantize_rate_distortion(living, retrain=lambda m: shared.retrain(m, seed, rate=0.4)).model
+    return CompressedModel(model, model, shared.config.bits, coded=True)
 
 
 def distil_quantize_prune(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
     """Report B's order: distil, give each weight one of 2^8 values, prune a tenth without retraining."""
     student = share_weights(shared.under(base, shared.student(seed), seed), bits=8).model
-    found = prune(student, L1(center="zero"), amount=0.1, scope="global").model
-    return CompressedModel(found, found, 8, coded=True)
+    model = prune(student, L1(center="zero"), amount=0.1, scope="global").model
+    return CompressedModel(model, model, 8, coded=True)
 
 
 def masked_int8(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:

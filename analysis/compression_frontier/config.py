@@ -81,9 +81,13 @@ def check(config: Config) -> None:
     DistillationLoss(config.temperature, config.alpha)  # refuses what cannot be
     if not config.methods:
         raise unknown("method", "", METHODS)
-    found = config.densities
-    if not found or any(not 0 < d < 1 for d in found) or list(found) != sorted(set(found), reverse=True):
-        raise InputError(f"densities must be descending fractions between 0 and 1, found {list(found)}")
+    densities = config.densities
+    if (
+        not densities
+        or any(not 0 < d < 1 for d in densities)
+        or list(densities) != sorted(set(densities), reverse=True)
+    ):
+        raise InputError(f"densities must be descending fractions between 0 and 1, found {list(densities)}")
     if not 0 < config.prune_until <= 1:
         raise InputError(f"prune_until must be a share of the epochs, found {config.prune_until}")
     if config.penalty < 0 or not config.relative_step > 0:

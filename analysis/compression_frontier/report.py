@@ -78,7 +78,7 @@ def _judged(row: "pd.Series", record: "Record", quick: bool) -> "Judgement":
 def _beside(record: "Record", means: "pd.DataFrame", quick: bool) -> str:
     """A record, and our smallest file that errs no more, or else the one that errs least."""
     error = record.top1_error
-    told = f"{record.source}: {record.compression_ratio:g}x at {100 * error:.2f} %"
+    published = f"{record.source}: {record.compression_ratio:g}x at {100 * error:.2f} %"
     within = means[means["top1_error_mean"] <= error + 1e-12]
     if len(within):
         best = within.nlargest(1, "compression_ratio_mean").iloc[0]
@@ -86,7 +86,7 @@ def _beside(record: "Record", means: "pd.DataFrame", quick: bool) -> str:
         best = means.nsmallest(1, "top1_error_mean").iloc[0]
     ours = f"{best['compression_ratio_mean']:.0f}x at {100 * best['top1_error_mean']:.2f} %"
     verdict = _judged(best, record, quick)
-    return f"{told}; ours {ours} ({best['method']}, {100 * best['density']:g} % kept): {verdict}"
+    return f"{published}; ours {ours} ({best['method']}, {100 * best['density']:g} % kept): {verdict}"
 
 
 @styled

@@ -1,6 +1,6 @@
 """Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from analysis.lab.criteria import criterion_of
 from analysis.lab.runner import Runner
 from analysis.lab.runs.cache import cached_model, is_cached
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from capacity.cloning import clone
 from compression.codec import coding_report, decode, encode
 from compression.distillation import DistillationLoss, objective
@@ -46,31 +46,31 @@ class CodingTrials:
         cell = config.prune_epochs + len(config.methods) * config.code_epochs
         return config.epochs + len(config.densities) * cell
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for the dense network, and for each density one pruned only and one for each method."""
         config, seed_dir = self.config, folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: dense")
+        on_progress(doing=f"seed {seed}: dense")
         fresh = self.runner.network(seed)
-        advance(config.epochs if is_cached(seed_dir / "dense") else 0)
+        on_progress(config.epochs if is_cached(seed_dir / "dense") else 0)
         settings = self._settings(seed, config.epochs, config.learning_rate, config.weight_decay)
-        train = partial(self._fit, fresh, settings, advance)
+        train = partial(self._fit, fresh, settings, on_progress)
         dense, row = cached_model(
             seed_dir / "dense", fresh, train, partial(self._measured, seed_dir / "dense.dcz")
         )
         yield {"seed": seed, "method": "dense", "density": 1.0} | row
         for density in config.densities:
-            advance(doing=f"seed {seed}: pruned to {100 * density:g} %")
+            on_progress(doing=f"seed {seed}: pruned to {100 * density:g} %")
             path = seed_dir / f"pruned-{density:g}"
-            advance(config.prune_epochs if is_cached(path) else 0)
-            prune = partial(self._pruned, dense, density, seed, advance)
+            on_progress(config.prune_epochs if is_cached(path) else 0)
+            prune = partial(self._pruned, dense, density, seed, on_progress)
             measured = partial(self._measured, path.with_name(path.name + ".dcz"))
             pruned, row = cached_model(path, dense, prune, measured)
             yield {"seed": seed, "method": "pruned", "density": density} | row
             for method in config.methods:
-                advance(doing=f"seed {seed}: {method} at {100 * density:g} %")
+                on_progress(doing=f"seed {seed}: {method} at {100 * density:g} %")
                 path = seed_dir / f"{method}-{density:g}"
-                advance(config.code_epochs if is_cached(path) else 0)
-                code = partial(self._coded, pruned, dense, method, seed, advance)
+                on_progress(config.code_epochs if is_cached(path) else 0)
+                code = partial(self._coded, pruned, dense, method, seed, on_progress)
                 measured = partial(self._measured, path.with_name(path.name + ".dcz"))
                 _, row = cached_model(path, fresh, code, measured)
                 yield {"seed": seed, "method": method, "density": density} | row
@@ -79,13 +79,17 @@ class CodingTrials:
         return replace(self.runner.training(seed, epochs), learning_rate=rate, weight_decay=decay)
 
     def _fit(
-        self, model: nn.Module, settings: TrainingSettings, advance: Advance, teacher: nn.Module | None = None
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        on_progress: OnProgress,
+        teacher: nn.Module | None = None,
     ) -> nn.Module:
         precision = self.config.mixed_precision
         loss = None if teacher is None else objective(teacher, self.loss, mixed_precision=precision)
-        return self.runner.fit(model, settings, advance, loss).model
+        return self.runner.fit(model, settings, on_progress, loss).model
 
-    def _pruned(self, dense: nn.Module, density: float, seed: int, advance: Advance) -> nn.Module:
+    def _pruned(self, dense: nn.Module, density: float, seed: int, on_progress: OnProgress) -> nn.Module:
         """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
         config = self.config
         schedule = GradualPruning(
@@ -95,35 +99,35 @@ class CodingTrials:
         )  # fmt: skip
         settings = self._settings(seed, config.prune_epochs, config.learning_rate, config.weight_decay)
         settings = replace(settings, gradual=schedule)
-        return self._fit(dense, settings, advance, dense)
+        return self._fit(dense, settings, on_progress, dense)
 
     def _coded(
-        self, pruned: nn.Module, dense: nn.Module, method: str, seed: int, advance: Advance
+        self, pruned: nn.Module, dense: nn.Module, method: str, seed: int, on_progress: OnProgress
     ) -> nn.Module:
         """The pruned network on few values, trained with them under the teacher."""
         config = self.config
         settings = self._settings(seed, config.code_epochs, config.code_learning_rate, 0.0)
         living = zero_dead_parameters(pruned, self.runner.data.input_size)
-        retrain: Callable[[nn.Module], nn.Module] = lambda model: self._fit(model, settings, advance, dense)  # noqa: E731
+        retrain = partial(self._fit, settings=settings, on_progress=on_progress, teacher=dense)
         if method == "rate":
-            found = quantize_rate_distortion(
+            quantized = quantize_rate_distortion(
                 living, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
             ).model
         else:
-            found = share_weights(living, bits=config.bits, retrain=retrain).model
-        return zero_dead_parameters(found, self.runner.data.input_size) if method == "rate" else found
+            quantized = share_weights(living, bits=config.bits, retrain=retrain).model
+        return zero_dead_parameters(quantized, self.runner.data.input_size) if method == "rate" else quantized
 
     def _measured(self, path: Path, model: nn.Module) -> dict[str, Any]:
         """Write the file, read it back into a fresh network, and score what was read."""
         file_bytes = encode(model, path)
-        found = decode(path, clone(self.runner.network(0))).to(self.runner.device).eval()
-        row = self.runner.score(found)
+        decoded = decode(path, clone(self.runner.network(0))).to(self.runner.device).eval()
+        row = self.runner.score(decoded)
         correct, total = row["correct"], row["total"]
         for split in (self.runner.data.train, self.runner.data.validation):
-            scored = evaluate(found, split.batches(1000))
+            scored = evaluate(decoded, split.batches(1000))
             correct, total = correct + scored.correct, total + scored.total
-        report = coding_report(found)
-        vectors = [t for t in report.tensors if found.state_dict()[t.name].dim() < 2]
+        report = coding_report(decoded)
+        vectors = [t for t in report.tensors if decoded.state_dict()[t.name].dim() < 2]
         return row | {
             "file_bytes": file_bytes,
             "dense_bytes": report.dense_bytes,

@@ -94,9 +94,9 @@ def _said(frame: "pd.DataFrame", kind: str, code: str, config: Config) -> str:
     what = "block by block, without a file"
     if code == "file":
         what = f"a file of {rows['file_bytes'].mean():,.0f} bytes ({100 * rows['density'].iloc[0]:g} % kept)"
-    told = f"{rows['description_bits'].mean():,.0f} bits"
+    bits = f"{rows['description_bits'].mean():,.0f} bits"
     return (
-        f"{kind} labels, {what}: {told}, share learned {with_interval(100 * mean, 100 * half, '.1f')} %: "
+        f"{kind} labels, {what}: {bits}, share learned {with_interval(100 * mean, 100 * half, '.1f')} %: "
         f"{words.get(judged.verdict, str(judged))}"
     )
 

@@ -13,7 +13,7 @@ from analysis.description_length.config import coding
 from analysis.lab.data.splits import Split
 from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from capacity import bounds
 from capacity.certificates import certificate
 from capacity.descriptions import DescriptionLength, two_part_length
@@ -56,7 +56,7 @@ class DescriptionTrials:
         prequential = self.prequential_networks * self.config.epochs
         return len(self.config.labels) * (self.coding.epochs() + prequential)
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for each file and one for the prequential code, of the labels as they are and shuffled."""
         for kind in self.config.labels:
             shelf = RunDirectory(folder.path / f"seed-{seed}" / kind)  # in what a fresh start removes
@@ -64,40 +64,42 @@ class DescriptionTrials:
             coding = copy(self.coding)
             coding.runner = runner
             facts = {"seed": seed, "labels": kind} | self.facts
-            files = [row for row in coding.trial(seed, shelf, advance) if row["method"] == "rate"]
+            files = [row for row in coding.trial(seed, shelf, on_progress) if row["method"] == "rate"]
             for row in files:
-                yield facts | row | self._told(runner, row, shelf.path / f"seed-{seed}")
-            yield facts | self._prequential(runner, shelf.path / f"seed-{seed}", seed, advance)
+                yield facts | row | self._file_row(runner, row, shelf.path / f"seed-{seed}")
+            yield facts | self._prequential(runner, shelf.path / f"seed-{seed}", seed, on_progress)
 
-    def _told(self, runner: Runner, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def _file_row(self, runner: Runner, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         """Bits that the training labels take with one of a seed's files, and the error that it guarantees."""
         files = len(self.config.densities)
         path = folder / f"{row['method']}-{row['density']:g}.dcz"
         network = decode(path, runner.network(0))
         logits, labels = outputs(network, runner.data.train.batches(1000))
-        told = two_part_length(logits, labels, file_bytes=path.stat().st_size, choices=files)
+        length = two_part_length(logits, labels, file_bytes=path.stat().st_size, choices=files)
         errors = int((logits.argmax(1) != labels).sum())
         bound = certificate(errors, len(labels), path.stat().st_size, choices=files * self.config.seeds)
         measured = {"training_error": errors / len(labels), "top1_error_bound": bound.error_bound}
-        return facts_of(told) | {"code": "file"} | measured
+        return facts_of(length) | {"code": "file"} | measured
 
-    def _prequential(self, runner: Runner, folder: Path, seed: int, advance: Advance) -> dict[str, Any]:
+    def _prequential(
+        self, runner: Runner, folder: Path, seed: int, on_progress: OnProgress
+    ) -> dict[str, Any]:
         path = folder / "prequential.json"
         if path.exists():
-            advance(self.prequential_networks * self.config.epochs)
+            on_progress(self.prequential_networks * self.config.epochs)
             return load_json(path)
-        advance(doing=f"seed {seed}: block by block")
+        on_progress(doing=f"seed {seed}: block by block")
         train = runner.data.train
         settings = runner.training(seed, self.config.epochs)
-        told = prequential_length(
-            lambda rows: runner.on(train.take(rows)).fit(runner.network(seed), settings, advance).model,
+        length = prequential_length(
+            lambda rows: runner.on(train.take(rows)).fit(runner.network(seed), settings, on_progress).model,
             lambda rows: train.take(rows).batches(1000),
             train.labels,
             classes=len(runner.data.classes),
             first=self.config.first_block,
             seed=seed,
         )
-        row = {"method": "prequential", "density": 1.0} | facts_of(told) | {"code": told.code}
+        row = {"method": "prequential", "density": 1.0} | facts_of(length) | {"code": length.code}
         save_json(path, row)
         return row
 
@@ -110,10 +112,10 @@ def labelled(train: Split, kind: str, seed: int) -> Split:
     return replace(train, labels=train.labels[order.to(train.labels.device)])
 
 
-def facts_of(told: DescriptionLength) -> dict[str, Any]:
+def facts_of(length: DescriptionLength) -> dict[str, Any]:
     """What is stored of a description length."""
     return {
-        "samples": told.samples, "label_bits": told.label_bits, "file_bits": told.file_bits,
-        "residual_bits": told.residual_bits, "description_bits": told.bits,
-        "learned_share": told.learned_share,
+        "samples": length.samples, "label_bits": length.label_bits, "file_bits": length.file_bits,
+        "residual_bits": length.residual_bits, "description_bits": length.bits,
+        "learned_share": length.learned_share,
     }  # fmt: skip

@@ -24,14 +24,14 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     )
     for against in ("alone", "distilled"):
         if against in set(frame["variant"]):
-            found = paired_difference(
+            paired = paired_difference(
                 frame, "top1_error", against=against, keys=["seed", "network"], by=by, column_name="variant"
             )
             suffix = {
                 f"top1_error_difference_{end}": f"error_minus_{against}_{end}"
                 for end in ("mean", "half_width")
             }
-            means = means.merge(found.rename(columns=suffix), on=by, how="left")
+            means = means.merge(paired.rename(columns=suffix), on=by, how="left")
     return means
 
 
@@ -70,8 +70,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
                 f"beside {against}: {verdict}"
             )
     ours = means.set_index(["network", "variant"])["top1_error_mean"]
-    whole = config.labels is None  # published students saw all labels
-    for point in published_students([config.model, *config.student], config.dataset) if whole else ():
+    all_labels = config.labels is None  # published students saw all labels
+    for point in published_students([config.model, *config.student], config.dataset) if all_labels else ():
         if (point.student, point.variant) in ours.index:
             error = ours[(point.student, point.variant)]
             lines.append(

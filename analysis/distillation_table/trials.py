@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from analysis.lab.runner import Runner, augmentation
 from analysis.lab.runs.cache import cached_model, is_cached
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from capacity import InputError, measure
 from capacity.cloning import clone
 from compression.distillation import DistillationLoss, distill
@@ -83,23 +83,23 @@ class DistillationTrials:
         config = self.config
         return config.teacher_epochs + len(config.student) * len(config.variants) * config.epochs
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for the teacher, and for each student and variant."""
         config, seed_dir = self.config, folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: teacher")
+        on_progress(doing=f"seed {seed}: teacher")
         fresh = self.runner.network(seed)
         settings = self.runner.training(seed, config.teacher_epochs)
-        advance(config.teacher_epochs if is_cached(seed_dir / "teacher") else 0)
-        train = partial(self._teacher, fresh, settings, advance)
+        on_progress(config.teacher_epochs if is_cached(seed_dir / "teacher") else 0)
+        train = partial(self._teacher, fresh, settings, on_progress)
         teacher, row = cached_model(seed_dir / "teacher", fresh, train, self._scored(None, seed))
         yield {"seed": seed, "network": config.model, "variant": "teacher"} | row
         for network in config.student:
             for name, variant in self.variants.items():
-                advance(doing=f"seed {seed}: {network}, {name}")
+                on_progress(doing=f"seed {seed}: {network}, {name}")
                 path = seed_dir / network / name
                 student = self._student(network, seed)
-                advance(config.epochs if is_cached(path) else 0)
-                train = partial(self._taught, student, teacher, variant, seed, seed_dir, advance)
+                on_progress(config.epochs if is_cached(path) else 0)
+                train = partial(self._taught, student, teacher, variant, seed, seed_dir, on_progress)
                 _, row = cached_model(path, student, train, self._scored(variant, seed))
                 yield {"seed": seed, "network": network, "variant": name} | row
 
@@ -107,8 +107,8 @@ class DistillationTrials:
         student = self.runner.build(name, seed + 1_000)
         return with_dropout(student, self.config.student_dropout).to(self.runner.device)
 
-    def _teacher(self, fresh: nn.Module, settings: TrainingSettings, advance: Advance) -> nn.Module:
-        return self.runner.fit(fresh, settings, advance).model
+    def _teacher(self, fresh: nn.Module, settings: TrainingSettings, on_progress: OnProgress) -> nn.Module:
+        return self.runner.fit(fresh, settings, on_progress).model
 
     def _taught(
         self,
@@ -117,7 +117,7 @@ class DistillationTrials:
         variant: Variant,
         seed: int,
         seed_dir: Path,
-        advance: Advance,
+        on_progress: OnProgress,
     ) -> nn.Module:
         """A student trained with few labels, or, where it needs none, on all pictures for as many steps."""
         config, epochs = self.config, self.config.epochs
@@ -132,7 +132,7 @@ class DistillationTrials:
         step = config.epochs / epochs
 
         def progress(epoch: int, epochs: int) -> None:
-            advance(step)
+            on_progress(step)
 
         if variant.loss is None:
             return fit(student, batches, settings=settings, progress=progress).model

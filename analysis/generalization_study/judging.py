@@ -27,8 +27,8 @@ def kendall(measure: Numbers, error: Numbers) -> float:
     """
     from scipy.stats import kendalltau
 
-    found = float(kendalltau(measure, error).statistic)
-    return 0.0 if np.isnan(found) else found
+    tau = float(kendalltau(measure, error).statistic)
+    return 0.0 if np.isnan(tau) else tau
 
 
 def conditional_score(frame: "pd.DataFrame", measure: str, error: str, factors: Sequence[str]) -> float:
@@ -39,9 +39,9 @@ def conditional_score(frame: "pd.DataFrame", measure: str, error: str, factors: 
     tell all that the measure does, 1 where the measure settles every pair.
     """
     by_measure, by_error = (_signs(frame[name].to_numpy(dtype=float)) for name in (measure, error))
-    told = {name: _pair_codes(frame[name].to_numpy()) for name in factors}
+    codes = {name: _pair_codes(frame[name].to_numpy()) for name in factors}
     sets = [(), *combinations(factors, 1), *combinations(factors, 2)]
-    return min(_share(by_measure, by_error, [told[name] for name in chosen]) for chosen in sets)
+    return min(_share(by_measure, by_error, [codes[name] for name in chosen]) for chosen in sets)
 
 
 def _signs(values: Numbers) -> NDArray[np.int64]:
@@ -70,8 +70,8 @@ def _share(measure: NDArray[np.int64], error: NDArray[np.int64], given: Sequence
     counts = np.bincount((groups * 3 + measure) * 3 + error, minlength=9 * (groups.max() + 1))
     joint = counts.reshape(-1, 3, 3) / len(measure)
     left = _entropy(joint.sum(1)) - _entropy(joint.sum((1, 2)))
-    told = _entropy(joint.sum(1)) + _entropy(joint.sum(2)) - _entropy(joint) - _entropy(joint.sum((1, 2)))
-    return max(told / left, 0.0) if left > 1e-12 else 0.0
+    shared = _entropy(joint.sum(1)) + _entropy(joint.sum(2)) - _entropy(joint) - _entropy(joint.sum((1, 2)))
+    return max(shared / left, 0.0) if left > 1e-12 else 0.0
 
 
 def _entropy(shares: Numbers) -> float:

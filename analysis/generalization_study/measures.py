@@ -50,7 +50,7 @@ def measures(
         report = measure(model, (inputs.shape[1],))
         squared = [weight.pow(2).sum() for weight in weights_of(model)]
         moved = [(a - b).pow(2).sum() for a, b in zip(model.parameters(), start.parameters(), strict=True)]
-        found = {
+        values = {
             "capacity": float(report.capacity_bits),
             "inverse_rho": report.capacity_bits / max(len(labels) - wrong, 1),
             "parameters": float(report.parameters),
@@ -62,7 +62,7 @@ def measures(
             "negative_margin": -margin(logits, labels),
             "sharpness": sharpness(model, inputs, labels, seed),
         }
-    return found | by_file(model, inputs, labels)
+    return values | by_file(model, inputs, labels)
 
 
 def weights_of(model: nn.Sequential) -> list[Tensor]:
@@ -158,9 +158,9 @@ def by_file(model: nn.Sequential, inputs: Tensor, labels: Tensor) -> dict[str, f
     with torch.no_grad():
         logits = network(inputs)
     wrong = int((logits.argmax(1) != labels).sum())
-    told = two_part_length(logits, labels, file_bytes=size)
+    length = two_part_length(logits, labels, file_bytes=size)
     return {
         "file_bits": 8.0 * size,
         "occam_bound": certificate(wrong, len(labels), size).error_bound,
-        "unlearned_share": 1 - told.learned_share,
+        "unlearned_share": 1 - length.learned_share,
     }

@@ -32,14 +32,14 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     rows = []
     for name, label in MEASURES.items():
-        found: dict[str, list[float]] = {"gap_tau": [], "test_tau": [], "score": []}
+        scores: dict[str, list[float]] = {"gap_tau": [], "test_tau": [], "score": []}
         for _, one in frame.groupby("seed", sort=True):
             gap, error, value = (one[key].to_numpy(dtype=float) for key in ("gap", "test_error", name))
-            found["gap_tau"].append(kendall(value, gap))
-            found["test_tau"].append(kendall(value, error))
-            found["score"].append(conditional_score(one, name, "gap", FACTORS))
+            scores["gap_tau"].append(kendall(value, gap))
+            scores["test_tau"].append(kendall(value, error))
+            scores["score"].append(conditional_score(one, name, "gap", FACTORS))
         row: dict[str, object] = {"measure": name, "label": label}
-        for column, values in found.items():
+        for column, values in scores.items():
             row[f"{column}_mean"] = sum(values) / len(values)
             row[f"{column}_half_width"] = mean_half_width(values)
         rows.append(row)
@@ -62,8 +62,8 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     quick = config is not None and config.smoke
     rows: list[dict[object, object]] = []
     for _, row in summary(frame).iterrows():
-        found = judged(row, quick=quick)
-        rows.append(dict(row.items()) | {"verdict": words.get(found.verdict, str(found))})
+        judgement = judged(row, quick=quick)
+        rows.append(dict(row.items()) | {"verdict": words.get(judgement.verdict, str(judgement))})
     count = len(frame) // frame["seed"].nunique()
     caption = f"Which measures follow the gap between test and training error of {count} networks"
     more = "with --wide and in summary.csv"

@@ -42,8 +42,8 @@ def measure_cell(cell: Cell, config: "Config") -> list[dict[str, Any]]:
         ],
     )  # fmt: skip
     rows = []
-    for (decay, noise, seed), (train, test), start, found in zip(cases, data, starts, trained, strict=True):
-        model: Any = found.model
+    for (decay, noise, seed), (train, test), start, fitted in zip(cases, data, starts, trained, strict=True):
+        model: Any = fitted.model
         facts = {"dataset": name, "depth": depth, "width": width, "epochs": epochs}
         errors = {"training_error": error_of(model, train), "test_error": error_of(model, test)}
         rows.append(

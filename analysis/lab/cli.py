@@ -47,8 +47,8 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
     }
     groups = settings_groups(config)
     if len(groups) == 1:
-        found: C = tyro.cli(config, default=default, **shown)
-        return found
+        settings: C = tyro.cli(config, default=default, **shown)
+        return settings
     parsed = tyro.cli(_grouped(config, groups, default), **shown)
     values = {key: value for group in vars(parsed).values() for key, value in vars(group).items()}
     return config(**values)
@@ -91,20 +91,20 @@ def _grouped(config: type, groups: Mapping[type, Sequence[str]], default: Any) -
 
 def descriptions(config: type) -> dict[str, str]:
     """The name of each setting, in order, and what it is: the string below it, its own or its group's."""
-    found = {
+    texts = {
         name: text for group in reversed(config.__mro__[:-1]) for name, text in _documented(group).items()
     }
-    return {field.name: found.get(field.name, "") for field in dataclasses.fields(config)}
+    return {field.name: texts.get(field.name, "") for field in dataclasses.fields(config)}
 
 
 def _documented(group: type) -> dict[str, str]:
     """The strings below a dataclass's own fields."""
     body = ast.parse(textwrap.dedent(inspect.getsource(group))).body[0].body  # type: ignore[attr-defined]
-    found = {}
+    texts = {}
     for node, after in pairwise(body):
         if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
-            found[node.target.id] = " ".join(ast.literal_eval(after.value).split())  # type: ignore[union-attr]
-    return found
+            texts[node.target.id] = " ".join(ast.literal_eval(after.value).split())  # type: ignore[union-attr]
+    return texts
 
 
 def _module_of(config: type[Any]) -> str:

@@ -65,21 +65,21 @@ def ended_by_signals(*, last: bool = False) -> Iterator[None]:
 
 def _listened(over: threading.Event) -> tuple[list[int], Callable[[], None]]:
     """Let signals raise Ended and a thread hear them: those that do, and what puts all back."""
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    heard, writing = os.pipe()
+    os.set_blocking(writing, False)
     chosen = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _raise) for number in chosen}
-    other = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    other = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_listen, args=(heard, over), daemon=True, name="signals").start()
     hook = sys.unraisablehook
-    sys.unraisablehook = lambda found: None if isinstance(found.exc_value, Ended) else hook(found)
+    sys.unraisablehook = lambda error: None if isinstance(error.exc_value, Ended) else hook(error)
 
     def restore() -> None:
         sys.unraisablehook = hook
         signal.set_wakeup_fd(other)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(told)
+        os.close(writing)
 
     return list(chosen), restore
 
@@ -108,13 +108,13 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 def _listen(heard: int, over: threading.Event) -> None:
     """Wait for a signal that ends the run; nothing comes where the run is over before."""
     with os.fdopen(heard, "rb", buffering=0) as pipe:
-        while (found := pipe.read(1)) and found[0] not in SIGNALS:
+        while (byte := pipe.read(1)) and byte[0] not in SIGNALS:
             pass
-        if not found or over.wait(GRACE):  # with the pipe open, which hears a second signal too
+        if not byte or over.wait(GRACE):  # with the pipe open, which hears a second signal too
             return
     end_children()
     tell_end(_write)
-    os._exit(128 + found[0])
+    os._exit(128 + byte[0])
 
 
 _ENDED: list[int] = []  # the number of the signal that was raised

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from analysis.lab.runs.directory import RunDirectory
-    from analysis.lab.runs.progress import Advance
+    from analysis.lab.runs.progress import OnProgress
     from capacity.tables import Table
 
 
@@ -29,15 +29,17 @@ class Trials(Protocol):
     def epochs(self) -> int:
         """Epochs of one seed's trial, for the progress bar."""
 
-    def prepare(self, folder: "RunDirectory", advance: "Advance") -> None:
+    def prepare(self, folder: "RunDirectory", on_progress: "OnProgress") -> None:
         """Whatever is done once for all seeds."""
 
-    def trial(self, seed: int, folder: "RunDirectory", advance: "Advance") -> Iterable[dict[str, Any]]:
+    def trial(self, seed: int, folder: "RunDirectory", on_progress: "OnProgress") -> Iterable[dict[str, Any]]:
         """The rows of one seed."""
 
 
-def _rows_of(trials: Trials, seed: int, folder: "RunDirectory", advance: "Advance") -> list[dict[str, Any]]:
-    return list(trials.trial(seed, folder, advance))
+def _rows_of(
+    trials: Trials, seed: int, folder: "RunDirectory", on_progress: "OnProgress"
+) -> list[dict[str, Any]]:
+    return list(trials.trial(seed, folder, on_progress))
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,17 @@ class Experiment:
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:
             print(resumed)
-        with progress(config.seeds * trials.epochs(), "epochs") as advance:
-            trials.prepare(folder, advance)
-            seeds = [partial(_rows_of, trials, seed, folder, advance) for seed in config.trial_seeds]
-            rows = [row for found in trials.runner.side_by_side(seeds) for row in found]
+        with progress(config.seeds * trials.epochs(), "epochs") as on_progress:
+            trials.prepare(folder, on_progress)
+            seeds = [partial(_rows_of, trials, seed, folder, on_progress) for seed in config.trial_seeds]
+            rows = [row for part in trials.runner.side_by_side(seeds) for row in part]
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)
         return frame
 
     def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Write summary, LaTeX tables and figures beside the results; print what it says, and the tables."""
-        from analysis.lab.reporting.figures import save_figure, told_files
+        from analysis.lab.reporting.figures import file_lines, save_figure
         from analysis.lab.reporting.tracking import track_rows
         from analysis.lab.runs.directory import settings_of
         from capacity.terminal import broken, printable
@@ -137,7 +139,7 @@ class Experiment:
         print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
-        print(told_files(folder.path, saved))
+        print(file_lines(folder.path, saved))
 
     def start(self, config: Any) -> None:
         """Run, print what it says and the table, write the figure and the table beside the results."""
@@ -201,13 +203,13 @@ class CellExperiment(Experiment):
         if done:
             print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
         rows: list[dict[str, Any]] = []
-        with progress(len(paths), self.cells.noun) as advance:
+        with progress(len(paths), self.cells.noun) as on_progress:
             for name, path in paths.items():
-                advance(doing=name)
+                on_progress(doing=name)
                 if not path.exists():
                     save_json(path, {"rows": steps[name]()})
                 rows += load_json(path)["rows"]
-                advance(1)
+                on_progress(1)
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)
         return frame

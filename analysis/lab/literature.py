@@ -15,8 +15,8 @@ def report_of(source: str) -> str:
     >>> report_of("report B, Table 6"), report_of("sparse momentum")
     ('B', '')
     """
-    found = re.match(r"report ([A-E])\b", source)
-    return "" if found is None else found[1]
+    match = re.match(r"report ([A-E])\b", source)
+    return "" if match is None else match[1]
 
 
 @dataclass(frozen=True)

@@ -52,25 +52,25 @@ def need_of(runner: "Runner", config: Any, steps: int) -> Need:
     networks = config.seeds if runner.stacked else 1
     return Need(
         network_bytes=COPIES * weights * networks,
-        sample_bytes=_kept_of_a_sample(runner.example, runner) * networks,
+        sample_bytes=_activation_bytes(runner.example, runner) * networks,
         batch_size=min(config.batch_size, rows),
         least_disk_bytes=weights * config.seeds,
         disk_bytes=weights * config.seeds * steps,
     )
 
 
-def _kept_of_a_sample(network: "nn.Module", runner: "Runner") -> int:
+def _activation_bytes(network: "nn.Module", runner: "Runner") -> int:
     """Bytes of the outputs of all layers for one sample."""
     import torch
 
     from capacity.inputs import tensors_in
     from compression.forms import dtype_of, placed
 
-    found = 0
+    total = 0
 
     def add(layer: "nn.Module", inputs: Any, output: Any) -> None:
-        nonlocal found
-        found += sum(tensor.nbytes for tensor in tensors_in(output))
+        nonlocal total
+        total += sum(tensor.nbytes for tensor in tensors_in(output))
 
     if runner.frozen is not None:  # whose features are small beside what they are of
         return 0
@@ -86,7 +86,7 @@ def _kept_of_a_sample(network: "nn.Module", runner: "Runner") -> int:
         network.train(training)
         for hook in hooks:
             hook.remove()
-    return found
+    return total
 
 
 def require_fit(runner: "Runner", config: Any, steps: int, folder: Path) -> None:

@@ -75,10 +75,10 @@ def fitting_processes(asked: int, cells: int, free: int) -> int:
     own = int(psutil.Process().memory_info().rss)
     limits = {f"{cores()} cores": cores(), f"memory for {size(own)} each": free // own}
     reason = min(limits, key=lambda name: limits[name])
-    found = max(1, min(asked, limits[reason]))
-    if found < asked:
-        print(f"{found} {'process' if found == 1 else 'processes'} at once, not {asked}: {reason}")
-    return max(1, min(found, cells))
+    count = max(1, min(asked, limits[reason]))
+    if count < asked:
+        print(f"{count} {'process' if count == 1 else 'processes'} at once, not {asked}: {reason}")
+    return max(1, min(count, cells))
 
 
 def why_no_workers() -> str:

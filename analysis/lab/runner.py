@@ -17,7 +17,7 @@ from analysis.lab.data.features import cached_features, split_frozen
 from analysis.lab.models import create
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.meeting import Meeting
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from analysis.lab.settings import RunnerSettings
 from capacity import CapacityReport, InputError, generalization, label_entropy, measure
 from compression.batches import Augment, CropAndFlip, TensorBatches
@@ -41,7 +41,7 @@ class _Task:
     model: nn.Module
     train: Split
     settings: TrainingSettings
-    advance: Advance
+    on_progress: OnProgress
     objective: Objective | None
 
 
@@ -97,10 +97,10 @@ class Runner:
         frozen = {} if self.frozen is None else {"frozen": self.frozen}
         return describe(data=splits, classes=list(self.data.classes), network=self.example, **frozen)
 
-    def prepare(self, folder: RunDirectory, advance: Advance) -> None:
+    def prepare(self, folder: RunDirectory, on_progress: OnProgress) -> None:
         """Replace pictures by cached features where the network's frozen part is to run only once."""
         if self.frozen is not None:
-            advance(doing="features of the frozen part")
+            on_progress(doing="features of the frozen part")
             self.data = cached_features(self.frozen, self.data, folder.path.parent / "features")
         else:
             self.data = self.data.map(lambda split: split.to(self.device))
@@ -120,13 +120,15 @@ class Runner:
             warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
         )  # fmt: skip
 
-    def trained(self, seed: int, path: Path, settings: TrainingSettings, advance: Advance) -> nn.Module:
+    def trained(
+        self, seed: int, path: Path, settings: TrainingSettings, on_progress: OnProgress
+    ) -> nn.Module:
         """The network of this seed, trained; from disk where that was done."""
         network = self.network(seed)
         if path.exists():
-            advance(settings.epochs)
+            on_progress(settings.epochs)
             return load_model(network, path, sealed=True).eval()
-        trained = self.fit(network, settings, advance).model
+        trained = self.fit(network, settings, on_progress).model
         save_model(trained, path)
         return trained
 
@@ -134,14 +136,14 @@ class Runner:
         self,
         model: nn.Module,
         settings: TrainingSettings,
-        advance: Advance,
+        on_progress: OnProgress,
         objective: Objective | None = None,
     ) -> FitResult:
         """Train on the training split in the order that the settings' seed gives; advance by epochs.
 
         Among trials side by side, small networks are trained together with those of the other trials.
         """
-        task = _Task(model, self.data.train, settings, advance, objective)
+        task = _Task(model, self.data.train, settings, on_progress, objective)
         return self._fit_all([task])[0] if self._meeting is None else self._meeting.ask(task)
 
     def on(self, train: Split) -> "Runner":
@@ -165,7 +167,7 @@ class Runner:
     def _fit_all(self, tasks: "Sequence[_Task]") -> list[FitResult]:
         """Trainings at once, or one after another where they cannot be stacked."""
         batches = [self._batches(task) for task in tasks]
-        found: dict[int, FitResult] = {}
+        results: dict[int, FitResult] = {}
         together = [
             k for k, task in enumerate(tasks)
             if self.stacked and task.objective is None
@@ -178,13 +180,13 @@ class Runner:
                 [task.model for task in chosen],
                 [batches[k] for k in together],
                 settings=[task.settings for task in chosen],
-                progress=lambda epoch, epochs: chosen[0].advance(left / max(1, epochs)),
+                progress=lambda epoch, epochs: chosen[0].on_progress(left / max(1, epochs)),
             )
-            found |= dict(zip(together, trained, strict=True))
+            results |= dict(zip(together, trained, strict=True))
         for k, task in enumerate(tasks):
-            if k not in found:
-                found[k] = self._fit_alone(task, batches[k])
-        return [found[k] for k in range(len(tasks))]
+            if k not in results:
+                results[k] = self._fit_alone(task, batches[k])
+        return [results[k] for k in range(len(tasks))]
 
     def _fit_alone(self, task: "_Task", batches: TensorBatches) -> FitResult:
         settings = task.settings
@@ -194,9 +196,9 @@ class Runner:
             settings=settings,
             validation=self.data.validation.batches(1000) if settings.patience is not None else None,
             objective=task.objective,
-            progress=lambda epoch, epochs: task.advance(1),
+            progress=lambda epoch, epochs: task.on_progress(1),
         )
-        task.advance(settings.epochs - settings.start_epoch - len(fitted.history))
+        task.on_progress(settings.epochs - settings.start_epoch - len(fitted.history))
         return fitted
 
     def _batches(self, task: _Task) -> TensorBatches:
@@ -222,13 +224,13 @@ class Runner:
         report = measure(
             model, self.data.input_size, convention=self.config.convention, scope="trainable", effective=True
         )
-        found = test.to_dict() | {
+        scores = test.to_dict() | {
             "validation_top1_error": validation.top1_error,
             "capacity_bits": report.capacity_bits,
             "live_parameters": report.parameters,
             "total_parameters": report.total_parameters,
         }
-        return found | self.bits_used(report, test) | {"convention": report.convention}
+        return scores | self.bits_used(report, test) | {"convention": report.convention}
 
 
 def _loaded(config: RunnerSettings, validation: float) -> DataSet:

@@ -79,8 +79,8 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.recurrent(x)
-        found: Tensor = self.head(states[:, -1])
-        return found
+        logits: Tensor = self.head(states[:, -1])
+        return logits
 
 
 class Transformer(nn.Module):
@@ -95,5 +95,5 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.head(self.encoder(self.embed(x) + self.positions).mean(1))
-        return found
+        logits: Tensor = self.head(self.encoder(self.embed(x) + self.positions).mean(1))
+        return logits

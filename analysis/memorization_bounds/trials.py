@@ -97,10 +97,10 @@ def all_right(outputs: Tensor, labels: Tensor) -> bool:
     >>> all_right(torch.tensor([[0.5], [-1.0]]), torch.tensor([1, 0]))
     True
     """
-    found = outputs.detach()
-    if found.shape[1] == 1:
-        return bool(((found[:, 0] > 0) == labels.bool()).all())
-    return bool((found.argmax(1) == labels).all())
+    logits = outputs.detach()
+    if logits.shape[1] == 1:
+        return bool(((logits[:, 0] > 0) == labels.bool()).all())
+    return bool((logits.argmax(1) == labels).all())
 
 
 def loss_of(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def equal_accuracy(frame: "pd.DataFrame", tolerance: float) -> "pd.DataFrame":
 
     means = summary(frame)
     gaps = zip(means["top1_error_difference_mean"], means["top1_error_difference_half_width"], strict=True)
-    kept = means[[difference(Estimate(*gap), margin=tolerance).not_worse for gap in gaps]]
+    equal = means[[difference(Estimate(*gap), margin=tolerance).not_worse for gap in gaps]]
     names = [name for name in means["criterion"].unique() if name not in ("dense", "control")]
-    largest = kept.groupby("criterion")["amount"].max()
+    largest = equal.groupby("criterion")["amount"].max()
     return largest.reindex(names).rename("amount").rename_axis("criterion").reset_index()
 
 
@@ -105,10 +105,10 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     for row in equal_accuracy(frame, config.tolerance).to_dict("records"):
         points = f"{100 * config.tolerance:g} points of {reference(frame)}"
         none = math.isnan(row["amount"])
-        found = "no amount shown to be" if none else f"up to {100 * row['amount']:.4g} % pruned"
+        shown = "no amount shown to be" if none else f"up to {100 * row['amount']:.4g} % pruned"
         if config.smoke:
-            found = str(Verdict.QUICK_PASS) + " on what is"
-        lines.append(f"{row['criterion']}: {found} within {points}")
+            shown = str(Verdict.QUICK_PASS) + " on what is"
+        lines.append(f"{row['criterion']}: {shown} within {points}")
     lines += under_teacher(frame, quick=config.smoke)
     means = summary(frame).set_index(["criterion", "amount"])
     for point in published(config.model, config.dataset).to_dict("records"):
@@ -137,21 +137,20 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     figure, (left, right) = figures.new_figure(figures.PAGE_INCHES, 3.1, ncols=2)
     for name in names:
         rows = means[means["criterion"] == name]
-        rows = rows.assign(kept=1 - rows["amount"], percent_mean=100 * rows["top1_error_mean"],
+        rows = rows.assign(remaining=1 - rows["amount"], percent_mean=100 * rows["top1_error_mean"],
                            percent_half_width=100 * rows["top1_error_half_width"])  # fmt: skip
         style = {"color": colour[name], "marker": mark[name], "label": LABELS[name]}
-        figures.interval_line(left, rows, "kept", "percent", limits=(0, 100), **style)
+        figures.interval_line(left, rows, "remaining", "percent", limits=(0, 100), **style)
         ratio = style | {"label": f"{LABELS[name]}: bytes of the file"}
-        figures.interval_line(right, rows, "kept", "file_ratio", limits=(0, math.inf), **ratio)
+        figures.interval_line(right, rows, "remaining", "file_ratio", limits=(0, math.inf), **ratio)
         time = style | {"linestyle": ":", "fillstyle": "none", "label": f"{LABELS[name]}: time"}
-        figures.interval_line(right, rows, "kept", "latency_ratio", limits=(0, math.inf), **time)
-    whole = means[means["criterion"] == reference(frame)]["top1_error_mean"].iloc[0]
-    left.axhline(100 * whole, color=figures.GREY, linestyle="--", label=f"{reference(frame)}, not pruned")
+        figures.interval_line(right, rows, "remaining", "latency_ratio", limits=(0, math.inf), **time)
+    unpruned = means[means["criterion"] == reference(frame)]["top1_error_mean"].iloc[0]
+    left.axhline(100 * unpruned, color=figures.GREY, linestyle="--", label=f"{reference(frame)}, not pruned")
     _draw_published(left, config, len(names))
-    kept = means.loc[means["criterion"] == names[0], "amount"].rsub(1)
-    right.plot(
-        kept, kept, color="black", linestyle="-.", linewidth=0.9, label="4 bytes per weight, in theory"
-    )
+    densities = means.loc[means["criterion"] == names[0], "amount"].rsub(1)
+    theory = {"color": "black", "linestyle": "-.", "linewidth": 0.9}
+    right.plot(densities, densities, label="4 bytes per weight, in theory", **theory)
     left.set(ylabel=axis_label("top1_error"))
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 10 * max(errors.min(), 1e-9):
@@ -161,7 +160,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     right.set(ylabel="fraction of the dense network's", ylim=(0, None))
     count = frame["seed"].nunique()
     for axes in (left, right):
-        _kept_axis(axes, kept, config.unit)
+        _density_axis(axes, densities, config.unit)
         axes.legend(loc="best", title="bars: 95 % interval over seeds" if count > 1 else "one seed")
     return figure
 
@@ -178,12 +177,12 @@ def _draw_published(axes: "Axes", config: Config, criteria: int) -> None:
         )  # fmt: skip
 
 
-def _kept_axis(axes: "Axes", kept: "pd.Series", unit: str) -> None:
+def _density_axis(axes: "Axes", densities: "pd.Series", unit: str) -> None:
     """Share of units kept, from all to few; logarithmic where it spans more than a factor of five."""
     from analysis.lab.reporting.figures import log_axis
 
     axes.set_xlabel(f"{unit}s kept [%] →")
-    if kept.max() > 5 * kept.min():
+    if densities.max() > 5 * densities.min():
         log_axis(axes, "x")
     axes.xaxis.set_major_formatter(lambda value, place: f"{100 * value:.4g}")
     axes.invert_xaxis()

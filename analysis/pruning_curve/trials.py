@@ -14,7 +14,7 @@ from analysis.lab.measurement.deployment import file_bytes
 from analysis.lab.runner import Runner
 from analysis.lab.runs.cache import cached_model, is_cached
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from capacity import InputError
 from capacity.cloning import clone, fold_masks
 from compression.checkpoints import load_model, save_model
@@ -72,8 +72,8 @@ class PruningTrials:
     def _settings(self, seed: int, what: str) -> TrainingSettings:
         """How to train the dense network, the control, or a pruned network."""
         config = self.config
-        whole = what == "dense" or config.schedule in ("gradual", "rewind")
-        epochs = config.epochs if whole else config.retrain_epochs
+        full = what == "dense" or config.schedule in ("gradual", "rewind")
+        epochs = config.epochs if full else config.retrain_epochs
         snapshot = config.snapshot_epoch if what == "dense" and config.schedule == "rewind" else None
         start = config.snapshot_epoch if what != "dense" and config.schedule == "rewind" else 0
         return replace(
@@ -81,31 +81,31 @@ class PruningTrials:
             optimizer=config.optimizer,
         )  # fmt: skip
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for the dense network, the control, and each criterion and amount."""
         config, seed_dir = self.config, folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: dense")
-        base, row = self._reference(seed, seed_dir, advance)
+        on_progress(doing=f"seed {seed}: dense")
+        base, row = self._reference(seed, seed_dir, on_progress)
         yield row
         if "control" in self._references():
-            advance(doing=f"seed {seed}: control")
+            on_progress(doing=f"seed {seed}: control")
             settings = self._settings(seed, "control")
-            train = partial(self._fit, base, settings, advance)
-            _, row = self._kept(seed_dir / "control", base, settings.epochs, advance, train)
+            train = partial(self._fit, base, settings, on_progress)
+            _, row = self._cached(seed_dir / "control", base, settings.epochs, on_progress, train)
             yield {"seed": seed, "criterion": "control", "amount": 0.0} | row
         early = seed_dir / "snapshot.safetensors"
         for name, taught in self._ways():
             current, way = base, name + " + teacher" * taught
             loss = self._objective(base) if taught else None
             for amount in config.amounts:
-                advance(doing=f"seed {seed}: {way}, {amount:.4g}")
-                fit = partial(self._fit, advance=advance, loss=loss)
+                on_progress(doing=f"seed {seed}: {way}, {amount:.4g}")
+                fit = partial(self._fit, on_progress=on_progress, loss=loss)
                 compute = partial(self._pruned, current, early, name, amount, seed, fit)
                 path = seed_dir / way.replace(" ", "") / f"{amount:.6f}"
-                found, row = self._kept(path, base, self._cell_epochs(), advance, compute)
+                cut, row = self._cached(path, base, self._cell_epochs(), on_progress, compute)
                 yield {"seed": seed, "criterion": way, "amount": amount} | row
                 if config.schedule in ("iterative", "rewind"):
-                    current = found
+                    current = cut
 
     def _objective(self, teacher: nn.Module) -> Objective:
         config = self.config
@@ -113,21 +113,27 @@ class PruningTrials:
         return objective(teacher, loss, mixed_precision=config.mixed_precision)
 
     def _fit(
-        self, model: nn.Module, settings: TrainingSettings, advance: Advance, loss: Objective | None = None
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        on_progress: OnProgress,
+        loss: Objective | None = None,
     ) -> nn.Module:
-        return self.runner.fit(model, settings, advance, loss).model
+        return self.runner.fit(model, settings, on_progress, loss).model
 
-    def _reference(self, seed: int, seed_dir: Path, advance: Advance) -> tuple[nn.Module, dict[str, Any]]:
+    def _reference(
+        self, seed: int, seed_dir: Path, on_progress: OnProgress
+    ) -> tuple[nn.Module, dict[str, Any]]:
         """The dense network of this seed and its row; keeps the snapshot to rewind to beside it."""
         fresh, settings = self.runner.network(seed), self._settings(seed, "dense")
 
         def compute() -> nn.Module:
-            fitted = self.runner.fit(fresh, settings, advance)
+            fitted = self.runner.fit(fresh, settings, on_progress)
             if fitted.snapshot is not None:
                 save_model(fitted.snapshot, seed_dir / "snapshot.safetensors")
             return fitted.model
 
-        base, row = self._kept(seed_dir / "dense", fresh, settings.epochs, advance, compute)
+        base, row = self._cached(seed_dir / "dense", fresh, settings.epochs, on_progress, compute)
         return base, {"seed": seed, "criterion": "dense", "amount": 0.0} | row
 
     def _pruned(
@@ -176,11 +182,16 @@ class PruningTrials:
         ).model  # fmt: skip
         return mask_dead_norm_channels(cut, self.runner.data.input_size) if config.unit == "neuron" else cut
 
-    def _kept(
-        self, path: Path, like: nn.Module, epochs: int, advance: Advance, compute: Callable[[], nn.Module]
+    def _cached(
+        self,
+        path: Path,
+        like: nn.Module,
+        epochs: int,
+        on_progress: OnProgress,
+        compute: Callable[[], nn.Module],
     ) -> tuple[nn.Module, dict[str, Any]]:
         if is_cached(path):
-            advance(epochs)
+            on_progress(epochs)
         return cached_model(
             path, like, compute, lambda model: self.runner.score(model) | self._deployed(model, like)
         )

@@ -88,8 +88,8 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     rows, count = range(len(means)), frame["seed"].nunique()
     errors = 100 * means["top1_error_mean"]
     bars = figures.bounded_bars(errors, 100 * means["top1_error_half_width"], 0, 100)
-    told = f"mean, 95 % interval, {count} seeds" if count > 1 else "one seed"
-    left.errorbar(errors, rows, xerr=bars, fmt="D", color=error, capsize=2, elinewidth=0.9, label=told)
+    legend = f"mean, 95 % interval, {count} seeds" if count > 1 else "one seed"
+    left.errorbar(errors, rows, xerr=bars, fmt="D", color=error, capsize=2, elinewidth=0.9, label=legend)
     if errors.max() > 5 * max(errors.min(), 1e-9):
         figures.log_axis(left, "x", percent=True)
     middle.barh(rows, means["file_bytes_mean"], color=size, height=0.6, label="as shipped")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from analysis.lab.measurement.deployment import onnx_session
 from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from capacity import InputError
 from compression.checkpoints import load_json, save_json
 from compression.costs import time_calls, wall_ms
@@ -50,23 +50,23 @@ class QuantizationTrials:
         trained = sum(name.startswith("aware") for name in self.config.schemes)
         return self.config.epochs + trained * self.config.retrain_epochs
 
-    def prepare(self, folder: RunDirectory, advance: Advance) -> None:
+    def prepare(self, folder: RunDirectory, on_progress: OnProgress) -> None:
         """Nothing: integers are computed on the CPU, where the data lies."""
 
-    def trial(self, seed: int, folder: RunDirectory, advance: Advance) -> Iterator[dict[str, Any]]:
+    def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for the float network, and one for each scheme."""
         config, seed_dir = self.config, folder.path / f"seed-{seed}"
-        advance(doing=f"seed {seed}: training")
+        on_progress(doing=f"seed {seed}: training")
         base = self.runner.trained(
-            seed, seed_dir / "trained.safetensors", self.runner.training(seed, config.epochs), advance
+            seed, seed_dir / "trained.safetensors", self.runner.training(seed, config.epochs), on_progress
         ).cpu()
         yield self._row(seed_dir / "float", seed, "float", lambda: self._float(base, seed_dir, seed))
         for name in config.schemes:
-            advance(doing=f"seed {seed}: {name}")
+            on_progress(doing=f"seed {seed}: {name}")
             if (seed_dir / f"{name}.json").exists() and name.startswith("aware"):
-                advance(config.retrain_epochs)
+                on_progress(config.retrain_epochs)
             yield self._row(
-                seed_dir / name, seed, name, partial(self._quantized, base, name, seed, seed_dir, advance)
+                seed_dir / name, seed, name, partial(self._quantized, base, name, seed, seed_dir, on_progress)
             )
 
     def _row(self, path: Path, seed: int, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -94,14 +94,14 @@ class QuantizationTrials:
         }
 
     def _quantized(
-        self, base: nn.Module, name: str, seed: int, seed_dir: Path, advance: Advance
+        self, base: nn.Module, name: str, seed: int, seed_dir: Path, on_progress: OnProgress
     ) -> dict[str, Any]:
         scheme, bits = SCHEMES[name]
         data = self.runner.data.train.take(slice(0, self.config.calibration)).batches(100)
         settings = self.runner.training(seed, self.config.retrain_epochs, rate=0.1)
         result = quantize(
             base, scheme=scheme, input_size=self.runner.data.input_size, calibration=data,  # type: ignore[arg-type]
-            retrain=lambda graph: self.runner.fit(graph, settings, advance).model, weight_bits=bits,  # type: ignore[arg-type]
+            retrain=lambda graph: self.runner.fit(graph, settings, on_progress).model, weight_bits=bits,  # type: ignore[arg-type]
             group_size=self.config.group_size if name.startswith("grouped") else None,
         )  # fmt: skip
         graph = uncalibrated(result) if name == "uncalibrated" else result.model
@@ -171,11 +171,11 @@ class QuantizationTrials:
         return row
 
     def _times(self, calls: list[Callable[[], Any]], batch: int) -> list[float]:
-        found = time_calls(
+        timings = time_calls(
             [partial(wall_ms, call) for call in calls], devices=["cpu"] * len(calls), batch_size=batch,
             repeats=self.config.repeats,
         )  # fmt: skip
-        return [latency.median_ms for latency in found]
+        return [latency.median_ms for latency in timings]
 
 
 def uncalibrated(result: QuantizeResult) -> nn.Module:

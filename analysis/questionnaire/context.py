@@ -39,19 +39,19 @@ class Experiment:
     @cached_property
     def networks(self) -> list[nn.Module]:
         """The trained network of each seed, before any squeeze."""
-        found = []
+        networks = []
         for seed in self.settings.trial_seeds:
             path = inside(self.run.path, f"seed-{seed}/trained.safetensors")
             if not path.exists():
                 raise InputError(f"the run's networks are gone: {path}; run its command again")
-            found.append(load_model(self.runner.network(seed), path, sealed=True).eval())
-        return found
+            networks.append(load_model(self.runner.network(seed), path, sealed=True).eval())
+        return networks
 
     @cached_property
     def test_logits(self) -> tuple[list[Tensor], Tensor]:
         """Logits of each seed's network on the test split, and the labels."""
-        found = [outputs(network, self.data.test.batches(1000)) for network in self.networks]
-        return [logits for logits, _ in found], found[0][1]
+        pairs = [outputs(network, self.data.test.batches(1000)) for network in self.networks]
+        return [logits for logits, _ in pairs], pairs[0][1]
 
     @cached_property
     def capacity_bits(self) -> int:

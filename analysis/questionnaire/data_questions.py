@@ -110,20 +110,20 @@ def inference(e: Experiment) -> Section:
 
 def need(e: Experiment) -> Section:
     """5. What capacity does the data need, how will it generalize, and does the need level off?"""
-    found = requirement(torch.as_tensor(e.data.train.inputs).cpu(), e.data.train.labels.cpu())
+    bits = requirement(torch.as_tensor(e.data.train.inputs).cpu(), e.data.train.labels.cpu())
     report = measure(e.networks[0], e.data.input_size, convention=e.settings.convention, scope="trainable")
-    verdict = "levels off" if found.levels_off else "does not level off"
-    table = found.to_frame().rename(
+    verdict = "levels off" if bits.levels_off else "does not level off"
+    table = bits.to_frame().rename(
         columns={"thresholds": "label changes", "thresholds_half_width": "± (95 %)",
                  "expected_bits": "expected need [bit]"}
     )  # fmt: skip
     return Section(
         title(need),
         [
-            f"By the feature sums {found.expected_bits:,} bits are expected to be needed, "
-            f"{found.maximum_bits:,} at most.",
-            str(recommend(report, found)) + ".",
-            f"The need grows as rows^{found.growth:.2f} and {verdict}. Feature sums see little of a picture: "
+            f"By the feature sums {bits.expected_bits:,} bits are expected to be needed, "
+            f"{bits.maximum_bits:,} at most.",
+            str(recommend(report, bits)) + ".",
+            f"The need grows as rows^{bits.growth:.2f} and {verdict}. Feature sums see little of a picture: "
             f"shuffled labels need about as much, so that this bounds memorizing, not learning.",
         ],
         table,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def memorizing(e: Experiment) -> Section:
     """6. Trained to memorize at capacity: was 100 % reached?"""
     step, bits, network = _full(e)
-    whole = memorizable_rows(bits, e.classes)
-    rows = min(whole, len(e.data.train), e.config.memorize_rows)
+    memorizable = memorizable_rows(bits, e.classes)
+    rows = min(memorizable, len(e.data.train), e.config.memorize_rows)
     part = e.data.train.take(slice(0, rows))
     random = torch.randint(e.classes, (rows,), generator=torch.Generator().manual_seed(0))
     part = replace(part, labels=random.to(part.labels.device))
@@ -39,7 +39,7 @@ def memorizing(e: Experiment) -> Section:
     known: Evaluation = evaluate(trained.model, part.batches(1000))
     used = rows * float(torch.log2(torch.tensor(float(e.classes)))) / bits
     named = "as trained" if step == 0 else f"after {step} squeezes"
-    limit = "as many as it can hold" if rows == whole else f"of {whole:,} that it could hold"
+    limit = "as many as it can hold" if rows == memorizable else f"of {memorizable:,} that it could hold"
     return Section(
         title(memorizing),
         [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.lab.reporting.documents import Section
 from analysis.lab.runs.loading import Run
-from analysis.lab.runs.progress import Advance, silent
+from analysis.lab.runs.progress import OnProgress, silent
 from analysis.questionnaire.context import Experiment, title
 from analysis.questionnaire.data_questions import annotation, data, inference, need, variable
 from analysis.questionnaire.model_questions import combining, curve, memorizing, prediction, repeating
@@ -22,10 +22,10 @@ QUESTIONS: tuple[Callable[[Experiment], Section], ...] = (
 )  # fmt: skip
 
 
-def answers(run: Run, config: "Config", advance: Advance = silent) -> Iterator[Section]:
+def answers(run: Run, config: "Config", on_progress: OnProgress = silent) -> Iterator[Section]:
     """The ten sections, in order; each is measured when it is asked for."""
     experiment = Experiment(run, config)
     for question in QUESTIONS:
-        advance(doing=title(question))
+        on_progress(doing=title(question))
         yield question(experiment)
-        advance(1)
+        on_progress(1)

@@ -24,8 +24,8 @@ def start(config: Config) -> None:
     if config.smoke:
         config = replace(config, strengths=config.strengths[:1], memorize_rows=64, memorize_epochs=2)
     run = finished(config.run)
-    with progress(len(QUESTIONS), "questions") as advance:
-        sections = list(answers(run, config, advance))
+    with progress(len(QUESTIONS), "questions") as on_progress:
+        sections = list(answers(run, config, on_progress))
     title = f"Ten questions about {run.config.model} on {run.config.dataset}"
     folder = RunDirectory(Path(config.run))
     text = to_markdown(title, sections)

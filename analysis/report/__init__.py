@@ -16,7 +16,7 @@ def start(config: Config) -> None:
     from analysis.lab.runs.loading import finished
     from analysis.report.page import page
     from capacity.errors import InputError
-    from compression.checkpoints import write_whole
+    from compression.checkpoints import write_atomically
 
     if not config.runs:
         raise InputError("name a run folder: python -m analysis.report runs/NAME")
@@ -24,8 +24,8 @@ def start(config: Config) -> None:
     pages = {run.path / "report.html": [run] for run in runs}
     if config.output:
         pages = {Path(config.output): runs}
-    for path, told in pages.items():
-        write_whole(path, partial(Path.write_text, data=page(told), encoding="utf-8"))
+    for path, note in pages.items():
+        write_atomically(path, partial(Path.write_text, data=page(note), encoding="utf-8"))
         print(f"page: {path}")
 
 

@@ -40,19 +40,19 @@ class Mark:
 def marks_of(figure: "Figure", rows: "pd.DataFrame") -> list[Mark]:
     """The points of a figure that has been drawn, and the rows they show; points that coincide are one."""
     names = _legend_names(figure)
-    found: dict[tuple[float, float], Mark] = {}
+    marks: dict[tuple[float, float], Mark] = {}
     for axes in figure.axes:
         for series, x, y, key in _points(axes):
             left, top = figure.transFigure.inverted().transform(axes.transData.transform((x, y)))
             if not (0 <= left <= 1 and 0 <= top <= 1):
                 continue
             name = names.get(key, "") if series.startswith("_") else series
-            across, along = _told(axes.xaxis, x), _told(axes.yaxis, y)
+            across, along = _reading(axes.xaxis, x), _reading(axes.yaxis, y)
             numbers = [value for axis, value in ((axes.yaxis, y), (axes.xaxis, x)) if not _names(axis)]
             row = matching_row(rows, numbers, f"{name} {across} {along}")
             mark, place = Mark(left, 1 - top, name, across, along, row), (round(left, 3), round(top, 3))
-            found[place] = _together(found[place], mark) if place in found else mark
-    return list(found.values())
+            marks[place] = _together(marks[place], mark) if place in marks else mark
+    return list(marks.values())
 
 
 def _together(one: Mark, other: Mark) -> Mark:
@@ -155,7 +155,7 @@ def _legend_names(figure: "Figure") -> dict[Any, str]:
     }
 
 
-def _told(axis: "Axis", value: float) -> str:
+def _reading(axis: "Axis", value: float) -> str:
     """What an axis says of a value: its label, and the value as its ticks are written."""
     from matplotlib.ticker import FuncFormatter
 

@@ -98,7 +98,7 @@ def article(run: Run, mark: str) -> str:
 
 def figures(run: Run, means: "pd.DataFrame", mark: str) -> str:
     """The run's figures, each for wide screens and for phones."""
-    found = []
+    figures_ = []
     for place, name in enumerate(run.figures()):
         label = name.replace("_", " ")
         options = {"row_ids": f"{mark}-row", "label": label}
@@ -109,9 +109,9 @@ def figures(run: Run, means: "pd.DataFrame", mark: str) -> str:
             versions.append(("narrow", inline_svg(narrow, means, prefix=f"{mark}-n{place}", **options)))
         if len(versions) == 1:
             versions = [("any", versions[0][1])]
-        found += [f'<figure class="{kind}">{svg}</figure>' for kind, svg in versions]
+        figures_ += [f'<figure class="{kind}">{svg}</figure>' for kind, svg in versions]
     hint = "Point at a mark, or tap it, for its values; its row in the table is marked too."
-    return "".join(found) + f'<p class="hint">{hint}</p>'
+    return "".join(figures_) + f'<p class="hint">{hint}</p>'
 
 
 def settings(run: Run) -> str:
@@ -119,13 +119,13 @@ def settings(run: Run) -> str:
     "a machine."""
     kind = type(run.config)
     default = kind()
-    told = {name: text for name, text in descriptions(kind).items() if name not in NOT_IDENTITY}
-    changed = [name for name in told if getattr(run.config, name) != getattr(default, name)]
-    others = [name for name in told if name not in changed]
+    texts = {name: text for name, text in descriptions(kind).items() if name not in NOT_IDENTITY}
+    changed = [name for name in texts if getattr(run.config, name) != getattr(default, name)]
+    others = [name for name in texts if name not in changed]
 
     def table(names: Sequence[str], caption: str) -> str:
         rows = [
-            [name, *(_text(plain(getattr(c, name))) for c in (run.config, default)), told[name]]
+            [name, *(_text(plain(getattr(c, name))) for c in (run.config, default)), texts[name]]
             for name in names
         ]
         heads = ["setting", "here", "by default", "what it is"]
@@ -152,11 +152,11 @@ def environment(facts: Mapping[str, Any]) -> str:
 
 def resumed(entries: Any) -> dict[str, str]:
     """What was another when a run was resumed, by how many steps were finished then."""
-    found = {}
+    changes = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and isinstance(steps := entry.get("finished_before"), list):
-            found[f"after {len(steps)} steps"] = _text(entry.get("changes"))
-    return found
+            changes[f"after {len(steps)} steps"] = _text(entry.get("changes"))
+    return changes
 
 
 def repeat(run: Run) -> str:
@@ -164,8 +164,8 @@ def repeat(run: Run) -> str:
     commit = str(run.environment.get("commit"))
     lines = [f"git checkout {commit}"] if COMMIT.fullmatch(commit) else []
     code = escape("\n".join([*lines, run.call]))
-    told = "<p>In a clone of the project, with it installed:</p>"
-    return f'{told}<pre class="box" tabindex="0"><code>{code}</code></pre>'
+    sentence = "<p>In a clone of the project, with it installed:</p>"
+    return f'{sentence}<pre class="box" tabindex="0"><code>{code}</code></pre>'
 
 
 def _subject(run: Run) -> str:

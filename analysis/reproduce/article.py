@@ -15,7 +15,7 @@ from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.loading import Run, finished
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
-from compression.checkpoints import load_json, save_json, write_whole
+from compression.checkpoints import load_json, save_json, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,12 +63,12 @@ def write_article(
     runs: stand-ins by command; full: runs at full size, by the names of RECORDED
     """
     remove_written(folder)
-    home = RunDirectory(folder)
+    directory = RunDirectory(folder)
     numbers = dict(exact_numbers()) | dict(verdict_counts(lines))
     numbers |= dict(surrogate_numbers(runs)) | dict(recorded_numbers(full)) | dict(certificates(full))
     numbers["QuickPass"] = "1" if style.smoke else "0"
-    home.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
-    home.save_text(reports_table(lines), "reports.tex")
+    directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
+    directory.save_text(reports_table(lines), "reports.tex")
     sources = []
     for name, run in {**runs, **full}.items():
         figure = run.plot()
@@ -76,10 +76,10 @@ def write_article(
         save_figure(figure, folder, name.replace("_", "-"), pgf=style.pgf)
         call = escape(run.call).replace("--", "-{}-")  # two hyphens, which TeX would join
         sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\")
-    home.save_text("\n".join(sources) + "\n", "sources.tex")
-    home.save_text(comparison_table(runs["comparison"]), "comparison.tex")
+    directory.save_text("\n".join(sources) + "\n", "sources.tex")
+    directory.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name, run in full.items():
-        home.save_text(TABLES[run.command](run), f"{name}.tex")
+        directory.save_text(TABLES[run.command](run), f"{name}.tex")
     endings = (".pdf", ".png", *((".pgf",) if style.pgf else ()))
     pictures = [f"{name.replace('_', '-')}{ending}" for name in {**runs, **full} for ending in endings]
     tables = ["numbers", "reports", "sources", "comparison", *full]
@@ -100,7 +100,7 @@ def write_gallery(folder: Path, runs: Mapping[str, Run], full: Mapping[str, Run]
     with TemporaryDirectory() as place:
         for name, run in {**runs, **full}.items():
             _, picture = save_figure(run.plot(), Path(place), name.replace("-", "_"))
-            write_whole(folder / picture.name, partial(shutil.copy, picture))
+            write_atomically(folder / picture.name, partial(shutil.copy, picture))
 
 
 def record(run: str | Path, folder: Path) -> Path:
@@ -108,11 +108,11 @@ def record(run: str | Path, folder: Path) -> Path:
 
     Paths of this machine are left out: where the data lay, and of a folder of pictures all but its name.
     """
-    found = finished(run)
-    facts = load_json(found.path / "config.json", sealed=False)
-    wanted = (found.command, found.preset)
-    model = re.sub(r"[^\w.-]+", "-", getattr(found.config, "model", "")).strip(".-")[:100]
-    other = f"{found.command}-{found.preset or model or 'default'}"
+    recorded = finished(run)
+    facts = load_json(recorded.path / "config.json", sealed=False)
+    wanted = (recorded.command, recorded.preset)
+    model = re.sub(r"[^\w.-]+", "-", getattr(recorded.config, "model", "")).strip(".-")[:100]
+    other = f"{recorded.command}-{recorded.preset or model or 'default'}"
     name = next((key for key, value in RECORDED.items() if value == wanted), other)
     for settings in (facts["settings"], facts["all_settings"]):
         for key in NOT_IDENTITY:
@@ -120,11 +120,11 @@ def record(run: str | Path, folder: Path) -> Path:
         kind, colon, path = settings.get("dataset", "").partition(":")
         if colon:
             settings["dataset"] = f"{kind}:{Path(path).name}"
-    home = RunDirectory(folder / name)
-    save_json(home.path / "config.json", facts)
-    save_json(home.path / "environment.json", found.environment, sealed=False)
-    home.save_frame(found.frame)
-    return home.path
+    directory = RunDirectory(folder / name)
+    save_json(directory.path / "config.json", facts)
+    save_json(directory.path / "environment.json", recorded.environment, sealed=False)
+    directory.save_frame(recorded.frame)
+    return directory.path
 
 
 def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -> dict[str, Run]:
@@ -132,7 +132,7 @@ def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -
 
     Raises InputError naming the first run that is missing.
     """
-    found = {}
+    full = {}
     for name, (command, preset) in RECORDED.items():
         fits = [r for r in recorded if (r.command, r.preset) == (command, preset) and not r.config.smoke]
         good = next((run for run in fits if _can_be_shown(name, run, refused)), None)
@@ -140,8 +140,8 @@ def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -
             raise InputError(
                 f"the article needs a finished run of {command} --preset {preset}; see paper/runs"
             )
-        found[name] = good
-    return found
+        full[name] = good
+    return full
 
 
 def _can_be_shown(name: str, run: Run, refused: Callable[[str], object]) -> bool:

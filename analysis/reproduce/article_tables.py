@@ -56,9 +56,9 @@ def comparison_table(run: Run) -> str:
 def frontier_table(run: Run) -> str:
     """Method and share kept, error, bytes, ratio and rho."""
     means = run.summary()
-    kept = means["density"].map(lambda share: f"{100 * share:g} %")
+    densities = means["density"].map(lambda share: f"{100 * share:g} %")
     return _rows(
-        means.assign(method=means["method"] + ", " + kept), "method",
+        means.assign(method=means["method"] + ", " + densities), "method",
         (("top1_error", 100), ("file_bytes", 1), ("compression_ratio", 1), ("points_of_all_per_bit", 1)),
     )  # fmt: skip
 

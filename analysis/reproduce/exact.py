@@ -35,9 +35,9 @@ def capacities() -> Iterator[Claim]:
         f"8 times as much is {8 * head:,}: published if bytes and bits were confused",
         source="Section 2",
     )  # fmt: skip
-    found = tuple(dense_capacity(25_088, [4096 - 100 * k, 4096, 256, 10]) for k in range(6))
-    last = f"{found[0]:,} to {found[-1]:,}"
-    same = exact(found == SQUEEZES)
+    capacities_ = tuple(dense_capacity(25_088, [4096 - 100 * k, 4096, 256, 10]) for k in range(6))
+    last = f"{capacities_[0]:,} to {capacities_[-1]:,}"
+    same = exact(capacities_ == SQUEEZES)
     yield Claim(
         "A", "capacity along six squeezes of 100", f"{SQUEEZES[0]:,} to {SQUEEZES[-1]:,}", last, same,
         source="README.md, step 5", figures=6,
@@ -83,9 +83,9 @@ def parameter_counts() -> Iterator[Claim]:
         parameters = sum(p.numel() for p in model.parameters())
         stored = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / MIB
         same = exact(parameters == published, not mib or matches(stored, mib))
-        told = f"{published:,} parameters" + (f", {mib} MB" if mib else "")
+        printed = f"{published:,} parameters" + (f", {mib} MB" if mib else "")
         yield Claim(
-            report, f"size of {item}", told, f"{parameters:,} parameters, {stored:.2f} MiB",
+            report, f"size of {item}", printed, f"{parameters:,} parameters, {stored:.2f} MiB",
             same, "MB stands for 2^20 bytes" if mib else "", source=source, figures=figures,
         )  # fmt: skip
     ours = [sum(p.numel() for p in on_meta(f"student_v{n}", 100).parameters()) for n in range(1, 8)]
@@ -100,7 +100,7 @@ def parameter_counts() -> Iterator[Claim]:
 def pruned_parameters() -> Claim:
     """Report B's two counts, from the layers that its notebook shows as pruned."""
     model = on_meta("vgg16bn", 100)
-    whole = sum(p.numel() for p in model.parameters())
+    total = sum(p.numel() for p in model.parameters())
     held = {"conv": [0] * 42, "norm": [0] * 42}
     for name, parameter in model.named_parameters():
         place = name.split(".")
@@ -109,7 +109,7 @@ def pruned_parameters() -> Claim:
             held["conv" if hasattr(layer, "kernel_size") else "norm"][int(place[1])] += parameter.numel()
     early = sum(held["conv"][1:12]) + sum(held["norm"][1:12])
     listed = sum(held["conv"][:25]) + sum(held["norm"][:32])
-    random, ordered = (whole - round(0.1 * count) for count in (early, listed))
+    random, ordered = (total - round(0.1 * count) for count in (early, listed))
     return Claim(
         "B", "parameters left by 10 % pruning", "33,989,482 (random), 33,723,294 (L1)",
         f"{random:,} (random), {ordered:,} (L1)", exact(random == 33_989_482, ordered == 33_723_294),
@@ -124,8 +124,8 @@ def removed_channels() -> Iterator[Claim]:
     from compression.costs import flops, peak_memory_bytes
     from compression.shrinking import shrink
 
-    whole = create("googlenet", input_size=CIFAR, classes=100)
-    small = shrink(whole, CIFAR, amount=0.2)
+    network = create("googlenet", input_size=CIFAR, classes=100)
+    small = shrink(network, CIFAR, amount=0.2)
     after = small.parameters_after
     left = 1 - after / small.parameters_before
     yield Claim(
@@ -134,7 +134,7 @@ def removed_channels() -> Iterator[Claim]:
         exact(after == 4_089_523, matches(after / 1e6, "4.09")),
         f"20 % of the channels are {left:.0%} of them", source="its table", figures=2,
     )  # fmt: skip
-    before, held = (peak_memory_bytes(model, CIFAR) / MIB for model in (whole, small.model))
+    before, held = (peak_memory_bytes(model, CIFAR) / MIB for model in (network, small.model))
     yield Claim(
         "C", "runtime memory without 20 % of the channels", "58.66 to 46.98 MB, 20 % less",
         f"{before:.2f} to {held:.2f} MiB, {1 - held / before:.0%} less",
@@ -142,7 +142,7 @@ def removed_channels() -> Iterator[Claim]:
         "what was counted is not told; here one picture's activations, without weights, and about the share",
         source="its table", figures=2,
     )  # fmt: skip
-    operations = [flops(model, CIFAR) for model in (whole, small.model)]
+    operations = [flops(model, CIFAR) for model in (network, small.model)]
     yield Claim(
         "C", "time per picture without 20 % of the channels", "15.74 to 16.7 ms, 6 % more",
         f"{1 - operations[1] / operations[0]:.0%} fewer floating-point operations",

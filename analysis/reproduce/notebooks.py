@@ -45,12 +45,12 @@ def static_accuracy() -> Iterator[Claim]:
     seen, tested = 42_000 / 657 * 50, 10_000 / 157 * 100  # points that its cells divide by
     counts = [value * seen / 810 for value in STATIC_TRAIN]
     right = STATIC_TEST * tested / 850
-    whole = all(abs(count - round(count)) < 1e-6 for count in (*counts, right))
+    integral = all(abs(count - round(count)) < 1e-6 for count in (*counts, right))
     shares = [round(counts[1]) / 3_200, round(right) / 6_400]
     yield Claim(
         "E", "accuracy of static int8", "88.44 % (train and test 88 to 89 %)",
         f"{shares[0]:.1%} in training, {shares[1]:.1%} in the test",
-        demonstration(printed=not whole, corrected=whole and max(shares) < 0.15),
+        demonstration(printed=not integral, corrected=integral and max(shares) < 0.15),
         f"its cells multiply by 810 and 850: {counts[1]:.0f} of 3,200 and {right:.0f} of 6,400 are right, "
         "which is chance; each of its ten training figures is a whole count so, and its loop never steps",
         source="Table 1; static_quantization.ipynb, cells 12 and 15", figures=2,
@@ -146,11 +146,11 @@ def outperforming_student() -> Iterator[Claim]:
 def dynamic_accuracy() -> Iterator[Claim]:
     """Report E's accuracy of dynamic int8 is one on training pictures."""
     errors = [1 - value / 100 for value in DYNAMIC_TRAIN]
-    found = Estimate(sum(errors) / len(errors), mean_half_width(errors))
+    estimate = Estimate(sum(errors) / len(errors), mean_half_width(errors))
     yield Claim(
         "E", "accuracy of dynamic int8", "approximately 94 % on 1,280 points",
-        f"{100 * (1 - found.mean):.2f} ± {100 * found.half_width:.2f} % over its 15 epochs",
-        compare(found, Estimate(0.06, 0.0)), "pictures it was trained on, with dropout on",
+        f"{100 * (1 - estimate.mean):.2f} ± {100 * estimate.half_width:.2f} % over its 15 epochs",
+        compare(estimate, Estimate(0.06, 0.0)), "pictures it was trained on, with dropout on",
         source="Section 4.5; dynamic_quantization.ipynb",
     )  # fmt: skip
 

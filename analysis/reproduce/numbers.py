@@ -47,9 +47,9 @@ def exact_numbers() -> Iterator[tuple[str, str]]:
     yield "SmallBits", grouped(report.capacity_bits)
     yield "SmallParameters", grouped(report.total_parameters)
     for name, model in (("LenetThree", "lenet300"), ("LenetFive", "lenet5")):
-        found = measure(create(model, input_size=(1, 28, 28), classes=10), (1, 28, 28))
-        yield f"{name}Bits", grouped(found.capacity_bits)
-        yield f"{name}Parameters", grouped(found.total_parameters)
+        measured = measure(create(model, input_size=(1, 28, 28), classes=10), (1, 28, 28))
+        yield f"{name}Bits", grouped(measured.capacity_bits)
+        yield f"{name}Parameters", grouped(measured.total_parameters)
     for convention in ("running", "previous", "uncapped"):
         bits = measure(
             create("lenet5", input_size=(1, 28, 28), classes=10), (1, 28, 28), convention=convention

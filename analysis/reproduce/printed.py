@@ -47,17 +47,17 @@ def file_sizes() -> Iterator[Claim]:
     """Report B's files: the students' in units of 2^20 bytes, VGG16's in thousands of 2^10."""
     stored = [_stored(f"student_v{n}") for n in range(1, 8)]
     shown = ", ".join(f"{size / MIB:.2f}" for size in stored)
-    fits = [abs(size / MIB - float(told)) < 0.06 for size, told in zip(stored, FILE_SIZES, strict=True)]
+    fits = [abs(size / MIB - float(printed)) < 0.06 for size, printed in zip(stored, FILE_SIZES, strict=True)]
     yield Claim(
         "B", "files of students v1 to v7", ", ".join(FILE_SIZES) + " MB", f"{shown} MiB", exact(*fits),
         "within the header of a file", source="Tables 2 and 3", figures=7,
     )  # fmt: skip
-    whole = _stored("vgg16bn")
-    in_units = [abs(whole / unit - 132.9) < 0.06 for unit in (MIB, 1e6, 1024 * 1000)]
+    original = _stored("vgg16bn")
+    in_units = [abs(original / unit - 132.9) < 0.06 for unit in (MIB, 1e6, 1024 * 1000)]
     yield Claim(
-        "B", "file of VGG16", "132.9 MB", f"{whole / MIB:.2f} MiB, {whole / 1e6:.2f} MB",
+        "B", "file of VGG16", "132.9 MB", f"{original / MIB:.2f} MiB, {original / 1e6:.2f} MB",
         demonstration(printed=in_units[0] or in_units[1], corrected=in_units[2]),
-        f"{whole / 1024:,.0f} KiB: thousands of 1,024 bytes, beside 129.8 MB in its own text",
+        f"{original / 1024:,.0f} KiB: thousands of 1,024 bytes, beside 129.8 MB in its own text",
         source="Table 2", figures=1,
     )  # fmt: skip
 
@@ -68,12 +68,12 @@ def _stored(name: str) -> int:
 
 def times_of_report_b() -> Iterator[Claim]:
     """Report B's times agree with each other; its words about them do not all."""
-    whole, small = 53.756, 45.890
-    saved = 1 - small / whole
+    original, small = 53.756, 45.890
+    saved = 1 - small / original
     yield Claim(
         "B", "time per test picture", "5.376 and 4.589 ms, around 15 % less",
-        f"{whole / 10:.3f} and {small / 10:.3f} ms, {saved:.1%} less",
-        exact(matches(whole / 10, "5.376"), matches(small / 10, "4.589"), abs(saved - 0.15) < 0.005),
+        f"{original / 10:.3f} and {small / 10:.3f} ms, {saved:.1%} less",
+        exact(matches(original / 10, "5.376"), matches(small / 10, "4.589"), abs(saved - 0.15) < 0.005),
         "from its seconds for 10,000 pictures", source="Table 5", figures=5,
     )  # fmt: skip
     first = 1 - 45.054 / 123.578
@@ -136,11 +136,14 @@ def shares_of_report_c() -> Iterator[Claim]:
         demonstration(printed=matches(lost, "0.20"), corrected=matches(lost, "0.36")),
         "20 % are the channels", source="its table",
     )  # fmt: skip
-    whole = sum(t.numel() * t.element_size() for t in on_meta("googlenet", 100, CIFAR).state_dict().values())
-    fits = [matches(whole / unit, "25") for unit in (MIB, 1024 * 1000, 1e6)]
+    original = sum(
+        t.numel() * t.element_size() for t in on_meta("googlenet", 100, CIFAR).state_dict().values()
+    )
+    fits = [matches(original / unit, "25") for unit in (MIB, 1024 * 1000, 1e6)]
     yield Claim(
-        "C", "file of GoogLeNet", "25 MB", f"{whole / MIB:.2f} MiB, {whole / 1e6:.2f} MB", exact(any(fits)),
-        f"{whole / 1024:,.0f} KiB" if fits[1] and not fits[0] else "", source="its table",
+        "C", "file of GoogLeNet", "25 MB", f"{original / MIB:.2f} MiB, {original / 1e6:.2f} MB",
+        exact(any(fits)), f"{original / 1024:,.0f} KiB" if fits[1] and not fits[0] else "",
+        source="its table",
     )  # fmt: skip
     yield Claim(
         "C", "CUDA time without 20 % of the channels", "12.64 to 10.79 ms",

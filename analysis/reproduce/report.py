@@ -36,15 +36,15 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
     computed = (*EXACT, *PRINTED, *FAULTS, *LOSSES, *NOTEBOOKS)
-    with progress(len(computed) + len(SURROGATES), "reproducing") as advance:
+    with progress(len(computed) + len(SURROGATES), "reproducing") as on_progress:
         for function in computed:
-            advance(doing=(function.__doc__ or "").splitlines()[0])
+            on_progress(doing=(function.__doc__ or "").splitlines()[0])
             lines += function()
-            advance(1)
+            on_progress(1)
         for command, changes in SURROGATES:
-            advance(doing=f"stand-in: {command}")
+            on_progress(doing=f"stand-in: {command}")
             runs[command] = run_surrogate(command, changes, folder, smoke=config.smoke)
-            advance(1)
+            on_progress(1)
     lines += surrogate_claims(runs)
     lines += [*untrained_lines(), *trained_lines(read)]
     return sorted(lines, key=lambda line: list(REPORTS).index(line.report)), runs

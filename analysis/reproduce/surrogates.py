@@ -98,10 +98,10 @@ def _observers(runs: Mapping[str, Run]) -> Iterator[Claim]:
     paired = paired_difference(
         run.frame, "top1_error", against="static", keys=["seed"], by=["scheme"], column_name="scheme"
     ).set_index("scheme")
-    lost, kept = (100 * float(gaps[name]) for name in ("uncalibrated", "static"))
+    lost, static = (100 * float(gaps[name]) for name in ("uncalibrated", "static"))
     yield Claim(
         "E", "static int8 with and without calibration", "-",
-        f"uncalibrated {lost:+.2f} points of error, calibrated {kept:+.2f}",
+        f"uncalibrated {lost:+.2f} points of error, calibrated {static:+.2f}",
         _difference(paired.loc["uncalibrated"], "top1_error_difference", run),
         "the report's observers had never seen an activation; stand-in on the digits",
         runs["quantization_table"].call, figures=0,
@@ -126,14 +126,16 @@ def _students(runs: Mapping[str, Run]) -> Iterator[Claim]:
 
 
 def _difference(row: Any, name: str, run: Run) -> Judgement:
-    found = Estimate(float(row[f"{name}_mean"]), float(row[f"{name}_half_width"]))
-    return difference(found, quick=run.config.smoke)
+    gap = Estimate(float(row[f"{name}_mean"]), float(row[f"{name}_half_width"]))
+    return difference(gap, quick=run.config.smoke)
 
 
 def _timed(row: Any, speedup: float, run: Run) -> Judgement:
     """A speed-up at a batch of 32 beside a published one; the same within a tenth."""
-    found = Estimate(float(row["speedup_32_mean"]), float(row["speedup_32_half_width"]))
-    return compare(found, Estimate(speedup, 0.0), margin=0.1, lower_is_better=False, quick=run.config.smoke)
+    estimate = Estimate(float(row["speedup_32_mean"]), float(row["speedup_32_half_width"]))
+    return compare(
+        estimate, Estimate(speedup, 0.0), margin=0.1, lower_is_better=False, quick=run.config.smoke
+    )
 
 
 SURROGATE_CLAIMS: tuple[Callable[[Mapping[str, Run]], Iterator[Claim]], ...] = (

@@ -102,19 +102,21 @@ def trained_lines(runs: Sequence[Run]) -> Iterator[Claim]:
     """Each line from the run of its preset where that is finished; else what it would cost."""
     for row in TRAINED:
         mine = [run for run in runs if (run.command, run.preset) == (row.command, row.preset)]
-        whole = (run for run in mine if not run.config.smoke and run.config.limit is None)
-        run, found = next(((run, found) for run in whole if (found := _in_run(run, row))), (None, None))
-        if run is None or found is None:
+        complete = (run for run in mine if not run.config.smoke and run.config.limit is None)
+        run, figures = next(
+            ((run, figures) for run in complete if (figures := _in_run(run, row))), (None, None)
+        )
+        if run is None or figures is None:
             spent = _training_flops(row.command, row.preset)
             cost = f"about {spent:.1e} floating-point operations of training"
             small = _reduced(row, runs)
             measured, how = ("-", "") if small is None else small
             yield Claim(
-                row.report, row.item, _told(row.published), measured, not_run(cost), f"{how}{cost}", row.call,
-                row.source,
+                row.report, row.item, _published(row.published), measured, not_run(cost), f"{how}{cost}",
+                row.call, row.source,
             )  # fmt: skip
         else:
-            yield _judged(row, *found, run)
+            yield _judged(row, *figures, run)
 
 
 def _reduced(row: Trained, runs: Sequence[Run]) -> tuple[str, str] | None:
@@ -126,8 +128,8 @@ def _reduced(row: Trained, runs: Sequence[Run]) -> tuple[str, str] | None:
     for run in small:
         names = [name for name in getattr(run.config, "student", ()) if name.startswith(f"{row.network}_")]
         thinner = replace(row, where={**row.where, "network": names[0]}) if names else row
-        found = None if run.config.smoke else _in_run(run, thinner)
-        if found is None:
+        error = None if run.config.smoke else _in_run(run, thinner)
+        if error is None:
             continue
         config = run.config
         facts = (
@@ -140,7 +142,7 @@ def _reduced(row: Trained, runs: Sequence[Run]) -> tuple[str, str] | None:
             baseline = CONTROL if control else BASELINES[row.command]
             facts += f", {points(*gap)} beside {baseline}"
         return (
-            f"{100 * found[0]:.2f}{plus_minus(100 * found[1])} %",
+            f"{100 * error[0]:.2f}{plus_minus(100 * error[1])} %",
             f"at reduced scale ({facts}); at full scale ",
         )
     return None
@@ -176,7 +178,7 @@ def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
     return Claim(
         row.report,
         row.item,
-        _told(row.published),
+        _published(row.published),
         measured,
         judgement,
         "; ".join(remarks),
@@ -185,7 +187,7 @@ def _judged(row: Trained, mean: float, half: float, run: Run) -> Claim:
     )
 
 
-def _told(published: float | str) -> str:
+def _published(published: float | str) -> str:
     return published if isinstance(published, str) else f"{100 * published:.2f} %"
 
 
@@ -197,13 +199,13 @@ def preset_of(command: str, preset: str) -> Any:
 def _in_run(run: Run, row: Trained) -> tuple[float, float] | None:
     """Mean and half-width of a figure in a run; None where its rows do not say."""
     try:
-        found: tuple[float, float] | None = run.guarded("summary", lambda: _found(run.summary(), row))
+        figures: tuple[float, float] | None = run.guarded("summary", lambda: _figure(run.summary(), row))
     except InputError:
         return None
-    return found
+    return figures
 
 
-def _found(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
+def _figure(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None:
     rows = summary
     for column, value in row.where.items():
         close = (rows[column] - value).abs() < 1e-9 if isinstance(value, float) else rows[column] == value
@@ -231,13 +233,13 @@ def _training_flops(command: str, preset: str) -> float:
         with torch.device("meta"):
             return flops(create(name, input_size=size, classes=classes), size)
 
-    whole = cost(config.model)
+    dense = cost(config.model)
     if command == "capacity_curve":  # the frozen features are computed once
-        return whole * float(pictures)
-    epochs: float = 3.0 * whole * config.epochs
+        return dense * float(pictures)
+    epochs: float = 3.0 * dense * config.epochs
     if command == TAUGHT:
-        lessons = sum(whole + 3 * cost(name) for name in config.student) * len(config.variants)
-        epochs = 3.0 * whole * config.teacher_epochs + config.epochs * lessons
+        lessons = sum(dense + 3 * cost(name) for name in config.student) * len(config.variants)
+        epochs = 3.0 * dense * config.teacher_epochs + config.epochs * lessons
     return epochs * float(pictures * config.seeds)
 
 

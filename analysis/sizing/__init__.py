@@ -30,9 +30,9 @@ class Sizing(CellExperiment):
 
         super().write(frame, config)
         if not config.smoke:
-            found = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}
+            advice = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}
             folder = self.directory(replace(config, fresh=False))
-            folder.save_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "advice.json")
+            folder.save_text(json.dumps(advice, indent=1, ensure_ascii=False) + "\n", "advice.json")
             print(f"advice:  {folder.path / 'advice.json'}")
 
 

@@ -28,8 +28,8 @@ def advice_of(frame: "pd.DataFrame", kind: str) -> Advice:
     tables = {
         name: values for name, values in tables_of(sets.to_dict("records")).items() if name in KINDS[kind]
     }
-    found = foretell_by_the_best(tables, octaves)
-    distances = np.abs(found.octaves - octaves)
+    foretold = foretell_by_the_best(tables, octaves)
+    distances = np.abs(foretold.octaves - octaves)
     gain = _mean(np.abs(np.log2(FIXED) - octaves) - distances)
     name = choose(tables, octaves)
     line = fit_line(tables[name], octaves)
@@ -38,12 +38,12 @@ def advice_of(frame: "pd.DataFrame", kind: str) -> Advice:
         intercept=line.intercept,
         slope=line.slopes[0],
         half_range=half_range(foretell(tables[name], octaves) - octaves),
-        covered=int((distances <= found.half_ranges).sum()),
+        covered=int((distances <= foretold.half_ranges).sum()),
         data_sets=len(sets),
         widths=tuple(int(width) for width in np.sort(frame["width"].unique())),
         octaves=_mean(distances),
         gain=gain,
-        regret=_mean(regrets(frame, sets, found.octaves)),
+        regret=_mean(regrets(frame, sets, foretold.octaves)),
         verdict=str(compare(Estimate(*gain), Estimate(0.0, 0.0), margin=0, lower_is_better=False).verdict),
         limits={
             fact: (int(sets[fact].min()), int(sets[fact].max())) for fact in ("rows", "features", "classes")
@@ -60,10 +60,10 @@ def judged(frame: "pd.DataFrame", sets: "pd.DataFrame", guess: NDArray[np.float6
         "gain": np.abs(np.log2(FIXED) - octaves) - distances,
         "regret": regrets(frame, sets, guess),
     }
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for name, values in parts.items():
-        found[f"{name}_mean"], found[f"{name}_half_width"] = _mean(values)
-    return found | {"within_two": float(np.mean(distances <= 1))}
+        numbers[f"{name}_mean"], numbers[f"{name}_half_width"] = _mean(values)
+    return numbers | {"within_two": float(np.mean(distances <= 1))}
 
 
 def _mean(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -39,8 +39,8 @@ class Foretold:
 def fit_line(values: Array, octaves: Array) -> Line:
     """Least squares; values (data sets, number of values), which may be none: then the mean."""
     columns = np.column_stack([np.ones(len(octaves)), values])
-    found = np.linalg.lstsq(columns, octaves, rcond=None)[0]
-    return Line(float(found[0]), tuple(float(slope) for slope in found[1:]))
+    coefficients = np.linalg.lstsq(columns, octaves, rcond=None)[0]
+    return Line(float(coefficients[0]), tuple(float(slope) for slope in coefficients[1:]))
 
 
 def foretell(values: Array, octaves: Array) -> Array:
@@ -101,8 +101,8 @@ def rank_correlation(a: Array, b: Array, *, confidence: float = 0.95) -> tuple[f
     """
     if np.ptp(a) == 0 or np.ptp(b) == 0 or len(a) < 4:
         return (float("nan"),) * 3
-    found = float(spearmanr(a, b).statistic)
-    if abs(found) >= 1:
-        return found, found, found
-    half = float(norm.ppf((1 + confidence) / 2)) * sqrt((1 + found**2 / 2) / (len(a) - 3))
-    return found, tanh(atanh(found) - half), tanh(atanh(found) + half)
+    correlation = float(spearmanr(a, b).statistic)
+    if abs(correlation) >= 1:
+        return correlation, correlation, correlation
+    half = float(norm.ppf((1 + confidence) / 2)) * sqrt((1 + correlation**2 / 2) / (len(a) - 3))
+    return correlation, tanh(atanh(correlation) - half), tanh(atanh(correlation) + half)

@@ -54,10 +54,10 @@ def sizes(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     sets = adequate(frame)
     tables = {name: v for name, v in tables_of(sets.to_dict("records")).items() if name in KINDS["pilot"]}
-    found = foretell_by_the_best(tables, np.log2(sets["adequate"].to_numpy(dtype=float)))
+    foretold = foretell_by_the_best(tables, np.log2(sets["adequate"].to_numpy(dtype=float)))
     least, most = frame["width"].min(), frame["width"].max()
-    ends = {"foretold": np.zeros(len(sets)), "low": -found.half_ranges, "high": found.half_ranges}
-    return sets.assign(**{n: np.clip(2 ** (found.octaves + end), least, most) for n, end in ends.items()})
+    ends = {"foretold": np.zeros(len(sets)), "low": -foretold.half_ranges, "high": foretold.half_ranges}
+    return sets.assign(**{n: np.clip(2 ** (foretold.octaves + end), least, most) for n, end in ends.items()})
 
 
 def sets_table(frame: "pd.DataFrame") -> Table:

@@ -22,7 +22,7 @@ def adequate(frame: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    found = []
+    sizes = []
     for name, rows in frame.groupby("dataset", sort=False):
         by_width = rows.groupby("width")
         means = by_width["validation_error"].mean()
@@ -30,15 +30,15 @@ def adequate(frame: "pd.DataFrame") -> "pd.DataFrame":
         seeds = rows["seed"].nunique()
         spread = float(by_width["validation_error"].std(ddof=1)[best]) / seeds**0.5 if seeds > 1 else 0.0
         fits = means[means <= means[best] + spread]
-        whole = by_width["training_error"].max()
+        worst = by_width["training_error"].max()
         facts = rows.iloc[0].drop(["width", "seed", "validation_error", "test_error", "training_error"])
-        found.append(
+        sizes.append(
             facts.to_dict()
             | {"dataset": name, "best": int(best), "adequate": int(fits.index.min()),
-               "standard_error": spread, "stored": float(whole[whole == 0].index.min()),
+               "standard_error": spread, "stored": float(worst[worst == 0].index.min()),
                "pilot_gap": pilot_gap(means)}
         )  # fmt: skip
-    return pd.DataFrame(found)
+    return pd.DataFrame(sizes)
 
 
 def pilot_gap(means: "pd.Series") -> float:

@@ -20,8 +20,8 @@ def measure_one(name: str, config: "Config") -> list[dict[str, Any]]:
     splits = split(features, labels, config.trial_seeds)
     rows = []
     for width in config.widths:
-        found = train(splits, width, steps=config.steps, learning_rate=config.learning_rate)
-        errors = zip(found.validation, found.test, found.training, strict=True)
+        trained = train(splits, width, steps=config.steps, learning_rate=config.learning_rate)
+        errors = zip(trained.validation, trained.test, trained.training, strict=True)
         for seed, (validation, test, training) in zip(config.trial_seeds, errors, strict=True):
             rows.append(
                 facts | {"width": width, "seed": seed, "validation_error": validation, "test_error": test,

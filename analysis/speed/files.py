@@ -74,12 +74,12 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
         return
     for name, density in (("lenet300", 0.03), ("lenet5", 0.02)):
         rows = train.take(slice(0, 1000 if config.smoke else None))
-        whole = fit(
+        peer = fit(
             create(name, input_size=(1, 28, 28), classes=10), rows.batches(128, shuffle=True),
             settings=TrainingSettings(epochs=1 if config.smoke else 3),
         ).model  # fmt: skip
-        layers = [key for key, m in whole.named_modules() if hasattr(m, "weight")]
-        cut = prune(whole, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
+        layers = [key for key, m in peer.named_modules() if hasattr(m, "weight")]
+        cut = prune(peer, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
         result = quantize_rate_distortion(cut, penalty=0.0)
         ours, theirs = _sizes(result, config.nncodec)
         say(

@@ -26,11 +26,11 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
     def swept(address: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
-            found = sweep(
+            results = sweep(
                 trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
-                workers=WorkerSettings(scheduler=address), advance=silent,
+                workers=WorkerSettings(scheduler=address), on_progress=silent,
             )  # fmt: skip
-            assert len(found.rows) == len(names), found.failures
+            assert len(results.rows) == len(names), results.failures
 
     options: dict[str, Any] = {
         "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40,

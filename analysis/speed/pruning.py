@@ -55,9 +55,9 @@ def shrinking(config: Config) -> Iterator[Benchmark]:
 
     size, batch = (3, 32, 32), 2 if config.smoke else 32
     for name in ("resnet18",) if config.smoke else ("googlenet", "vgg16bn", "resnet18"):
-        whole = create(name, input_size=size, classes=100).eval()
-        small = shrink(whole, size, amount=0.2).model.eval()
-        peaks = [peak_memory_bytes(model, size, batch_size=batch) / 2**20 for model in (small, whole)]
+        dense = create(name, input_size=size, classes=100).eval()
+        small = shrink(dense, size, amount=0.2).model.eval()
+        peaks = [peak_memory_bytes(model, size, batch_size=batch) / 2**20 for model in (small, dense)]
         say(
             f"{name} shrunk by 20 %, batch {batch}: peak memory of a pass {peaks[0]:.1f} MiB instead of "
             f"{peaks[1]:.1f} MiB ({peaks[0] / peaks[1]:.2f})"
@@ -68,7 +68,7 @@ def shrinking(config: Config) -> Iterator[Benchmark]:
             with torch.inference_mode():
                 model(x)
 
-        ours, theirs = partial(run, small), partial(run, whole)
+        ours, theirs = partial(run, small), partial(run, dense)
         yield Benchmark(
             f"forward pass of {name} shrunk by 20 %", "the whole network", "above 1", ours, theirs
         )

@@ -56,6 +56,6 @@ def start(config: Config) -> None:
 
     frame = run(config)
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
-    told = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
-    say(f"peer / ours: above 1 ours is faster; {told}")
+    setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
+    say(f"peer / ours: above 1 ours is faster; {setting}")
     print(f"\n{table_of(frame, names, more='with --wide').text(wide=config.wide)}")

@@ -97,12 +97,12 @@ def cached_heads(config: "Config") -> Iterator[Benchmark]:
     once = TrainingSettings(epochs=1, learning_rate=0.001)
     with tempfile.TemporaryDirectory() as folder:
         cached = cached_features(frozen, data, Path(folder))
-        whole = nn.Sequential(frozen, head)
+        network = nn.Sequential(frozen, head)
         yield Benchmark(
             f"epoch of VGG16's head on {count} pictures' cached features", "features computed again",
             "the speed of the head",
             lambda: fit(head, cached.train.batches(32), settings=once),
-            lambda: fit(whole, split.batches(32), settings=once),
+            lambda: fit(network, split.batches(32), settings=once),
         )  # fmt: skip
 
 

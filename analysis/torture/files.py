@@ -90,8 +90,8 @@ def _damage(format: Format, path: Path, good: dict[Path, bytes], dice: random.Ra
     for file in path.parent.iterdir():
         if file not in good:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
-    for file, whole in good.items():
-        save_bytes(file, whole)
+    for file, original in good.items():
+        save_bytes(file, original)
     mended = dice.random() < 0.5
     other = [file for file in good if file != path and file.suffix == ".json"]
     if other and not mended and dice.random() < 0.3:
@@ -113,7 +113,7 @@ def _outcome(format: Format, folder: Path, path: Path, right: str, mended: bool)
     """What reading the file comes to, and why."""
     try:
         with in_time(MOST_SECONDS):
-            found = content_of(format.read(folder))
+            read = content_of(format.read(folder))
     except InputError as error:
         text = str(error)
         named = path.stem in text and "\n" not in text
@@ -122,7 +122,7 @@ def _outcome(format: Format, folder: Path, path: Path, right: str, mended: bool)
         return "hang", "".join(traceback.format_exc())
     except Exception:
         return "raw", traceback.format_exc()
-    if found == right:
+    if read == right:
         return "same", ""
     return ("another", "") if mended else ("wrong", "read as something else")
 

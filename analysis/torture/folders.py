@@ -143,7 +143,7 @@ def folders(config: Config, folder: Path) -> list[Outcome]:
     for run in runs:
         undisturbed(call_of(run.name, run), run)
     tries = torture_folders(runs, config.folders, config.seed)
-    found = []
+    copies = []
     for name in sorted({reader for reader, *_ in tries}):
         own = [(outcome, why, took) for reader, outcome, why, took in tries if reader == name]
         failures = tuple(
@@ -151,32 +151,32 @@ def folders(config: Config, folder: Path) -> list[Outcome]:
             for outcome, why, _ in own
             if outcome not in ("read", "refused")
         )
-        found.append(Outcome("folders", name, len(own), max(took for *_, took in own), failures))
-    return found
+        copies.append(Outcome("folders", name, len(own), max(took for *_, took in own), failures))
+    return copies
 
 
 def torture_folders(
     runs: Sequence[Path], count: int = 500, seed: int = 0
 ) -> list[tuple[str, str, str, float]]:
     """Damage copies of these runs so many times: reader, outcome, why and seconds of each try."""
-    found = []
+    outcomes = []
     with TemporaryDirectory() as place:
-        home = Path(place).resolve()
+        place_dir = Path(place).resolve()
         for number in range(count):
             dice = random.Random(f"{seed} {number}")
-            shutil.rmtree(home / "runs", ignore_errors=True)
-            shutil.copytree(runs[0], home / "runs" / "good")
-            folder = home / "runs" / "bad"
+            shutil.rmtree(place_dir / "runs", ignore_errors=True)
+            shutil.copytree(runs[0], place_dir / "runs" / "good")
+            folder = place_dir / "runs" / "bad"
             shutil.copytree(dice.choice(list(runs)), folder)
             damage_folder(folder, dice)
             for name, read in readers().items():
-                watch(home / "runs")
+                watch(place_dir / "runs")
                 began = time.perf_counter()
                 outcome, why = _outcome(read, folder)
                 if EVENTS:
                     outcome, why = "outside", EVENTS[0]
-                found.append((name, outcome, f"try {number}: {why}", time.perf_counter() - began))
-    return found
+                outcomes.append((name, outcome, f"try {number}: {why}", time.perf_counter() - began))
+    return outcomes
 
 
 def _outcome(read: Reader, folder: Path) -> tuple[str, str]:

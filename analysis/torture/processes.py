@@ -22,8 +22,8 @@ def call_of(command: str, folder: Path, *options: str) -> list[str]:
 
 def started(call: Sequence[str], surroundings: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
     """A process of a session of its own, whose output can be read."""
-    home = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
+    root = str(Path(__file__).parents[2])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         call,
         stdout=subprocess.PIPE,

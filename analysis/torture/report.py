@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from analysis.torture.config import Config, smoke
 from analysis.torture.outcome import Outcome, frame_of
 from capacity.terminal import broken, printable
-from compression.storage import write_whole
+from compression.storage import write_atomically
 
 
 def torture(config: Config) -> None:
@@ -14,14 +14,14 @@ def torture(config: Config) -> None:
     from analysis.torture.parts import PARTS
 
     config = smoke(config) if config.smoke else config
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     path = Path(config.output) / "results.csv"
     for part in config.parts:
         with TemporaryDirectory(prefix="torture-") as place:
             for outcome in PARTS[part](config, Path(place)):
-                found.append(outcome)
-                frame = frame_of(found)
-                write_whole(path, lambda beside, frame=frame: frame.to_csv(beside, index=False))  # type: ignore[misc]
+                outcomes.append(outcome)
+                frame = frame_of(outcomes)
+                write_atomically(path, lambda beside, frame=frame: frame.to_csv(beside, index=False))  # type: ignore[misc]
                 print(printable(broken(line_of(outcome))), flush=True)
     print(f"results: {path}")
 

@@ -46,7 +46,7 @@ from compression.codec.records import (
     symbols_of,
 )
 from compression.counting import distinct
-from compression.storage import require_plain, write_whole
+from compression.storage import require_plain, write_atomically
 
 MAGIC = b"DCZ"
 HEADER = len(MAGIC) + 9
@@ -147,7 +147,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
             file.seek(len(MAGIC) + 1)
             file.write(struct.pack("<I", crc))
 
-    write_whole(Path(path), write)
+    write_atomically(Path(path), write)
     return Path(path).stat().st_size
 
 
@@ -171,12 +171,12 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     if architecture != _architecture(tensors):
         raise InputError(f"{path} was written from another architecture than this {type(model).__name__}")
     try:
-        found = Reader(content[HEADER:], tensors, folds=content[3] > 1).tensors()
+        tensors_read = Reader(content[HEADER:], tensors, folds=content[3] > 1).tensors()
     except (ValueError, AssertionError, struct.error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     with torch.no_grad():
         for name, tensor in tensors.items():
-            tensor.copy_(found[name])
+            tensor.copy_(tensors_read[name])
     return copied
 
 

@@ -130,16 +130,16 @@ def code_matrix(
 
     The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
-    found = np.zeros(shape, dtype=np.int32) if values is None else np.ascontiguousarray(values)
-    model = _Model(shape, signs, alive, traits, found.reshape(-1))
+    matrix = np.zeros(shape, dtype=np.int32) if values is None else np.ascontiguousarray(values)
+    model = _Model(shape, signs, alive, traits, matrix.reshape(-1))
     for step in range(shape[1] + len(model.starts) - 1):
         model.code(coder, step, known=values is not None)
-    return found
+    return matrix
 
 
-def traits_of(kept: NDArray[np.bool_]) -> ContextParameters:
+def traits_of(mask: NDArray[np.bool_]) -> ContextParameters:
     """What the encoder tells the decoder about where the non-zero elements of a matrix lie."""
-    return ContextParameters(_strength(kept.sum(1)), _strength(kept.sum(0)), _stride(kept))
+    return ContextParameters(_strength(mask.sum(1)), _strength(mask.sum(0)), _stride(mask))
 
 
 def _strength(counts: NDArray[Any]) -> int:
@@ -157,18 +157,18 @@ def _strength(counts: NDArray[Any]) -> int:
     return int(np.clip(np.rint(np.log2(mean**2 / spread)), WEAKEST, STRONGEST))
 
 
-def _stride(kept: NDArray[np.bool_], most: int = 64) -> int:
+def _stride(mask: NDArray[np.bool_], most: int = 64) -> int:
     """The distance, from 2 on, at which non-zero elements of a row most often have another; 0 if none tells.
 
     >>> _stride(np.tile([True, False, False, True, False, False, False, False, False], (9, 5)))
     9
     """
-    kept = kept[: max(1, SAMPLE // kept.shape[1])]
-    count, columns = int(kept.sum()), kept.shape[1]
+    mask = mask[: max(1, SAMPLE // mask.shape[1])]
+    count, columns = int(mask.sum()), mask.shape[1]
     best, most_excess = 0, 0.0
     for stride in range(2, min(most, columns - 1) + 1):
-        both = int((kept[:, stride:] & kept[:, :-stride]).sum())
-        expected = count * count / kept.size * (columns - stride) / columns
+        both = int((mask[:, stride:] & mask[:, :-stride]).sum())
+        expected = count * count / mask.size * (columns - stride) / columns
         if both - expected > max(1.05 * most_excess, 4 * (expected + 1) ** 0.5):
             best, most_excess = stride, both - expected
     return best
@@ -216,9 +216,9 @@ class _Model:
         signs: NDArray[np.int64],
         alive: NDArray[np.int64],
         traits: ContextParameters,
-        found: Ints,
+        values: Ints,
     ) -> None:
-        (rows, self.columns), self.found, self.stride = shape, found, traits.stride
+        (rows, self.columns), self.values, self.stride = shape, values, traits.stride
         self.row_prior, self.column_prior = 2.0**traits.row_strength, 2.0**traits.column_strength
         self.starts = np.array(_bands(rows))
         self.band = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, rows)))
@@ -238,8 +238,8 @@ class _Model:
         last = int(self.starts[bands.stop]) if bands.stop < len(self.starts) else len(self.band)
         rows = slice(first, last)
         at, columns = self.first[rows] + step, step - self.band[rows]
-        left = np.where(columns > 0, self.found[at - 1], 0)
-        up = np.where(columns >= self.stride, self.found[at - self.stride], 0) if self.stride else 0
+        left = np.where(columns > 0, self.values[at - 1], 0)
+        up = np.where(columns >= self.stride, self.values[at - self.stride], 0) if self.stride else 0
         near = (left != 0) + 2 * np.asarray(up != 0).astype(np.int64)
         density = self._density()[self.alive[columns]]
         row = (self.row_prior + self.in_row[rows]) / (self.row_prior + self.due_in_row[rows] / FIXED)
@@ -249,7 +249,7 @@ class _Model:
         odds = by_column / (1 - density) * row
         nearby = ((NEAR + self.near) / (NEAR + self.due_near / FIXED))[near]
         probabilities = np.clip(odds * nearby / (1 + odds * nearby), SMALLEST, 1 - SMALLEST)
-        values = self.found[at] if known else None
+        values = self.values[at] if known else None
         flags = coder.flags(None if values is None else (values != 0).astype(np.int32), probabilities)
         self.near += _counts(near, flags)
         self.due_near += _sums(near, _fixed(odds / (1 + odds)))
@@ -259,13 +259,13 @@ class _Model:
             given = None if values is None else values[where] - 1
             symbols = self._symbols(coder, self.signs[left[where]], given)
             if not known:
-                self.found[at[where]] = symbols + 1
+                self.values[at[where]] = symbols + 1
 
     def _density(self) -> Floats:
         """Of columns that read from a dead unit, and of the others; 1 of 16 is the guess at first."""
         together = (self.ones.sum() + 0.5) / (self.seen.sum() + 8.0)
-        found: Floats = (self.ones + 2.0 * together) / (self.seen + 2.0)
-        return found
+        densities: Floats = (self.ones + 2.0 * together) / (self.seen + 2.0)
+        return densities
 
     def _learn(
         self,
@@ -289,18 +289,18 @@ class _Model:
 
     def _symbols(self, coder: Coder, context: NDArray[np.int64], given: Ints | None) -> Ints:
         """One symbol for each context, which is the sign of the value to the left (0 where there is none)."""
-        found = np.zeros(len(context), np.int32)
+        symbols = np.zeros(len(context), np.int32)
         if self.letters.shape[1] == 1:
-            return found
+            return symbols
         for kind in range(3):
             chosen = np.flatnonzero(context == kind)
             if len(chosen):
                 together = 2 * self.letters.sum(0) + 1
                 weights = self.letters[kind] * 4096 + (TRUST * 4096 * together) // int(together.sum()) + 1
                 part = None if given is None else np.ascontiguousarray(given[chosen])
-                found[chosen] = coder.symbols(part, len(chosen), weights.astype(np.float64))
-                self.letters[kind] += np.bincount(found[chosen], minlength=len(weights))
-        return found
+                symbols[chosen] = coder.symbols(part, len(chosen), weights.astype(np.float64))
+                self.letters[kind] += np.bincount(symbols[chosen], minlength=len(weights))
+        return symbols
 
 
 def _counts(kinds: NDArray[np.int64], flags: Ints) -> NDArray[np.int64]:

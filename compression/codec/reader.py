@@ -39,22 +39,22 @@ class Reader:
         if len(rest) % 4:
             raise ValueError(f"{len(rest)} bytes are no whole number of words")
         decoder = Decoder(np.frombuffer(rest, dtype="<u4").astype(np.uint32))
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         context = Context()
         for name, plan in plans.items():
             tensor = self.model[name]
             if plan.kind in CODED:
-                found[name] = self._coded(decoder, tensor, plan, context, raw[name])
+                tensors[name] = self._coded(decoder, tensor, plan, context, raw[name])
             elif plan.kind is Kind.TIED:
-                found[name] = found[list(self.model)[int(plan.values[0])]]
+                tensors[name] = tensors[list(self.model)[int(plan.values[0])]]
             elif plan.kind is Kind.ZERO:
-                found[name] = torch.zeros_like(tensor, device="cpu")
+                tensors[name] = torch.zeros_like(tensor, device="cpu")
                 context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
             elif plan.kind is Kind.COUNT:
-                found[name] = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
+                tensors[name] = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
             else:
-                found[name] = numbers_of(raw[name], tensor, plan).view(tensor.shape)
-        return found
+                tensors[name] = numbers_of(raw[name], tensor, plan).view(tensor.shape)
+        return tensors
 
     def _coded(
         self, decoder: Decoder, tensor: Tensor, plan: TensorEncoding, context: Context, raw: memoryview

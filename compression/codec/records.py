@@ -117,13 +117,13 @@ def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[TensorEncoding, flo
     """All elements one by one, or only those that are not zero, whichever takes less; and how many bits."""
     half, stored = _exact_half(tensor, nonzero), len(nonzero)
     kind, sparse_kind = (Kind.RAW_HALF, Kind.SPARSE_HALF) if half else (Kind.RAW, Kind.SPARSE)
-    whole = TensorEncoding(kind, bytes([kind]))
+    encoding = TensorEncoding(kind, bytes([kind]))
     sparse = TensorEncoding(
         sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, nonzero.dtype), stored
     )
-    sizes = [8.0 * (len(plan.record) + raw_size(tensor, plan)) for plan in (whole, sparse)]
+    sizes = [8.0 * (len(plan.record) + raw_size(tensor, plan)) for plan in (encoding, sparse)]
     sizes[1] += entropy_bits(np.array([stored, tensor.numel() - stored]))
-    return (sparse, sizes[1]) if sizes[1] < sizes[0] else (whole, sizes[0])
+    return (sparse, sizes[1]) if sizes[1] < sizes[0] else (encoding, sizes[0])
 
 
 def raw_size(tensor: Tensor, plan: TensorEncoding) -> int:

@@ -301,8 +301,8 @@ def _calibrate(graph: nn.Module, calibration: Iterable[Any]) -> None:
 def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
     """Train a graph with rounding in it; weights that are zero in the model, pruned ones, stay zero."""
     names = {name for name, _ in graph.named_parameters()}
-    kept = {name: p.detach() != 0 for name, p in plain.named_parameters() if name in names and p.dim() > 1}
-    zeros = _KeepZeros({name: mask for name, mask in kept.items() if not bool(mask.all())})
+    masks = {name: p.detach() != 0 for name, p in plain.named_parameters() if name in names and p.dim() > 1}
+    zeros = _KeepZeros({name: mask for name, mask in masks.items() if not bool(mask.all())})
     graph.register_forward_pre_hook(zeros)
     trained = model_of(retrain(graph))
     zeros(trained)
@@ -364,7 +364,7 @@ def _result(
     names: tuple[set[str], set[str]],
 ) -> QuantizeResult:
     """What became of each weight, by what the graph stores: `names` of integers, and of all that was read."""
-    inside, reached = (by_memory(plain, dict.fromkeys(found, True)) for found in names)
+    inside, reached = (by_memory(plain, dict.fromkeys(layers, True)) for layers in names)
     readers = by_memory(plain, readers_of_floats(graph))
     rows, biases, lost = [], [], []
     for layer, module in plain.named_modules():

@@ -16,7 +16,7 @@ from capacity.inputs import example_input, forward, require_weights
 from compression.checkpoints import most_bytes
 from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
 from compression.shrinking.files import digest
-from compression.storage import require_plain, write_tensors, write_whole
+from compression.storage import require_plain, write_atomically, write_tensors
 
 SMALLEST, LARGEST = 2.0**-126, torch.finfo(torch.float32).max  # of a step in single precision
 SCALARS = (  # by name: torchao registers them when it is first imported
@@ -212,7 +212,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             graph, twice, dynamo=True, dynamic_shapes=tuple({0: batch} for _ in twice), verbose=False
         )
     assert program is not None
-    write_whole(path, lambda beside: program.save(str(beside)))
+    write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
 
 

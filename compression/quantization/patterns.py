@@ -50,9 +50,11 @@ def few_patterns() -> Iterator[None]:
 def _replacements(own: tuple[tuple[str, Any], ...]) -> dict[str, Callable[..., Any]]:
     """Builders that give the same pattern each time, by which its graph is known; steps that pass."""
     functions = dict(own)
-    found: dict[str, Callable[..., Any]] = {name: functools.cache(functions[name]) for name in BUILDERS}
-    found |= {name: functools.partial(_where_present, functions[name]) for name in STEPS}
-    return {**found, EXPORT: functools.partial(_exported_once, functions[EXPORT], {})}
+    replacements: dict[str, Callable[..., Any]] = {
+        name: functools.cache(functions[name]) for name in BUILDERS
+    }
+    replacements |= {name: functools.partial(_where_present, functions[name]) for name in STEPS}
+    return {**replacements, EXPORT: functools.partial(_exported_once, functions[EXPORT], {})}
 
 
 def _where_present(

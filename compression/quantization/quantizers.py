@@ -108,7 +108,7 @@ def quantizer_of(
     return Activations(QuantizationConfig(activations, activations, weights, None, True), keep)
 
 
-def kept(node: fx.Node, keep: set[str]) -> bool:
+def stays_float(node: fx.Node, keep: set[str]) -> bool:
     """Is the operation part of a module that stays in float?"""
     stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
     return any(str(path).removeprefix("L['self'].") in keep for path, _ in stack.values())
@@ -133,7 +133,7 @@ class Activations(X86InductorQuantizer):
             if (
                 node.target in DENSE
                 and "quantization_annotation" not in node.meta
-                and not kept(node, self.keep)
+                and not stays_float(node, self.keep)
             ):
                 source, weight, *_ = node.args
                 if weight.op == "get_attr":
@@ -169,7 +169,11 @@ class Weights(Quantizer):
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         for node in model.graph.nodes:
-            if node.target in self.operations and node.args[1].op == "get_attr" and not kept(node, self.keep):
+            if (
+                node.target in self.operations
+                and node.args[1].op == "get_attr"
+                and not stays_float(node, self.keep)
+            ):
                 specs = {node.args[1]: self.spec}
                 if self.activation is not None:
                     specs[node.args[0]] = self.activation

@@ -53,5 +53,5 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
     largest = values.flatten(1).abs().amax(1).clamp(min=1e-12)
     scale = (largest / (2 ** (bits - 1) - 0.5)).view(-1, *[1] * (values.dim() - 1))
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    found: Tensor = (values / scale).round().clamp(low, high) * scale
-    return found
+    levels: Tensor = (values / scale).round().clamp(low, high) * scale
+    return levels

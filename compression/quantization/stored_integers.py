@@ -11,15 +11,15 @@ from compression.counting import memory_of
 
 def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
     """The stored weight that each observer of a prepared graph sees, perhaps scaled by a batch norm."""
-    found = {}
+    weights = {}
     for node in graph.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
             source = node.args[0]
             if source.target is torch.ops.aten.mul.Tensor:
                 source = source.args[0]
             if isinstance(source, fx.Node) and source.op == "get_attr":
-                found[node.name] = str(source.target)
-    return found
+                weights[node.name] = str(source.target)
+    return weights
 
 
 def weights_reached(graph: fx.GraphModule) -> set[str]:
@@ -29,11 +29,11 @@ def weights_reached(graph: fx.GraphModule) -> set[str]:
 
 def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[str]:
     """Names, as in the model, of the weights that a converted graph stores as integers."""
-    found = set()
+    names = set()
     for node in graph.graph.nodes:
         if node.op == "get_attr" and not _attribute(graph, str(node.target)).is_floating_point():
-            found |= {observers[name] for name in _provenance(node) if name in observers}
-    return found
+            names |= {observers[name] for name in _provenance(node) if name in observers}
+    return names
 
 
 def _provenance(node: fx.Node) -> set[str]:
@@ -47,12 +47,12 @@ def _provenance(node: fx.Node) -> set[str]:
 
 def readers_of_floats(graph: fx.GraphModule) -> dict[str, str]:
     """What reads each tensor that a converted graph stores in float: names of operations."""
-    found = {}
+    readers = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr" and _attribute(graph, str(node.target)).is_floating_point():
             targets = (getattr(user.target, "_overloadpacket", user.target) for user in node.users)
-            found[str(node.target)] = ", ".join(sorted({getattr(t, "__name__", str(t)) for t in targets}))
-    return found
+            readers[str(node.target)] = ", ".join(sorted({getattr(t, "__name__", str(t)) for t in targets}))
+    return readers
 
 
 def _attribute(graph: nn.Module, name: str) -> Any:

@@ -21,10 +21,10 @@ from compression.criteria import Criterion, require_criterion
 from compression.shrinking.components import families
 from compression.shrinking.coupling import (
     Importance,
+    fixed_layers,
     following,
     group_of,
     groups_of,
-    kept_layers,
     locked_layers,
     pruner_of,
     ungroupable,
@@ -147,17 +147,17 @@ def _smaller(
     keep: Sequence[str],
 ) -> tuple[Removal, dict[str, str], dict[str, str]]:
     """What was removed by the graph, else by responses; the layers that keep their units, and those left."""
-    kept = kept_layers(model, request.input_size, keep)
+    fixed = fixed_layers(model, request.input_size, keep)
     left_out: dict[str, str] = {}
     try:
-        request = replace(request, locked=locked_layers(model, request.input_size, kept))
+        request = replace(request, locked=locked_layers(model, request.input_size, fixed))
         return _removal(model, request, left_out, time.monotonic()), request.locked, left_out
     except InputError as error:
         if not isinstance(request.amount, float):
             raise
-        responding, left = replace(request, locked=kept), dict[str, str]()
+        responding, left = replace(request, locked=fixed), dict[str, str]()
         try:
-            return _sliced(model, responding, keep, left), kept, left
+            return _sliced(model, responding, keep, left), fixed, left
         except InputError:
             raise error from None
 
@@ -173,9 +173,9 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
     finding = "finding what responds to the units of each layer"
     with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(SECONDS, finding):
         network = Network(removal.small, *removal.inputs[0])
-        found = families(network, locked)
+        families_ = families(network, locked)
     chosen = []
-    for family in found:
+    for family in families_:
         scores = scores_of(removal, family, request.criterion)
         gone = lowest(scores, request.amount)
         if gone:

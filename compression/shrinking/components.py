@@ -61,14 +61,14 @@ class _Draft:
     def widths(self, reads: Sequence[Read]) -> list[int]:
         """Numbers of channels that products read, by which units are numbered."""
         seen = {len(reads[k].values) for k in self.reads if reads[k].by_product}
-        whole = [w for w in seen if all(n <= w or n % w == 0 for n in self.written.values())]
-        return sorted({*whole, max(self.written.values())}, reverse=True)
+        divisors = [w for w in seen if all(n <= w or n % w == 0 for n in self.written.values())]
+        return sorted({*divisors, max(self.written.values())}, reverse=True)
 
 
 def families(network: Network, locked: Callable[[Axis], bool]) -> list[Family]:
     """Families of units that can be told apart; those that reach an output or are locked are left out."""
     drafts = _drafts(network, locked)
-    found: list[Family] = []
+    complete: list[Family] = []
     for trial in range(max((len(d.widths(network.plain.reads)) for d in drafts), default=0)):
         modules = {
             k: widths[trial]
@@ -78,11 +78,11 @@ def families(network: Network, locked: Callable[[Axis], bool]) -> list[Family]:
         numbers = _decode(network, drafts, modules)
         for k in sorted(modules, reverse=True):
             if _clear(network, drafts[k], numbers):
-                found.append(_numbered(network, drafts[k], modules[k], numbers))
+                complete.append(_numbered(network, drafts[k], modules[k], numbers))
                 drafts = drafts[:k] + drafts[k + 1 :]
                 modules = {(j if j < k else j - 1): w for j, w in modules.items() if j != k}
-    found += _pieced(network, drafts)
-    return [family for family in _recurrent(network.model, found) if len(family.components) > 1]
+    complete += _pieced(network, drafts)
+    return [family for family in _recurrent(network.model, complete) if len(family.components) > 1]
 
 
 def _drafts(network: Network, locked: Callable[[Axis], bool]) -> list[_Draft]:
@@ -96,11 +96,11 @@ def _drafts(network: Network, locked: Callable[[Axis], bool]) -> list[_Draft]:
     for place, read in enumerate(record.reads):
         for root in {sets.root(axis) for axis in read.products}:
             drafts[root].reads.append(place)
-    whole = record.fixed | record.reached
+    spoiled = record.fixed | record.reached
     return [
         draft
         for draft in drafts.values()
-        if not any(axis in whole or locked(axis) for axis in draft.written)
+        if not any(axis in spoiled or locked(axis) for axis in draft.written)
         and not any(
             record.reads[k].by_product and record.reads[k].range.axis in record.fixed for k in draft.reads
         )
@@ -140,9 +140,9 @@ def _numbered(network: Network, draft: _Draft, module: int, numbers: Mapping[int
         for unit in range(width):
             groups.setdefault(unit % module, set()).update(_unit(network, axis, unit))
     for k in draft.reads:
-        range_, found = network.plain.reads[k].range, numbers[k].tolist()
-        if -2 not in found:
-            for channel, number in enumerate(found):
+        range_, channels = network.plain.reads[k].range, numbers[k].tolist()
+        if -2 not in channels:
+            for channel, number in enumerate(channels):
                 if number >= 0:
                     groups[number].add((range_.axis, range_.start + channel))
     return Family(draft.written, _merged(groups.values()))
@@ -158,19 +158,19 @@ def _merged(groups: Iterable[Iterable[Node]]) -> tuple[Component, ...]:
         members = sorted(group)
         sets.merge(members)
         nodes |= dict.fromkeys(members)
-    found: dict[object, list[Node]] = {}
+    merged: dict[object, list[Node]] = {}
     for node in nodes:
-        found.setdefault(sets.root(node), []).append(node)
-    return tuple(sorted(map(frozenset, found.values()), key=min))
+        merged.setdefault(sets.root(node), []).append(node)
+    return tuple(sorted(map(frozenset, merged.values()), key=min))
 
 
 def _pieced(network: Network, drafts: Sequence[_Draft]) -> list[Family]:
     """Components found by changing one piece of each family after another."""
     pieces = [_pieces(draft) for draft in drafts]
     hits: list[list[list[Node]]] = [[] for _ in drafts]
-    whole = {k for k, some in enumerate(pieces) if not 1 < len(some) <= PASSES}
+    undivided = {k for k, some in enumerate(pieces) if not 1 < len(some) <= PASSES}
     for turn in range(max((len(some) for some in pieces), default=0)):
-        now = {k: some[turn] for k, some in enumerate(pieces) if turn < len(some) and k not in whole}
+        now = {k: some[turn] for k, some in enumerate(pieces) if turn < len(some) and k not in undivided}
         if not now:
             break
         changed = {}
@@ -183,11 +183,13 @@ def _pieced(network: Network, drafts: Sequence[_Draft]) -> list[Family]:
             for place in drafts[k].reads:
                 read, hit = network.plain.reads[place], answer[place]
                 if bool(hit.all()) and read.by_product:
-                    whole.add(k)
+                    undivided.add(k)
                 elif not bool(hit.all()):
                     nodes += _channels(read.range, hit)
             hits[k].append(nodes)
-    return [Family(d.written, _merged(hits[k])) for k, d in enumerate(drafts) if k not in whole and hits[k]]
+    return [
+        Family(d.written, _merged(hits[k])) for k, d in enumerate(drafts) if k not in undivided and hits[k]
+    ]
 
 
 def _channels(range_: Range, hit: Tensor) -> list[Node]:
@@ -196,16 +198,16 @@ def _channels(range_: Range, hit: Tensor) -> list[Node]:
 
 def _pieces(draft: _Draft) -> list[tuple[Axis, list[int]]]:
     """Runs of units, by powers of two, so that they end where heads and groups do."""
-    found = []
+    runs = []
     for axis, width in draft.written.items():
         size = 1
         while width / size > PIECES and width % (2 * size) == 0:
             size *= 2
-        found += [(axis, list(range(k, min(k + size, width)))) for k in range(0, width, size)]
-    return found
+        runs += [(axis, list(range(k, min(k + size, width)))) for k in range(0, width, size)]
+    return runs
 
 
-def _recurrent(model: nn.Module, found: Sequence[Family]) -> list[Family]:
+def _recurrent(model: nn.Module, families: Sequence[Family]) -> list[Family]:
     """Families as they are, but one for all layers and directions of a recurrent module: it has one width."""
     owners = {
         f"{name}.{own}": name
@@ -215,7 +217,7 @@ def _recurrent(model: nn.Module, found: Sequence[Family]) -> list[Family]:
         if "_hh_" in own
     }
     alone, together = list[Family](), dict[str, list[Family]]()
-    for family in found:
+    for family in families:
         names = {owners[axis.name] for axis in family.written if axis.name in owners}
         if names:
             together.setdefault(min(names), []).append(family)

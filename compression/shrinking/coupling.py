@@ -33,14 +33,14 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     A layer whose units nobody else shares stands alone; output layers, which lose none, are left out.
     """
     copied = unpack_attention(plain_copy(model).eval())
-    locked = locked_layers(copied, input_size, kept_layers(copied, input_size, ()))
+    locked = locked_layers(copied, input_size, fixed_layers(copied, input_size, ()))
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
     pruner = pruner_of(copied, kwargs or args, 0.5, Importance(None, copied, {}), locked, {})
     names = {module: name for name, module in copied.named_modules()}
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
 
-def kept_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
+def fixed_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[str, str]:
     """Layers that keep all their units, and why: named ones and outputs."""
     known = [name for name, _ in model.named_modules() if name]
     for name in keep:
@@ -51,10 +51,10 @@ def kept_layers(model: nn.Module, input_size: Any, keep: Sequence[str]) -> dict[
     return locked | dict.fromkeys(keep, "it is to be kept")
 
 
-def locked_layers(model: nn.Module, input_size: Any, kept: Mapping[str, str]) -> dict[str, str]:
+def locked_layers(model: nn.Module, input_size: Any, fixed: Mapping[str, str]) -> dict[str, str]:
     """Layers that keep all their units, and why: those kept, and what shared weights hold fast."""
     args, kwargs = example_input(model, input_size, device=str(next(model.parameters()).device))
-    units, locked = units_of(model), dict(kept)
+    units, locked = units_of(model), dict(fixed)
     shared = _shared(model, args, kwargs)
     if not shared:
         return locked
@@ -164,7 +164,7 @@ def graph_of(model: nn.Module, example: Any) -> Any:
 
 def ungroupable(model: nn.Module, example: Any) -> dict[str, str]:
     """Layers whose units torch-pruning cannot follow, and what it says of each."""
-    graph, found = graph_of(model, example), {}
+    graph, reasons = graph_of(model, example), {}
     with following("the layers that it cannot follow"):
         for name, units in units_of(model).items():
             layer = model.get_submodule(name)
@@ -173,8 +173,8 @@ def ungroupable(model: nn.Module, example: Any) -> dict[str, str]:
                     function = graph.get_pruner_of_module(layer).prune_out_channels
                     graph.get_pruning_group(layer, function, list(range(units)))
                 except Exception as error:  # whatever its index mappings raise
-                    found[name] = f"torch-pruning cannot follow its units ({type(error).__name__}: {error})"
-    return found
+                    reasons[name] = f"torch-pruning cannot follow its units ({type(error).__name__}: {error})"
+    return reasons
 
 
 def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
@@ -185,7 +185,7 @@ def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append(name)
     ties = [names for names in owners.values() if len(names) > 1]
-    found = {
+    shared = {
         model.get_submodule(name): f"the weight of {names[0]!r} is tied to that of {names[1]!r}"
         for names in ties
         for name in names
@@ -202,13 +202,13 @@ def _shared(model: nn.Module, args: Any, kwargs: Any) -> dict[nn.Module, str]:
     again = {
         name: f"{name!r} is used {count} times in one pass" for name, count in calls.items() if count > 1
     }
-    return found | {model.get_submodule(name): why for name, why in again.items()}
+    return shared | {model.get_submodule(name): why for name, why in again.items()}
 
 
 def groups_of(model: nn.Module, pruner: Any, locked: Mapping[str, str]) -> list[list[nn.Module]]:
     """Layers that lose output units together, for each group of the pruner's graph."""
     ignored = [model.get_submodule(name) for name in locked]
-    found = []
+    groups = []
     for group in pruner.DG.get_all_groups(ignored_layers=ignored, root_module_types=pruner.root_module_types):
         layers: list[nn.Module] = []
         for dependency, _ in group:
@@ -218,8 +218,8 @@ def groups_of(model: nn.Module, pruner: Any, locked: Mapping[str, str]) -> list[
             ):
                 layers += [] if layer in layers else [layer]
         if layers:
-            found.append(layers)
-    return found
+            groups.append(layers)
+    return groups
 
 
 def group_of(
@@ -240,25 +240,25 @@ def group_of(
 
 def attention_heads(model: nn.Module) -> dict[nn.Module, list[nn.Linear]]:
     """Attention modules (those with `num_heads` and dense projections) and their projections."""
-    found = {}
+    heads = {}
     for module in model.modules():
         for names in QKV:
             layers = [getattr(module, name, None) for name in names]
             if isinstance(getattr(module, "num_heads", None), int) and all(
                 isinstance(layer, nn.Linear) for layer in layers
             ):
-                found[module] = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    return found
+                heads[module] = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return heads
 
 
 def units_of(model: nn.Module) -> dict[str, int]:
     """Units of every dense and convolutional layer."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    found = {}
+    units = {}
     for name, module in model.named_modules():
         if isinstance(module, kinds):
-            found[name] = int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
-    return found
+            units[name] = int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
+    return units
 
 
 def pruner_of(

@@ -92,12 +92,12 @@ class Bases:
         starts, left = dict[int, int](), int(tensor.storage_offset())
         for k in sorted(range(len(strides)), key=lambda k: -strides[k]):
             starts[k], left = divmod(left, strides[k]) if strides[k] else (0, left)
-        found: list[Range | None] = []
+        ranges_: list[Range | None] = []
         for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
             fits = [k for k in starts if strides[k] == stride and size <= shape[k] and shape[k] > 1]
             dimension = dimensions[fits[0]] if len(fits) == 1 else None
-            found.append(None if dimension is None else Range(Axis(name, dimension), starts[fits[0]]))
-        return found
+            ranges_.append(None if dimension is None else Range(Axis(name, dimension), starts[fits[0]]))
+        return ranges_
 
 
 def _place(tensor: Tensor) -> int:
@@ -196,8 +196,8 @@ class Emission(TorchDispatchMode):
             if rider is not None:
                 self.record.riders.setdefault(axis, set()).add(rider.axis)
         emitted = self._numbers(output, axis, start.start, product.written[0])
-        whole = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
-        return whole, frozenset((axis,))
+        outputs = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
+        return outputs, frozenset((axis,))
 
     def _numbers(self, output: Tensor, axis: Axis, start: int, dimension: int) -> Tensor:
         self.count += 1
@@ -228,13 +228,13 @@ class Emission(TorchDispatchMode):
             return
         widest = max(data, key=lambda t: (t.dim(), t.numel()))
         for tensor, ranges in marked:
-            for k, found in enumerate(ranges or ()):
+            for k, range_ in enumerate(ranges or ()):
                 dimension = k - tensor.dim()
                 if any(kind in name for kind in BY_CHANNEL) or name == "convolution":
                     dimension = 1 - widest.dim() if k == 0 else -widest.dim() - 1
                 fits = -dimension <= widest.dim() and widest.shape[dimension] == tensor.shape[k]
-                if found is not None and fits:
-                    self._read(found, widest, dimension, by_product=False)
+                if range_ is not None and fits:
+                    self._read(range_, widest, dimension, by_product=False)
 
     def _note_made(self, name: str, marked: Any, result: Any) -> None:
         """A tensor made of one parameter alone, of its shape or a choice of its first dimension."""
@@ -275,10 +275,10 @@ class Network:
 
     def hits(self, changed: Mapping[Axis, Tensor]) -> Iterator[tuple[Read, Tensor]]:
         """Reads of the plain pass, and which of their channels move when units change."""
-        found = self._pass(changed).reads
-        same = len(found) == len(self.plain.reads)
+        reads = self._pass(changed).reads
+        same = len(reads) == len(self.plain.reads)
         for place, read in enumerate(self.plain.reads):
-            if same and found[place].range == read.range and found[place].values.shape == read.values.shape:
-                yield read, (found[place].values != read.values).any(1)
+            if same and reads[place].range == read.range and reads[place].values.shape == read.values.shape:
+                yield read, (reads[place].values != read.values).any(1)
             else:
                 yield read, torch.ones(len(read.values), dtype=torch.bool)

@@ -43,23 +43,23 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
         for name, module in model.named_modules()
     }
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    text = json.dumps({name: found for name, found in sizes.items() if found})
+    text = json.dumps({name: size for name, size in sizes.items() if size})
     facts = {"sizes": text, "sha256": digest(text, tensors)}
     write_tensors(path, lambda beside: save_file(tensors, beside, metadata=facts))
 
 
 def _is_size(value: Any) -> bool:
-    whole = [value] if isinstance(value, int) else value
-    return isinstance(whole, list | tuple) and all(type(n) is int and 0 < n < 2**31 for n in whole)
+    sizes = [value] if isinstance(value, int) else value
+    return isinstance(sizes, list | tuple) and all(type(n) is int and 0 < n < 2**31 for n in sizes)
 
 
 def digest(facts: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of a text and of tensors with their names, types and shapes, whatever their order."""
-    found = hashlib.sha256(facts.encode())
+    hash_ = hashlib.sha256(facts.encode())
     for key, tensor in sorted(tensors.items()):
-        found.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return found.hexdigest()
+        hash_.update(f"{key}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        hash_.update(tensor.flatten().view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return hash_.hexdigest()
 
 
 @checks.arguments(path=checks.path)
@@ -117,12 +117,12 @@ def _require_fitting(model: nn.Module, slices: Mapping[str, Any], path: Path) ->
     if slices.keys() != expected.keys():
         odd = sorted(slices.keys() ^ expected.keys())[:3]
         raise InputError(f"{path} holds another architecture: it differs in {odd}")
-    for key, found in slices.items():
-        tensor, shape = expected[key], found.get_shape()
+    for key, cuts in slices.items():
+        tensor, shape = expected[key], cuts.get_shape()
         smaller = len(shape) == tensor.dim() and all(a <= b for a, b in zip(shape, tensor.shape, strict=True))
-        if not smaller or (found.get_dtype() in FLOATS) != tensor.is_floating_point():
+        if not smaller or (cuts.get_dtype() in FLOATS) != tensor.is_floating_point():
             raise InputError(
-                f"{path} holds another architecture: {key!r} is {found.get_dtype()} of shape {tuple(shape)}, "
+                f"{path} holds another architecture: {key!r} is {cuts.get_dtype()} of shape {tuple(shape)}, "
                 f"the model's {tensor.dtype} of {tuple(tensor.shape)}"
             )
 
@@ -133,7 +133,7 @@ def _sizes(text: str, path: Path) -> Sizes:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from error
     good = isinstance(sizes, dict) and all(
-        isinstance(found, dict) and all(map(_is_size, found.values())) for found in sizes.values()
+        isinstance(size, dict) and all(map(_is_size, size.values())) for size in sizes.values()
     )
     if not good:
         raise InputError(f"{path} is damaged: sizes must be whole numbers by layer")

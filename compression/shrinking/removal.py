@@ -93,14 +93,14 @@ class Removal:
         self._remember()
         inputs = self.inputs[-2:] if quick else self.inputs
         expected = self.expected[-2:] if quick else self.expected
-        found = _run(self.small, inputs)
-        if [[t.shape for t in some] for some in found] != [[t.shape for t in some] for some in expected]:
+        outputs = _run(self.small, inputs)
+        if [[t.shape for t in some] for some in outputs] != [[t.shape for t in some] for some in expected]:
             raise InputError("removing units would change the shape of an output")
         if self.trained is not None and _training_shapes(self.small, self.inputs[0]) != self.trained:
             raise InputError("the shrunk model would not train: a layer that runs only then kept its width")
         if not self.silent:
-            expected, found = self._cut(inputs)
-        difference = relative_difference(expected, found)
+            expected, outputs = self._cut(inputs)
+        difference = relative_difference(expected, outputs)
         doubles = any(p.dtype == torch.float64 for p in self.small.parameters())
         if not difference <= (TOLERANCE if doubles else tolerance(self.small)):
             raise InputError(
@@ -140,7 +140,7 @@ class Removal:
                 for name, module in small.items()
             ]
             try:
-                found = _run(self.small, inputs)
+                outputs = _run(self.small, inputs)
             finally:
                 _drop_hooks(hooks)
             hooks = [
@@ -150,7 +150,7 @@ class Removal:
                 for name, module in small.items()
             ]
             try:
-                return _run(self.original, inputs), found
+                return _run(self.original, inputs), outputs
             finally:
                 _drop_hooks(hooks)
 
@@ -193,9 +193,9 @@ def units_in(module: nn.Module, *, out: bool = False) -> int:
     return int(weight.shape[-1]) if isinstance(weight, Tensor) and weight.dim() else 0
 
 
-def _drop(kept: dict[str, list[int]], name: str, places: Sequence[int], width: int) -> None:
-    left, gone = kept.get(name, list(range(width))), set(places)
-    kept[name] = [unit for place, unit in enumerate(left) if place not in gone]
+def _drop(units: dict[str, list[int]], name: str, places: Sequence[int], width: int) -> None:
+    left, gone = units.get(name, list(range(width))), set(places)
+    units[name] = [unit for place, unit in enumerate(left) if place not in gone]
 
 
 def _stand_in(small: nn.Module, read: Any, written: Any, shape: torch.Size | None) -> Any:

@@ -10,7 +10,7 @@ from capacity.cloning import clone, fold_masks, plain_copy
 from capacity.inputs import example_input, require_weights
 from capacity.live import used_masks
 from compression._moved import keep_old_names
-from compression.masks import Masks, apply_masks, kept_units, masks_of
+from compression.masks import Masks, apply_masks, living_units, masks_of
 from compression.shrinking.coupling import following, graph_of, units_of
 from compression.verification import outputs, probes, relative_difference, tolerance
 
@@ -31,15 +31,15 @@ def mask_dead_norm_channels(model: nn.Module, input_size: Any) -> nn.Module:
     for name, module in runs.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             mask = masks.get(f"{name}.weight" if name else "weight")
-            alive = None if mask is None else kept_units(mask)
+            alive = None if mask is None else living_units(mask)
             module.register_forward_hook(_dye(alive, -1 if isinstance(module, nn.Linear) else 1))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
             module.register_forward_pre_hook(_note_silent(name, silent))
     args, kwargs = example_input(runs, input_size, device=str(next(runs.parameters()).device))
     with torch.no_grad():
         runs(*args, **kwargs)
-    found = {name: mask for name, mask in silent.items() if not bool(mask.all())}
-    return apply_masks(copied, found, keep_dropped=False)
+    dead = {name: mask for name, mask in silent.items() if not bool(mask.all())}
+    return apply_masks(copied, dead, keep_dropped=False)
 
 
 def _dye(alive: Tensor | None, dimension: int) -> Any:
@@ -63,7 +63,7 @@ def _note_silent(name: str, silent: Masks) -> Any:
     return hook
 
 
-def silent_groups(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> Iterator[Any]:
+def silent_groups(model: nn.Module, example: Any, layers: Sequence[nn.Module]) -> Iterator[Any]:
     """torch-pruning's groups of units whose weights and bias are zero in every coupled layer.
 
     A group holds until the next is asked for; it is removed in between, or left.
@@ -74,7 +74,7 @@ def silent_groups(model: nn.Module, example: Any, kept: Sequence[nn.Module]) -> 
     for name in units_of(model):
         layer = model.get_submodule(name)
         silent = _silent(layer)
-        if layer in kept or layer not in graph.module2node or getattr(layer, "groups", 1) > 1 or not silent:
+        if layer in layers or layer not in graph.module2node or getattr(layer, "groups", 1) > 1 or not silent:
             continue
         linear = isinstance(layer, nn.Linear)
         function = tp.prune_linear_out_channels if linear else tp.prune_conv_out_channels

@@ -49,15 +49,15 @@ class Change:
 
 def known_changes(model: nn.Module, lengths: Mapping[Axis, tuple[int, int]]) -> list[Change]:
     """What the table says of dimensions that go from one length to another."""
-    found = []
+    changes = []
     for axis, (_, after) in lengths.items():
         name, _, own = axis.name.rpartition(".")
         module = model.get_submodule(name)
-        found += [Change(name, key, after) for key in _attributes(module, own, axis.dimension)]
+        changes += [Change(name, key, after) for key in _attributes(module, own, axis.dimension)]
         if isinstance(module, nn.LayerNorm):
             shape = (*module.normalized_shape[:-1], after)
-            found.append(Change(name, "normalized_shape", shape))
-    return found
+            changes.append(Change(name, "normalized_shape", shape))
+    return changes
 
 
 def _attributes(module: nn.Module, own: str, dimension: int) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def candidates(
 
     `lengths` are those of the dimensions before and after, `units` the number of components.
     """
-    found: dict[str, list[Change]] = {}
+    changes: dict[str, list[Change]] = {}
     for name in _around(model, [axis.name.rpartition(".")[0] for axis in lengths]):
         module = model.get_submodule(name)
         for key, value in vars(module).items():
@@ -84,8 +84,8 @@ def candidates(
                 continue
             new = _scaled(value, lengths, units)
             if new != value:
-                found.setdefault(key, []).append(Change(name, key, new))
-    return found
+                changes.setdefault(key, []).append(Change(name, key, new))
+    return changes
 
 
 def _scaled(value: Any, lengths: Mapping[Axis, tuple[int, int]], units: tuple[int, int]) -> Any:
@@ -115,12 +115,12 @@ def _around(model: nn.Module, owners: Sequence[str]) -> Iterator[str]:
     yield from names
 
 
-def subsets(found: Mapping[str, list[Change]], first: Sequence[str]) -> Iterator[list[Change]]:
+def subsets(changes: Mapping[str, list[Change]], first: Sequence[str]) -> Iterator[list[Change]]:
     """Choices of attributes to try, few at a time: none, what helped before, one, two, all."""
-    keys = sorted(found, key=lambda key: not ("head" in key or "group" in key or "split" in key))
-    tried: list[tuple[str, ...]] = [(), tuple(key for key in first if key in found)]
+    keys = sorted(changes, key=lambda key: not ("head" in key or "group" in key or "split" in key))
+    tried: list[tuple[str, ...]] = [(), tuple(key for key in first if key in changes)]
     tried += (
         [(key,) for key in keys] + list(combinations(keys, 2)) + [tuple(keys)] + list(combinations(keys, 3))
     )
     for choice in list(dict.fromkeys(tried))[:TRIES]:
-        yield [change for key in choice for change in found[key]]
+        yield [change for key in choice for change in changes[key]]

@@ -75,16 +75,16 @@ class Slicing(Removal):
         lengths: Lengths = {}
         shapes = {name: t.shape for name, t in _tensors(self.original).items()}
         for axis, places in self.gone.items():
-            whole = shapes[axis.name][axis.dimension]
+            width = shapes[axis.name][axis.dimension]
             if places != before.get(axis):
-                lengths[axis] = (whole - len(before.get(axis, ())), whole - len(places))
+                lengths[axis] = (width - len(before.get(axis, ())), width - len(places))
         known = known_changes(self.small, lengths)
         if len(families) > 1:
             return [known]
         family, gone = families[0]
         units = len(family.components), len(family.components) - len(gone)
-        found = candidates(self.small, lengths, units)
-        return (known + some for some in subsets(found, self.helped))
+        changes = candidates(self.small, lengths, units)
+        return (known + some for some in subsets(changes, self.helped))
 
     def _set(self, change: Change) -> Any:
         module = self.small.get_submodule(change.module)
@@ -178,7 +178,7 @@ def _jitter(model: nn.Module) -> None:
 def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> list[float]:
     """What a criterion (by default squared weights) gives each component, over all weights that it holds."""
     chosen = torch.square if criterion is None else criterion
-    tensors, cache, found = _tensors(removal.original), dict[Axis, list[float]](), []
+    tensors, cache, scores = _tensors(removal.original), dict[Axis, list[float]](), []
     for component in family.components:
         total = 0.0
         for axis, place in component:
@@ -188,8 +188,8 @@ def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> 
             if axis not in cache:
                 cache[axis] = unit_scores(chosen, weight.movedim(axis.dimension, 0)).tolist()
             total += cache[axis][place]
-        found.append(total)
-    return found
+        scores.append(total)
+    return scores
 
 
 def lowest(scores: Sequence[float], amount: float) -> list[int]:

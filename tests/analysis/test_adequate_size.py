@@ -9,7 +9,7 @@ from running import ends_in_one_line
 from test_own_data import word_tokenizer
 
 from analysis.adequate_size import Config, headline, main, table
-from analysis.adequate_size.report import found
+from analysis.adequate_size.report import size_outcome
 from analysis.adequate_size.trials import WidthTrials
 from capacity import pilot
 from capacity.recommendation import recorded
@@ -29,7 +29,7 @@ def rows(errors: dict[int, tuple[float, float]], small: float = 0.3, large: floa
 
 def test_foretold_is_what_recommend_says_and_found_is_within_a_standard_error() -> None:
     frame = rows({8: (0.5, 0.5), 16: (0.12, 0.14), 32: (0.10, 0.14), 64: (0.13, 0.15)})
-    size = found(frame)
+    size = size_outcome(frame)
     facts = {"rows": 600, "pilot_gap": 0.2, "features": 4, "classes": 2}
     assert (size.foretold, size.low, size.high) == recorded("pilot").units(facts)
     assert (size.best, size.adequate) == (32, 16) and size.beyond == ""
@@ -39,7 +39,7 @@ def test_foretold_is_what_recommend_says_and_found_is_within_a_standard_error() 
 def test_the_verdict_turns_with_the_measurement(best: int, words: str) -> None:
     errors = {width: (0.1, 0.1) if width == best else (0.4, 0.4) for width in (1, 8, 64, 256)}
     lines = headline(rows(errors), Config(seeds=2))
-    size = found(rows(errors))
+    size = size_outcome(rows(errors))
     assert size.adequate == best and size.held == (size.low <= best <= size.high)
     assert words in lines[-1] and f"factor of {2**size.octaves:.2g}" in lines[-1]
     assert "one seed: no verdict" in headline(rows(errors).query("seed == 0"), Config(seeds=1))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.adequate_size.report import found
+from analysis.adequate_size.report import size_outcome
 from analysis.answer import RECORDED, RECORDS, advice_without, main, table
 from analysis.lab.runs.loading import finished, read_table
 from capacity.recommendation import recorded
@@ -34,7 +34,10 @@ def test_the_numbers_are_those_of_the_runs() -> None:
     assert answers["error on new data, guaranteed [%]"] == f"{100 * least:.1f}"
     files = frame[frame["code"] == "file"].groupby("density")["description_bits"].mean()
     assert answers["the labels, told with that file [bit]"].startswith(f"{files.min():,.0f} ±")
-    assert answers["smallest adequate found [hidden units]"] == f"{found(finished(SIZED).frame).adequate:,}"
+    assert (
+        answers["smallest adequate found [hidden units]"]
+        == f"{size_outcome(finished(SIZED).frame).adequate:,}"
+    )
 
 
 def test_advice_for_data_leaves_these_data_and_their_variants_out() -> None:
@@ -45,7 +48,7 @@ def test_advice_for_data_leaves_these_data_and_their_variants_out() -> None:
 
 def test_foretold_lies_within_the_factor_that_readme_names() -> None:
     factors = [
-        2 ** found(finished(RECORDS / f"adequate-{name}").frame, advice_without(name)).octaves
+        2 ** size_outcome(finished(RECORDS / f"adequate-{name}").frame, advice_without(name)).octaves
         for name in ("digits", "mnist")
     ]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -78,6 +78,37 @@ def test_no_block_of_six_equal_lines_stands_twice(tmp_path: Path) -> None:
     ]
 
 
+VERB_FORMS = {"found", "kept", "home", "whole", "told", "advance"}  # which say nothing of what it is
+
+
+def names_in(path: Path) -> set[str]:
+    """Names that a module gives: of modules, functions, classes, parameters, attributes and variables."""
+    names = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names
+
+
+def test_names_are_nouns_of_what_they_hold(tmp_path: Path) -> None:
+    modules = [
+        path for room in ("capacity", "compression", "analysis") for path in (ROOT / room).rglob("*.py")
+    ]
+    wrong = {
+        (path.name, name)
+        for path in modules
+        for name in names_in(path)
+        if VERB_FORMS & set(name.lower().split("_"))
+    }
+    assert wrong == set()
+    (tmp_path / "one.py").write_text("class Found:\n    def told(self, kept):\n        self.home = 1\n")
+    assert names_in(tmp_path / "one.py") == {"one", "Found", "told", "self", "kept", "home"}
+
+
 def test_a_config_is_groups_and_at_most_twelve_fields_of_its_own() -> None:
     """What a Config's body lists counts, defaults of a group that it sets anew included."""
     counts = {}

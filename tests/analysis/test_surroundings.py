@@ -59,7 +59,7 @@ def test_without_shared_memory_one_process_computes_and_says_why(tmp_path: Path,
         "import sweeping; from pathlib import Path; from analysis.lab.runs.grid import sweep\n"
         "from analysis.lab.runs.progress import silent; from analysis.lab.settings import WorkerSettings\n"
         "found = sweep(sweeping.square, '', ['cell-2', 'cell-3'], folder=Path(sys.argv[2]),"
-        " workers=WorkerSettings(processes=2), advance=silent)\n"
+        " workers=WorkerSettings(processes=2), on_progress=silent)\n"
         "print([row['square'] for row in found.rows])"
     )
     call = f'mount -t tmpfs -o {options} none /dev/shm && exec {sys.executable} -c "$0" "$@"'

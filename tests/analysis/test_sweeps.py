@@ -21,7 +21,9 @@ NAMES = [f"cell-{number}" for number in range(6)]
 
 
 def swept(folder: Path, work=sweeping.square, names=NAMES, **workers):
-    return sweep(work, str(folder), names, folder=folder, workers=WorkerSettings(**workers), advance=silent)
+    return sweep(
+        work, str(folder), names, folder=folder, workers=WorkerSettings(**workers), on_progress=silent
+    )
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from torch import nn
 from capacity import InputError, checks
 
 KINDS = [
-    (checks.whole, [3, -1, np.int64(3), torch.tensor(3)], [1.5, "3", None, True, [3], torch.tensor([1, 2])]),
+    (checks.integer, [3, -1, np.int64(3), torch.tensor(3)],
+     [1.5, "3", None, True, [3], torch.tensor([1, 2])]),
     (checks.number, [3, 0.5, math.inf, np.float32(0.5), torch.tensor(0.5)], ["3", None, True, math.nan, []]),
     (checks.real, [math.nan, 0.5], ["3", None]),
     (checks.seed, [0, np.int64(3)], [-1, 0.5, None]),
@@ -25,8 +26,8 @@ KINDS = [
     (checks.instance(int), [3], ["3", None]),
     (checks.function(1), [len, abs, lambda x: x], [None, lambda: 1, lambda x, y: 1, nn.Linear(1, 1), float]),
     (checks.function(0), [lambda: 1, list], [lambda x: x, "list"]),
-    (checks.optional(checks.whole), [None, 3], ["3"]),
-    (checks.each(checks.whole), [[1, 2], (), np.arange(3)], [3, "12", None, [1, "2"], iter([1]), {1: 2}]),
+    (checks.optional(checks.integer), [None, 3], ["3"]),
+    (checks.each(checks.integer), [[1, 2], (), np.arange(3)], [3, "12", None, [1, "2"], iter([1]), {1: 2}]),
 ]  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_a_kind_lets_its_own_through_and_names_what_is_not(check, right, wrong) 
             check("thing", value)
 
 
-@checks.arguments(count=checks.whole, share=checks.optional(checks.number))
+@checks.arguments(count=checks.integer, share=checks.optional(checks.number))
 def multiplied(word: str, count: int, *, share: float | None = None) -> str:
     """Words."""
     return word * count
@@ -67,4 +68,4 @@ def test_what_is_long_is_named_by_its_type() -> None:
 
 def test_a_check_of_no_argument_is_a_fault_of_ours() -> None:
     with pytest.raises(AssertionError, match="has no argument"):
-        checks.arguments(nothing=checks.whole)(multiplied)
+        checks.arguments(nothing=checks.integer)(multiplied)

@@ -14,8 +14,8 @@ from capacity.descriptions import (
     TEMPERATURES,
     DescriptionLength,
     best_temperature,
+    cross_entropy_bits,
     label_bits_of,
-    told_bits,
 )
 
 
@@ -31,9 +31,9 @@ def test_by_hand() -> None:
     """Four labels of two classes are 4 bits; a network that gives each 3/4 tells them in 4 log2(4/3)."""
     logits = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]] * 2)
     labels = torch.tensor([0, 1] * 2)
-    assert told_bits(logits, labels) == pytest.approx(4 * math.log2(4 / 3))
+    assert cross_entropy_bits(logits, labels) == pytest.approx(4 * math.log2(4 / 3))
     assert label_bits_of(labels) == 4
-    found = DescriptionLength(4, 4.0, 1.0, told_bits(logits, labels))
+    found = DescriptionLength(4, 4.0, 1.0, cross_entropy_bits(logits, labels))
     assert found.learned_share == pytest.approx(1 - (1 + 4 * math.log2(4 / 3)) / 4)
     assert found.file_bits_per_label_bit == 0.25
 
@@ -51,14 +51,14 @@ def test_as_scipy_has_it(seed: int, count: int, classes: int, temperature: float
     logits, labels = drawn(seed, count, classes)
     logs = log_softmax(logits.double().numpy() / temperature, axis=1)[range(count), labels.numpy()]
     by_hand = -sum(math.log2((1 - doubt) * math.exp(value) + doubt / classes) for value in logs)
-    assert told_bits(logits, labels, temperature, doubt=doubt) == pytest.approx(by_hand, abs=1e-9)
+    assert cross_entropy_bits(logits, labels, temperature, doubt=doubt) == pytest.approx(by_hand, abs=1e-9)
 
 
 @given(st.integers(0, 99), st.integers(2, 40), st.integers(2, 12))
 def test_the_best_temperature_is_the_shortest_code(seed: int, count: int, classes: int) -> None:
     logits, labels = drawn(seed, count, classes)
-    shortest = told_bits(logits, labels, best_temperature(logits, labels))
-    assert all(shortest <= told_bits(logits, labels, t) for t in TEMPERATURES)
+    shortest = cross_entropy_bits(logits, labels, best_temperature(logits, labels))
+    assert all(shortest <= cross_entropy_bits(logits, labels, t) for t in TEMPERATURES)
     told = two_part_length(logits, labels, file_bytes=1)
     assert told.residual_bits == pytest.approx(shortest + TEMPERATURE_BITS)
     assert len(TEMPERATURES) == 2**TEMPERATURE_BITS
@@ -82,7 +82,7 @@ def test_storing_labels_costs_what_it_saves() -> None:
 
 def test_doubt_bounds_the_cost_of_a_wrong_label() -> None:
     sure = torch.tensor([[1e6, 0.0]])
-    assert told_bits(sure, torch.tensor([1]), doubt=1 / 64) == pytest.approx(math.log2(2 * 64))
+    assert cross_entropy_bits(sure, torch.tensor([1]), doubt=1 / 64) == pytest.approx(math.log2(2 * 64))
 
 
 def test_in_words() -> None:
@@ -108,4 +108,4 @@ def test_what_cannot_be_told(logits: torch.Tensor, labels: torch.Tensor, message
 
 def test_a_temperature_of_zero() -> None:
     with pytest.raises(InputError, match="temperature must be positive"):
-        told_bits(torch.zeros(1, 2), torch.tensor([0]), 0.0)
+        cross_entropy_bits(torch.zeros(1, 2), torch.tensor([0]), 0.0)

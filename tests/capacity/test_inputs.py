@@ -8,21 +8,21 @@ from torch import nn
 import capacity
 import compression
 from capacity import InputError, dense_capacity, measure
-from capacity.inputs import example_input, forward, require_weights, whole_number
+from capacity.inputs import as_integer, example_input, forward, require_weights
 
 
 @pytest.mark.parametrize("value", [7, np.int64(7), np.uint8(7), torch.tensor(7), torch.tensor([7])])
 def test_whole_numbers_of_every_library(value) -> None:
-    found = whole_number("count", value)
+    found = as_integer("count", value)
     assert found == 7 and type(found) is int
 
 
 @pytest.mark.parametrize("value", [7.0, True, "7", None, np.float64(7), torch.tensor(7.0), np.bool_(True)])
 def test_what_is_no_whole_number_is_refused(value) -> None:
     with pytest.raises(InputError, match="count must be a whole number"):
-        whole_number("count", value)
+        as_integer("count", value)
     with pytest.raises(InputError, match="at least 3, found 2"):
-        whole_number("count", 2, least=3)
+        as_integer("count", 2, least=3)
 
 
 def test_sizes_may_be_numpy_s_and_do_not_overflow() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from capacity import InputError
 from capacity.columns import KEY, Column
 from capacity.latex import VENUES, em, number_in_latex, words_in_latex
-from capacity.tables import Table, Tabular, Told
+from capacity.tables import Statement, Table, Tabular
 
 COLUMNS = (
     Column("name", "layer", importance=KEY),
@@ -105,7 +105,7 @@ def test_html_and_markdown_escape_what_they_must() -> None:
         def table(self) -> Table:
             return table
 
-    class Sentence(Told):
+    class Sentence(Statement):
         def __str__(self) -> str:
             return "a\n<b>"
 

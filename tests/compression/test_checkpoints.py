@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from capacity import InputError
-from compression.checkpoints import fingerprint, load_json, load_model, save_json, save_model, write_whole
+from compression.checkpoints import (
+    fingerprint,
+    load_json,
+    load_model,
+    save_json,
+    save_model,
+    write_atomically,
+)
 from compression.criteria import L1
 from compression.masks import masks_of
 from compression.pruning import prune
@@ -60,7 +67,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_beside(tmp_path) -> Non
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, fail)
+        write_atomically(path, fail)
     assert load_json(path) == {"a": 1} and os.listdir(tmp_path) == ["f.json"]
 
 

@@ -200,7 +200,7 @@ def test_ties_are_kept_and_nothing_grows(rank) -> None:
     assert found.head.weight is found.embedding.weight
     assert found.shared is found.blocks[0][0] is found.blocks[1][0]
     assert isinstance(found.shared, Factorized) == (rank in (2, 0.5))
-    assert result.left_whole["head"] == "it shares its parameters with embedding"
+    assert result.unfactorized["head"] == "it shares its parameters with embedding"
     assert result.parameters_after == parameter_count(found) <= result.parameters_before == 14_848 - 2_080
     assert f"{result.parameters_before:,} -> {result.parameters_after:,} parameters" in str(result)
     again = factorize(Language(), rank=result.ranks).model
@@ -229,7 +229,7 @@ def test_subclasses_are_replaced_where_they_compute_what_their_type_does() -> No
     model = nn.Sequential(Standardized(3, 8, 3), nn.Flatten(), Noisy(288, 20), Cast(20, 20))
     result = factorize(model, rank=2)
     assert list(result.ranks) == ["3"]
-    assert result.left_whole == {
+    assert result.unfactorized == {
         name: f"{kind} computes something else than its weight times its input"
         for name, kind in (("0", "Standardized"), ("2", "Noisy"))
     }
@@ -268,7 +268,7 @@ def test_computed_weights_hooks_and_attention() -> None:
     model = nn.ModuleList([nn.MultiheadAttention(20, 2), hooked, normed])
     values, bias = torch.linalg.svd(normed.weight.detach().double()), normed.bias.detach().clone()
     result = factorize(model, rank=3)
-    assert result.left_whole == {
+    assert result.unfactorized == {
         "0.out_proj": "attention reads its weight without calling it", "1": "it has hooks",
     }  # fmt: skip
     assert result.ranks == {"2": 3}

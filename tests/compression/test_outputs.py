@@ -159,19 +159,19 @@ CASES = [
 @pytest.mark.parametrize(("make", "size", "names"), CASES)
 def test_all_heads_whatever_the_order_of_registration(make, size, names) -> None:
     found = output_layers(make(), size)
-    assert list(found.names) == names and found.by_dataflow and found.found_by == "a forward pass"
+    assert list(found.names) == names and found.by_dataflow and found.evidence == "a forward pass"
     assert all(name.rpartition(".")[0] in found.names for name in found.parameters)
 
 
 @pytest.mark.parametrize(("make", "names"), [(make, names) for make, _, names in CASES])
 def test_without_an_input_one_is_guessed_or_the_model_traced(make, names) -> None:
     found = output_layers(make())
-    assert list(found.names) == names and found.by_dataflow and "order" not in found.found_by
+    assert list(found.names) == names and found.by_dataflow and "order" not in found.evidence
 
 
 def test_what_cannot_be_followed_says_so() -> None:
     found = output_layers(Secretive())
-    assert found.names == ("body",) and found.found_by == "order of registration" and not found.by_dataflow
+    assert found.names == ("body",) and found.evidence == "order of registration" and not found.by_dataflow
 
 
 def test_parametrized_and_masked_weights_go_by_their_own_names() -> None:

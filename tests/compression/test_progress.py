@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from compression.progress import in_notebook, told
+from compression.progress import in_notebook, reporting
 
 CODE = """
 from compression.progress import _Cell, in_notebook
 assert in_notebook()
-advance = _Cell(4, "epochs")
-advance(1)
-advance(3, "done")
+on_progress = _Cell(4, "epochs")
+on_progress(1)
+on_progress(3, "done")
 """
 
 
@@ -29,8 +29,8 @@ def test_a_notebook_shows_a_line_that_is_renewed_in_place() -> None:
 def test_a_terminal_shows_a_bar_on_standard_error() -> None:
     pty = pytest.importorskip("pty")
     code = (
-        "from compression.progress import told\n"
-        "with told(True, 2, 'epochs') as report:\n    report(1, 2); report(2, 2)"
+        "from compression.progress import reporting\n"
+        "with reporting(True, 2, 'epochs') as report:\n    report(1, 2); report(2, 2)"
     )
     shown: list[bytes] = []
 
@@ -45,7 +45,7 @@ def test_a_terminal_shows_a_bar_on_standard_error() -> None:
 
 
 def test_a_pipe_shows_nothing() -> None:
-    code = "from compression.progress import told\nwith told(True, 2, 'epochs') as report: report(1, 2)"
+    code = "from compression.progress import reporting\nwith told(True, 2, 'epochs') as report: report(1, 2)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
 
@@ -56,9 +56,9 @@ def test_a_function_is_called_as_it_is() -> None:
     def note(done: int, total: int) -> None:
         seen.append((done, total))
 
-    with told(note, 3, "epochs") as report:
+    with reporting(note, 3, "epochs") as report:
         assert report is note
     for nothing in (None, False):
-        with told(nothing, 3, "epochs") as report:
+        with reporting(nothing, 3, "epochs") as report:
             assert report is None
     assert not in_notebook()

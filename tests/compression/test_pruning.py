@@ -11,7 +11,7 @@ from torch.nn.utils import prune as torch_prune
 
 from capacity import InputError, dense_capacity, measure
 from compression.criteria import L1, L2, Random, Reservoir
-from compression.masks import kept_units, masks_of, nested, to_torch_pruning
+from compression.masks import living_units, masks_of, nested, to_torch_pruning
 from compression.pruning import prune
 
 
@@ -33,7 +33,7 @@ def test_exact_amounts(criterion, scope, unit) -> None:
     assert result.achieved == result.requested == 4
     for layer in result.layers:
         mask = result.masks[f"{layer.name}.weight"]
-        alive = kept_units(mask) if unit == "neuron" else mask
+        alive = living_units(mask) if unit == "neuron" else mask
         assert int(alive.sum()) == layer.after
     assert masks_of(result.model).keys() == result.masks.keys()
 
@@ -90,7 +90,7 @@ def test_neurons_as_torch_prunes_channels() -> None:
 
 def test_a_silenced_neuron_loses_its_bias_and_emits_zero() -> None:
     result = prune(net(), L1(), amount=4, unit="neuron", layers=["0"])
-    gone = ~kept_units(result.masks["0.weight"])
+    gone = ~living_units(result.masks["0.weight"])
     assert torch.equal(~result.masks["0.bias"], gone) and int(gone.sum()) == 4
     assert bool((result.model[0](torch.randn(5, 6))[:, gone] == 0).all())
     assert measure(result.model, (6,), effective=True).capacity_bits == dense_capacity(6, [6, 8, 3])
@@ -122,7 +122,7 @@ def test_convolutions_lose_output_channels() -> None:
     model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5, 2))
     result = prune(model, L1(center="zero"), amount=2, unit="neuron")
     scores = model[0].weight.abs().flatten(1).sum(1)
-    assert set((~kept_units(result.masks["0.weight"])).nonzero().flatten().tolist()) == set(
+    assert set((~living_units(result.masks["0.weight"])).nonzero().flatten().tolist()) == set(
         scores.argsort()[:2].tolist()
     )
 

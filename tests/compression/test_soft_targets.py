@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compression.batches import TensorBatches
-from compression.distillation import FUSED, KEPT, KINDS, DistillationLoss, Taught, distill
+from compression.distillation import FUSED, KINDS, MOST_CACHED, DistillationLoss, Taught, distill
 from compression.soft_targets import SoftTargetLoss
 from compression.training import TrainingSettings
 
@@ -43,7 +43,7 @@ def test_value_and_slope_are_those_of_the_formula(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("few", [True, False])
 def test_kept_logits_are_shifted_by_what_no_kind_sees(kind, few: bool, monkeypatch) -> None:
-    monkeypatch.setattr("compression.distillation.KEPT", KEPT if few else 0)
+    monkeypatch.setattr("compression.distillation.MOST_CACHED", MOST_CACHED if few else 0)
     student, teacher, labels = logits(40, 5, 1)
     taught = Taught(TensorBatches(student.detach(), labels, 16, shuffle=True), teacher.half().numpy(), 2.0)
     loss = DistillationLoss(2.0, 0.5, kind)

@@ -21,7 +21,7 @@ from compression.storage import (
     is_ours,
     read_text,
     sweep_leftovers,
-    write_whole,
+    write_atomically,
 )
 
 HOLDER = (
@@ -60,7 +60,7 @@ def test_what_a_killed_writer_leaves_is_swept_by_the_next(tmp_path: Path) -> Non
 
     (tmp_path / "seed-0").mkdir()
     if (child := os.fork()) == 0:
-        write_whole(tmp_path / "seed-0" / "weights", die)
+        write_atomically(tmp_path / "seed-0" / "weights", die)
     os.waitpid(child, 0)
     (tmp_path / ".mine").write_text("not ours")
     (left,) = (tmp_path / "seed-0").iterdir()
@@ -75,7 +75,7 @@ def test_errors_name_the_file_that_was_to_be_written(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(beside))
 
     with pytest.raises(OSError, match=r"No space left on device.*/f\.json'$") as caught:
-        write_whole(tmp_path / "f.json", full)
+        write_atomically(tmp_path / "f.json", full)
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 

@@ -141,9 +141,9 @@ def _classes(path: Path, label: str, words: np.ndarray) -> tuple[tuple[str, ...]
             f"{str(words[0])[:40]!r} in {len(words):,} rows are no classes; name the label's with --label"
         )
     if len(set(names.values())) < 2:
-        found = f"only {words[0]!r}" if len(words) else "nothing"
+        contents = f"only {words[0]!r}" if len(words) else "nothing"
         raise InputError(
-            f"{path}, label column {label!r} holds {found}: a classifier needs at least two classes; name "
+            f"{path}, label column {label!r} holds {contents}: a classifier needs at least two classes; name "
             f"the label's column with --label"
         )
     order = sorted(set(names.values()))

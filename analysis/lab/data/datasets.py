@@ -22,7 +22,7 @@ from analysis.lab.data.splits import (
 )
 from analysis.lab.settings import ColumnsSettings
 from capacity.errors import InputError, unknown
-from capacity.inputs import first_line, whole_number
+from capacity.inputs import as_integer, first_line
 
 __all__ = ["NAMES", "TORCHVISION", "DataSet", "Split", "load"]
 
@@ -61,21 +61,21 @@ def load(
     Raises InputError for an unknown name, files and folders that are empty, damaged or of another form, and
     a single class.
     """
-    whole_number("image_size", image_size)
+    as_integer("image_size", image_size)
     if not 0 < validation < 1:
         raise InputError(f"validation must be a fraction between 0 and 1, found {validation}")
     columns = columns or ColumnsSettings()
     kind, _, place = name.partition(":")
     if kind in OWN and place:
-        found = _own(kind, Path(place), image_size, validation, columns)
+        dataset = _own(kind, Path(place), image_size, validation, columns)
     elif name == "digits":
-        found = _hold_out(name, *_digits(), validation, columns.split_seed)
+        dataset = _hold_out(name, *_digits(), validation, columns.split_seed)
     elif name in TORCHVISION:
-        found = _hold_out(name, *_torchvision(name, data, image_size), validation, columns.split_seed)
+        dataset = _hold_out(name, *_torchvision(name, data, image_size), validation, columns.split_seed)
     else:
         raise unknown("data set", name, NAMES)
-    require_classes(found.train, found.classes, name)
-    return found
+    require_classes(dataset.train, dataset.classes, name)
+    return dataset
 
 
 def _own(kind: str, path: Path, image_size: int, validation: float, columns: ColumnsSettings) -> DataSet:

@@ -61,11 +61,11 @@ def cached_features(
     there is no room for them.
     """
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
-    found = {
+    features = {
         name: feature_rows(frozen, part, folder, name, batch_size=batch_size, done=done)
         for name, part in parts.items()
     }
-    splits: dict[str, Any] = {name: Split(found[name], part.labels) for name, part in parts.items()}
+    splits: dict[str, Any] = {name: Split(features[name], part.labels) for name, part in parts.items()}
     return replace(data, **splits)
 
 
@@ -105,9 +105,9 @@ def _progress(path: Path, facts: Mapping[str, str], count: int) -> tuple[int, st
         record.unlink(missing_ok=True)  # which must not outlive the rows it speaks of
     if not record.exists():
         return 0, ""
-    found = load_json(record)
-    rows, sha256 = found.pop("rows", None), found.pop("sha256", None)
-    if found != facts or not isinstance(rows, int) or not 0 <= rows <= count or not isinstance(sha256, str):
+    state = load_json(record)
+    rows, sha256 = state.pop("rows", None), state.pop("sha256", None)
+    if state != facts or not isinstance(rows, int) or not 0 <= rows <= count or not isinstance(sha256, str):
         raise InputError(f"{record} is damaged: it speaks of other features; remove it to compute them again")
     return int(rows), sha256
 
@@ -133,5 +133,5 @@ def _fill(
 
 def _features(frozen: nn.Module, device: torch.device, pictures: Any) -> torch.Tensor:
     """(B, width) features of a batch."""
-    found: torch.Tensor = frozen(placed(pictures, device, dtype_of(frozen))).flatten(1)
-    return found
+    features: torch.Tensor = frozen(placed(pictures, device, dtype_of(frozen))).flatten(1)
+    return features

@@ -155,12 +155,12 @@ def rows_by_name(
     names: (N,) words, indexed by the row's number in its file. Raises InputError for other names, and where
     training or test rows are missing.
     """
-    found = np.array([SPLIT_NAMES.get(str(name).strip().lower(), "") for name in names])
+    splits = np.array([SPLIT_NAMES.get(str(name).strip().lower(), "") for name in names])
     form = "the split column holds train, test and, if you like, validation"
-    if (found == "").any():
-        first = int(np.argmax(found == ""))
+    if (splits == "").any():
+        first = int(np.argmax(splits == ""))
         raise InputError(f"{place} row {names.index[first] + 1} is {str(names.iloc[first])!r}: {form}")
-    rows = {part: np.flatnonzero(found == part) for part in ("train", "validation", "test")}
+    rows = {part: np.flatnonzero(splits == part) for part in ("train", "validation", "test")}
     for part in ("train", "test"):
         if not len(rows[part]):
             raise InputError(f"{place} names no {part} rows: {form}")

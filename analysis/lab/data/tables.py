@@ -51,7 +51,7 @@ def read_table(path: Path, columns: ColumnsSettings, validation: float) -> DataS
 def _usable(table: Labelled, categories: set[str]) -> "tuple[pd.DataFrame, list[str]]":
     """The columns to learn from, those of numbers as floats, and why others are left out."""
     frame, path = table.features, table.path
-    kept: dict[Any, Any] = {}
+    columns: dict[Any, Any] = {}
     left: dict[Any, str] = {}
     for wanted in categories:
         if wanted not in frame:
@@ -62,28 +62,28 @@ def _usable(table: Labelled, categories: set[str]) -> "tuple[pd.DataFrame, list[
         if not column.notna().iloc[table.rows.train].any():
             left[name] = "empty"
         elif name in categories:
-            kept[name] = column
+            columns[name] = column
         elif _is_numeric(column):
             counted = (column.diff().iloc[1:] == 1).all()
             if str(name).startswith("Unnamed:") and counted:
                 left[name] = "numbers of rows"
                 continue
-            kept[name] = _finite(path, name, column.astype(float))
+            columns[name] = _finite(path, name, column.astype(float))
         else:
             _require_no_numbers(path, name, column)
             filled = column.dropna()
             if filled.nunique() > max(20, len(filled) // 2):
                 left[name] = f"{filled.nunique():,} different words in {len(filled):,} rows"
                 continue
-            kept[name] = column
-    if not kept:
+            columns[name] = column
+    if not columns:
         raise InputError(
             f"{path} has no column of numbers or categories besides the label: "
             + "; ".join(f"{name!r} is {why}" for name, why in left.items())
         )
     import pandas as pd
 
-    return pd.DataFrame(kept), [
+    return pd.DataFrame(columns), [
         f"{path.name}: column {name!r} is left out: {why}" for name, why in left.items()
     ]
 

@@ -89,8 +89,8 @@ def _tokens(path: Path, training: list[str]) -> "tuple[Callable[[Any], Tensor], 
     cut = int((lengths > MOST_TOKENS).sum())
 
     def change(texts: list[str]) -> Tensor:
-        found = tokenizer(texts, padding="max_length", truncation=True, max_length=longest)
-        return torch.tensor(found["input_ids"], dtype=torch.int64)
+        tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=longest)
+        return torch.tensor(tokens["input_ids"], dtype=torch.int64)
 
     return change, [f"training texts cut after {MOST_TOKENS} tokens: {cut:,}"] if cut else []
 

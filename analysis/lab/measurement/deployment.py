@@ -133,10 +133,10 @@ def _bytes(contender: CompressedModel) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         coded = encode(plain_copy(contender.model), Path(folder) / "net.dcz")
         if contender.quantized is not None:
-            kept = save_quantized(contender.quantized, Path(folder) / "net.safetensors")
+            size = save_quantized(contender.quantized, Path(folder) / "net.safetensors")
         else:
-            kept = coded if contender.coded else file_bytes(plain_copy(contender.model))
-    return {"file_bytes": kept, "coded_bytes": coded}
+            size = coded if contender.coded else file_bytes(plain_copy(contender.model))
+    return {"file_bytes": size, "coded_bytes": coded}
 
 
 def _costs(
@@ -175,11 +175,11 @@ def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], 
     if device.type != "cuda":
         return call
 
-    def whole() -> None:
+    def to_the_end() -> None:
         call()
         torch.cuda.synchronize()
 
-    return whole
+    return to_the_end
 
 
 class IntegerKernels:

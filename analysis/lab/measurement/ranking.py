@@ -76,8 +76,8 @@ class Ranking:
 
     def doubts(self) -> list[Pair]:
         """Neighbours in the ranking that cannot be told apart."""
-        found = [self.pair(better, worse) for better, worse in pairwise(self.names)]
-        return [pair for pair in found if not pair.significant]
+        pairs = [self.pair(better, worse) for better, worse in pairwise(self.names)]
+        return [pair for pair in pairs if not pair.significant]
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,9 @@ def paired_test(differences: np.ndarray) -> Paired:
     total = max(of_seeds + of_points - left, of_seeds, of_points)
     parts = ((of_seeds, seeds - 1), (of_points, points - 1), (left, freedom))
     spread = sum(square**2 / degrees for square, degrees in parts if degrees)
-    found = (
-        [(total, total**2 / spread if spread > 0 else max(seeds, points) - 1.0)] if values.size > 1 else []
-    )
-    found += [(of_seeds, seeds - 1.0)] if seeds > 1 else []
-    return Paired(mean, tuple((math.sqrt(square / values.size), degrees) for square, degrees in found))
+    test = [(total, total**2 / spread if spread > 0 else max(seeds, points) - 1.0)] if values.size > 1 else []
+    test += [(of_seeds, seeds - 1.0)] if seeds > 1 else []
+    return Paired(mean, tuple((math.sqrt(square / values.size), degrees) for square, degrees in test))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -145,11 +143,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    found, before = [0.0] * len(p_values), 0.0
+    adjusted, before = [0.0] * len(p_values), 0.0
     for place, k in enumerate(order):
         before = max(before, min(1.0, (len(p_values) - place) * p_values[k]))
-        found[k] = before
-    return found
+        adjusted[k] = before
+    return adjusted
 
 
 def rank(right: Mapping[str, np.ndarray]) -> Ranking:

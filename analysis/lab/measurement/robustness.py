@@ -91,13 +91,13 @@ def neighbours(split: Split, others: Split, *, count: int = 5) -> np.ndarray:
 
     few = split.take(slice(0, MOST_NEIGHBOURS))
     judge = KNeighborsClassifier(count).fit(flat(few), few.labels.numpy())
-    found: np.ndarray = judge.predict(flat(others))
-    return found
+    nearest: np.ndarray = judge.predict(flat(others))
+    return nearest
 
 
-def kappa_of(found: np.ndarray, labels: Tensor, classes: int) -> float:
+def kappa_of(predicted: np.ndarray, labels: Tensor, classes: int) -> float:
     """Cohen's kappa of two annotations of the same rows."""
-    pairs = torch.bincount(labels * classes + torch.as_tensor(found), minlength=classes**2)
+    pairs = torch.bincount(labels * classes + torch.as_tensor(predicted), minlength=classes**2)
     return cohen_kappa(pairs.view(classes, classes))
 
 

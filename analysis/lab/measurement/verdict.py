@@ -86,13 +86,13 @@ def compare(
     return Judgement(_word(gap, half, margin, quick), Estimate(gap, half), margin)
 
 
-def difference(found: Estimate, *, margin: float = MARGIN, quick: bool = False) -> Judgement:
+def difference(gap: Estimate, *, margin: float = MARGIN, quick: bool = False) -> Judgement:
     """Judge a paired difference, of which less is better, beside zero.
 
     >>> str(difference(Estimate(-0.02, 0.01)))
     'better'
     """
-    return compare(found, Estimate(0.0, 0.0), margin=margin, quick=quick)
+    return compare(gap, Estimate(0.0, 0.0), margin=margin, quick=quick)
 
 
 def _word(gap: float, half: float, margin: float, quick: bool) -> Verdict:

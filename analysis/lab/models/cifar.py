@@ -84,8 +84,8 @@ def inceptions(thinner: int) -> Build:
         ]
         parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(*stem))
         for stage, blocks in INCEPTIONS.items():
-            for letter, whole in zip("abcde", blocks, strict=False):
-                one, reduce3, three, reduce5, five, pool = (width // thinner for width in whole)
+            for letter, full_width in zip("abcde", blocks, strict=False):
+                one, reduce3, three, reduce5, five, pool = (width // thinner for width in full_width)
                 widths = (one, reduce3, three, reduce5, five, pool)
                 parts[f"inception{stage}{letter}"] = Inception(channels, widths)
                 channels = one + three + five + pool

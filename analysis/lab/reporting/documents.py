@@ -104,8 +104,8 @@ def executed(notebook: str, folder: Path, *, timeout: int = 600) -> str:
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--InteractiveShellApp.ignore_cwd=True", "--log-level=ERROR"],
     )  # fmt: skip
-    home = str(Path(__file__).resolve().parents[3])  # where this package is, installed or not
-    places = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    package_dir = str(Path(__file__).resolve().parents[3])  # where this package is, installed or not
+    places = os.pathsep.join(filter(None, (package_dir, os.environ.get("PYTHONPATH"))))
     try:
         client.execute(env={**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"})
     except CellExecutionError as error:

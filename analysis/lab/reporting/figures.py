@@ -21,7 +21,7 @@ from capacity.figures import (
     subs_for,
 )
 from capacity.latex import VENUES, words_in_latex
-from compression.checkpoints import write_whole
+from compression.checkpoints import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +32,25 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 __all__ = [
-    "COLOURS", "COLUMN_INCHES", "GREY", "MARKERS", "PAGE_INCHES", "VENUES", "bounded_bars", "capacity_axis",
-    "colours", "fit_venue", "interval_line", "log_axis", "log_ticks", "marks", "new_figure", "save_figure",
-    "short_number", "styled", "told_files",
+    "COLOURS",
+    "COLUMN_INCHES",
+    "GREY",
+    "MARKERS",
+    "PAGE_INCHES",
+    "VENUES",
+    "bounded_bars",
+    "capacity_axis",
+    "colours",
+    "file_lines",
+    "fit_venue",
+    "interval_line",
+    "log_axis",
+    "log_ticks",
+    "marks",
+    "new_figure",
+    "save_figure",
+    "short_number",
+    "styled",
 ]  # fmt: skip
 NARROW = 4.6  # inches: below, panels stand one above the other
 
@@ -99,8 +115,8 @@ def _fit_legend(figure: "Figure", legend: "Legend", inches: float) -> None:
     labels = [text.get_text() for text in legend.get_texts()]
     drawn: dict[str, Any] = dict(zip(labels, legend.legend_handles, strict=True))
     for axes in figure.axes:
-        found = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
-        drawn |= {label: handle for label, handle in found if label in drawn}
+        pairs = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
+        drawn |= {label: handle for label, handle in pairs if label in drawn}
     handles = list(drawn.values())
     title, letters = legend.get_title().get_text(), legend.get_texts()[0].get_fontsize()
     legend.remove()
@@ -132,14 +148,14 @@ def save_figure(
         def write(beside: Path, kind: str = ending, facts: dict[str, None] = metadata) -> None:
             figure.savefig(beside, format=kind, metadata=facts, dpi=300)
 
-        write_whole(path, write)
+        write_atomically(path, write)
         paths.append(path)
     if pgf:
         paths.append(_save_pgf(figure, folder / f"{name}.pgf"))
     return paths
 
 
-def told_files(folder: Path, saved: "Sequence[Sequence[Path]]") -> str:
+def file_lines(folder: Path, saved: "Sequence[Sequence[Path]]") -> str:
     """Where the results of a run and its figures lie: a line each."""
     lines = [f"results: {folder / 'results.csv'}"]
     for first, *others in saved:

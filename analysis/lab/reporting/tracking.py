@@ -32,30 +32,30 @@ def track_rows(
             except InputError:
                 raise
             except Exception as error:  # of any kind: a store may be full, or its server away
-                found = first_line(error)
-                raise InputError(f"{kind} did not take the rows, which lie in {folder}: {found}") from error
+                reason = first_line(error)
+                raise InputError(f"{kind} did not take the rows, which lie in {folder}: {reason}") from error
 
 
 def entries(rows: "pd.DataFrame") -> list[tuple[dict[str, float], int]]:
     """The numbers of a seed's rows, each with its row's name before it, by step in order."""
     names = naming_columns(rows)
-    found: dict[int, dict[str, float]] = {}
+    by_step: dict[int, dict[str, float]] = {}
     numbers = rows.drop(columns=["seed", "step", *words_of(rows)], errors="ignore")
     for words, group in rows.groupby(names, sort=False) if names else [((), rows)]:
         prefix = "".join(f"{word}/" for word in words)
         steps = group["step"].to_list() if "step" in group else range(len(group))
         for values, step in zip(numbers.loc[group.index].to_dict("records"), steps, strict=True):
-            into = found.setdefault(int(step), {})
+            into = by_step.setdefault(int(step), {})
             into |= {f"{prefix}{key}": float(value) for key, value in values.items()}
-    return [(found[step], step) for step in sorted(found)]
+    return [(by_step[step], step) for step in sorted(by_step)]
 
 
 def naming_columns(rows: "pd.DataFrame") -> list[str]:
     """The first columns of words under which no two rows have the same step; where none do, the first."""
     words, steps = words_of(rows), [name for name in ("step",) if name in rows]
     for count in range(len(words) + 1):
-        told_by = [*words[:count], *steps]
-        if told_by and not rows.duplicated(told_by).any():
+        named_by = [*words[:count], *steps]
+        if named_by and not rows.duplicated(named_by).any():
             return words[:count]
     return words[:1]
 

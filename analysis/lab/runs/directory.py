@@ -16,7 +16,7 @@ from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, settle
 from compression.identity import file_sha256
 from compression.processes import main_first, rank
-from compression.storage import MOST_TEXT, Hold, hold, is_ours, require_plain, write_whole
+from compression.storage import MOST_TEXT, Hold, hold, is_ours, require_plain, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class RunDirectory:
         path = self.path / name
         self._note(name, None)  # which must not outlive the table it speaks of
         words = as_words(frame)
-        write_whole(path, lambda beside: words.to_csv(beside, index=False, lineterminator="\n"))
+        write_atomically(path, lambda beside: words.to_csv(beside, index=False, lineterminator="\n"))
         self._note(name, path)
         return path
 
@@ -68,7 +68,7 @@ class RunDirectory:
 
     def save_text(self, text: str, name: str) -> Path:
         path = self.path / name
-        write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
         return path
 
     def settle(self, content: Callable[[], Mapping[str, str]]) -> None:
@@ -82,8 +82,8 @@ class RunDirectory:
 
     def finished_steps(self) -> list[str]:
         """The names of the records of steps that are there, below the folder."""
-        found = (path for path in self.path.glob("seed-*/**/*.json") if path.stem not in NO_STEPS)
-        return sorted(path.relative_to(self.path).as_posix() for path in found)
+        records = (path for path in self.path.glob("seed-*/**/*.json") if path.stem not in NO_STEPS)
+        return sorted(path.relative_to(self.path).as_posix() for path in records)
 
     def resumed(self, steps: int) -> str:
         """A line that says what is there already, of so many steps; empty where nothing is."""

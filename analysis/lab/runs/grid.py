@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.lab.ending import end_with
 from analysis.lab.resources import cores, fitting_processes, free_memory, why_no_workers
-from analysis.lab.runs.progress import Advance
+from analysis.lab.runs.progress import OnProgress
 from analysis.lab.settings import WorkerSettings
 from capacity.errors import InputError, missing
 from compression.checkpoints import load_json, save_json
@@ -39,7 +39,7 @@ def sweep(
     *,
     folder: Path,
     workers: WorkerSettings,
-    advance: Advance,
+    on_progress: OnProgress,
 ) -> Sweep:
     """Compute every cell that FOLDER/NAME.json does not hold yet.
 
@@ -49,13 +49,13 @@ def sweep(
     setting: what all cells share, sent along with each
     names: of the cells
     workers: each keeps what `work` caches, and takes an equal share of its machine's threads
-    advance: the progress bar, by one a cell
+    on_progress: the progress bar, by one a cell
 
     Raises InputError for a scheduler that cannot be reached or without workers of one thread each.
     """
     paths = {name: folder / f"{name}.json" for name in names}
     left = [name for name in names if not paths[name].exists()]
-    advance(len(names) - len(left))
+    on_progress(len(names) - len(left))
     failures: dict[str, str] = {}
     for attempt in range(ATTEMPTS):
         if not left:
@@ -67,7 +67,7 @@ def sweep(
             else:
                 failures[name] = reason
             lost = row is None and reason.startswith(LOST)
-            advance(0 if lost and attempt < ATTEMPTS - 1 else 1, doing=name)
+            on_progress(0 if lost and attempt < ATTEMPTS - 1 else 1, doing=name)
         left = [name for name in left if not paths[name].exists() and failures[name].startswith(LOST)]
     rows = tuple(load_json(paths[name]) for name in names if paths[name].exists())
     return Sweep(rows, failures)

@@ -45,8 +45,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that differ from the command's defaults."""
-        found: dict[str, Any] = load_json(self.path / "config.json", sealed=False)["settings"]
-        return found
+        stored: dict[str, Any] = load_json(self.path / "config.json", sealed=False)["settings"]
+        return stored
 
     @property
     def preset(self) -> str:
@@ -67,8 +67,8 @@ class Run:
     @property
     def story(self) -> Story | None:
         """What the command asks, does and does not show; None where it does not say."""
-        found: Story | None = getattr(self._module(), "STORY", None)
-        return found
+        story: Story | None = getattr(self._module(), "STORY", None)
+        return story
 
     @property
     def call(self) -> str:
@@ -86,8 +86,8 @@ class Run:
 
     def summary(self) -> "pd.DataFrame":
         """Means and intervals as the command computes them from the results; else the results."""
-        found: pd.DataFrame = self.frame if not self.has("summary") else self._from_rows("summary")
-        return found
+        summary: pd.DataFrame = self.frame if not self.has("summary") else self._from_rows("summary")
+        return summary
 
     def table(self) -> HtmlTable:
         """The command's table, which shows itself in a notebook."""
@@ -110,15 +110,15 @@ class Run:
         """What draws each of the command's figures, by name; its own first."""
         experiment = getattr(self._module(), "EXPERIMENT", None)
         others = {} if experiment is None else experiment.figures
-        found = {self.command: self.plot} if self.has("plot") else {}
-        return found | {
+        plots = {self.command: self.plot} if self.has("plot") else {}
+        return plots | {
             name: partial(self.guarded, name, partial(plot, self.frame)) for name, plot in others.items()
         }
 
     def headline(self) -> list[str]:
         """What the run says, in sentences."""
-        found: list[str] = self._from_rows("headline") if self.has("headline") else []
-        return found
+        sentences: list[str] = self._from_rows("headline") if self.has("headline") else []
+        return sentences
 
     def done(self) -> list[str]:
         """What was done, in sentences; empty where the command does not say."""
@@ -209,14 +209,14 @@ def runs_below(folder: str | Path, refused: Callable[[str], object] = str) -> li
 
     `refused` is told why, one line each, where a run has come to its end and cannot be read.
     """
-    found = []
+    runs = []
     for path in sorted(Path(folder).glob("*/config.json")):
         try:
-            found.append(finished(path.parent))
+            runs.append(finished(path.parent))
         except (InputError, OSError) as error:
             if (path.parent / "results.csv").exists():
                 refused(" ".join(str(error).split()))
-    return found
+    return runs
 
 
 def opening_code(path: str | Path, beside: str | Path) -> str:

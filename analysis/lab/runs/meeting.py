@@ -44,7 +44,7 @@ class Guest(Thread):
             raise Dismissed
         return self.answer
 
-    def advance(self) -> None:
+    def resume(self) -> None:
         """Let it run until it asks or ends."""
         if not self.is_alive():
             self.start()
@@ -87,8 +87,8 @@ class Meeting(Generic[Q, A]):
         """
         thread = current_thread()
         if isinstance(thread, Guest):
-            found: list[R] = thread.ask(_Party([Guest(work, thread) for work in works]))
-            return found
+            results: list[R] = thread.ask(_Party([Guest(work, thread) for work in works]))
+            return results
         first = self.guests = [Guest(work, None) for work in works]
         try:
             ready = list(first)
@@ -103,14 +103,14 @@ class Meeting(Generic[Q, A]):
         """The answer, once everyone else waits too; only within work."""
         thread = current_thread()
         assert isinstance(thread, Guest)
-        found: A = thread.ask(question)
-        return found
+        answer: A = thread.ask(question)
+        return answer
 
     def _round(self, ready: list[Guest]) -> list[Guest]:
         """Let the guests run that can; answer the others once none can. Returns those that can run next."""
         while ready:
             guest = ready.pop(0)
-            guest.advance()
+            guest.resume()
             if guest.done:
                 ready += self._hosts_of(guest)
             elif isinstance(guest.asked, _Party):

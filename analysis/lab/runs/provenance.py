@@ -39,23 +39,23 @@ def environment() -> dict[str, Any]:
     }
 
 
-def commit_of(home: Path) -> tuple[str | None, bool | None]:
+def commit_of(folder: Path) -> tuple[str | None, bool | None]:
     """The commit that holds this package's files in `home`, and whether they differ from it.
 
     None where they are in no repository, as after an install into somebody else's.
     """
-    if _git(home, "ls-files", "--error-unmatch", "--", "analysis/__init__.py") is None:
+    if _git(folder, "ls-files", "--error-unmatch", "--", "analysis/__init__.py") is None:
         return None, None
-    changed = _git(home, "status", "--porcelain", "--", *ROOTS)
-    return _git(home, "rev-parse", "HEAD"), None if changed is None else changed != ""
+    changed = _git(folder, "status", "--porcelain", "--", *ROOTS)
+    return _git(folder, "rev-parse", "HEAD"), None if changed is None else changed != ""
 
 
-def _git(home: Path, *words: str) -> str | None:
+def _git(folder: Path, *words: str) -> str | None:
     try:
-        found = subprocess.run(["git", *words], cwd=home, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -92,10 +92,10 @@ def note_environment(record: Path, steps: Sequence[str]) -> list[str]:
     resumed = facts.get("resumed")
     resumed = resumed if isinstance(resumed, list) else []
     latest = resumed[-1].get("environment", {}) if resumed and isinstance(resumed[-1], dict) else facts
-    found = differences(latest, now)
-    if found and not steps:
+    changes = differences(latest, now)
+    if changes and not steps:
         save_json(record, now, sealed=False)
-    elif found:
-        entry = {"finished_before": list(steps), "changes": found, "environment": now}
+    elif changes:
+        entry = {"finished_before": list(steps), "changes": changes, "environment": now}
         save_json(record, {**facts, "resumed": [*resumed, entry]}, sealed=False)
-    return found if steps else []
+    return changes if steps else []

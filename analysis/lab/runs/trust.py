@@ -77,17 +77,17 @@ def ways_out(config: Any, default: Any) -> dict[str, str]:
     from analysis.lab.data.datasets import TORCHVISION
     from analysis.lab.models import MODELS
 
-    found = {}
+    ways = {}
     kind, _, rest = config.model.partition(":")
     if config.model not in MODELS and kind not in ("torchvision", "timm") and rest:
-        found["model"] = config.model
+        ways["model"] = config.model
     if config.dataset.partition(":")[0] in OWN_DATA:
-        found["dataset"] = config.dataset
+        ways["dataset"] = config.dataset
     if config.dataset in TORCHVISION and config.data != default.data:
-        found["data"] = config.data
+        ways["data"] = config.data
     if config.tokenizer:
-        found["tokenizer"] = config.tokenizer
-    return found
+        ways["tokenizer"] = config.tokenizer
+    return ways
 
 
 def require_trusted(config: Any, trusted: Sequence[str], path: Path) -> None:

@@ -70,14 +70,14 @@ def weights_of(model: nn.Sequential) -> list[Tensor]:
 
     A batch norm is the diagonal one of its scale over the root of its variance.
     """
-    found = []
+    weights = []
     for layer in model:
         if isinstance(layer, nn.Linear):
-            found.append(layer.weight.detach())
+            weights.append(layer.weight.detach())
         elif isinstance(layer, nn.BatchNorm1d):
             assert layer.running_var is not None
-            found.append(torch.diag(layer.weight.detach() / (layer.running_var + layer.eps).sqrt()))
-    return found
+            weights.append(torch.diag(layer.weight.detach() / (layer.running_var + layer.eps).sqrt()))
+    return weights
 
 
 def path_norm(model: nn.Sequential) -> float:

@@ -46,12 +46,12 @@ def chain(layers: Sequence[Dense]) -> nn.Sequential:
 
 def reordered(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
     """Each hidden layer's units in another order."""
-    found = list(layers)
+    changed = list(layers)
     for k in range(len(layers) - 1):
-        (weight, bias), (after, last) = found[k], found[k + 1]
+        (weight, bias), (after, last) = changed[k], changed[k + 1]
         order = torch.randperm(len(bias), generator=generator)
-        found[k], found[k + 1] = (weight[order], bias[order]), (after[:, order], last)
-    return chain(found)
+        changed[k], changed[k + 1] = (weight[order], bias[order]), (after[:, order], last)
+    return chain(changed)
 
 
 def layer_scaled(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
@@ -63,22 +63,22 @@ def layer_scaled(layers: Sequence[Dense], factor: float, generator: Generator) -
 
 def units_scaled(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
     """Each hidden unit times a factor of its own, log-uniform from 1/factor to factor."""
-    found = list(layers)
+    changed = list(layers)
     for k in range(len(layers) - 1):
-        (weight, bias), (after, last) = found[k], found[k + 1]
+        (weight, bias), (after, last) = changed[k], changed[k + 1]
         scale = factor ** (2 * torch.rand(len(bias), generator=generator) - 1)
-        found[k], found[k + 1] = (weight * scale[:, None], bias * scale), (after / scale, last)
-    return chain(found)
+        changed[k], changed[k + 1] = (weight * scale[:, None], bias * scale), (after / scale, last)
+    return chain(changed)
 
 
 def split(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
     """Each hidden unit twice, each of which passes on half."""
-    found = list(layers)
+    changed = list(layers)
     for k in range(len(layers) - 1):
-        (weight, bias), (after, last) = found[k], found[k + 1]
-        found[k] = (torch.cat([weight, weight]), torch.cat([bias, bias]))
-        found[k + 1] = (torch.cat([after, after], 1) / 2, last)
-    return chain(found)
+        (weight, bias), (after, last) = changed[k], changed[k + 1]
+        changed[k] = (torch.cat([weight, weight]), torch.cat([bias, bias]))
+        changed[k + 1] = (torch.cat([after, after], 1) / 2, last)
+    return chain(changed)
 
 
 def silent(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
@@ -95,24 +95,24 @@ def dead(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Seq
 
 
 def _more(layers: Sequence[Dense], generator: Generator, *, read: bool) -> list[Dense]:
-    found = list(layers)
+    changed = list(layers)
     for k in range(len(layers) - 1):
-        (weight, bias), (after, last) = found[k], found[k + 1]
+        (weight, bias), (after, last) = changed[k], changed[k + 1]
         shapes = (weight.shape, bias.shape, after.shape)
         new, shift, out = (torch.randn(shape, generator=generator) * 0.3 for shape in shapes)
         if read:
             new, shift = -new.abs() * (k > 0), -shift.abs() - 0.1
-        found[k] = (torch.cat([weight, new]), torch.cat([bias, shift]))
-        found[k + 1] = (torch.cat([after, out if read else torch.zeros_like(after)], 1), last)
-    return found
+        changed[k] = (torch.cat([weight, new]), torch.cat([bias, shift]))
+        changed[k + 1] = (torch.cat([after, out if read else torch.zeros_like(after)], 1), last)
+    return changed
 
 
 def identity(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:
     """Behind each rectifier a layer that passes on what it gets, and another rectifier."""
-    found = []
+    changed = []
     for weight, bias in layers[:-1]:
-        found += [(weight, bias), (torch.eye(len(bias)), torch.zeros(len(bias)))]
-    return chain([*found, layers[-1]])
+        changed += [(weight, bias), (torch.eye(len(bias)), torch.zeros(len(bias)))]
+    return chain([*changed, layers[-1]])
 
 
 def rotated(layers: Sequence[Dense], factor: float, generator: Generator) -> nn.Sequential:

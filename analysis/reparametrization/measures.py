@@ -52,14 +52,14 @@ def measures(model: nn.Sequential, inputs: Tensor, labels: Tensor, *, seed: int 
     """
     size = (inputs.shape[1],)
     proven = bounds(model, size)
-    found = {f"{name}_bits": float(_capacity(model, size, name)) for name in CONVENTIONS}
+    numbers = {f"{name}_bits": float(_capacity(model, size, name)) for name in CONVENTIONS}
     with torch.no_grad():
         logits = model(inputs)
         right = int((logits.argmax(1) == labels).sum())
         weights = [layer.weight.detach() for layer in model if isinstance(layer, nn.Linear)]
-        found |= {
+        numbers |= {
             "effective_bits": float(measure(model, size, effective=True).capacity_bits),
-            "points_per_bit": right / found["previous_bits"],
+            "points_per_bit": right / numbers["previous_bits"],
             "piece_bits": float(proven.piece_bits or 0),
             "storage_bits": float(proven.storage_bits),
             "parameters": float(proven.parameters),
@@ -71,10 +71,10 @@ def measures(model: nn.Sequential, inputs: Tensor, labels: Tensor, *, seed: int 
             "margin": margin(logits, labels),
             "rounding_noise": rounding_noise(model, inputs),
         }
-    found["rounded_bits"] = by_file(model, inputs, labels)["file_bits"]
+    numbers["rounded_bits"] = by_file(model, inputs, labels)["file_bits"]
     with TemporaryDirectory() as folder:
-        found["file_bytes"] = float(encode(model, Path(folder) / "network.dcz"))
-    return {name: found[name] for name in MEASURES}
+        numbers["file_bytes"] = float(encode(model, Path(folder) / "network.dcz"))
+    return {name: numbers[name] for name in MEASURES}
 
 
 def _capacity(model: nn.Module, size: tuple[int, ...], convention: Any) -> int:

@@ -30,10 +30,10 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
             after = frame[frame["change"] == change].set_index(keys)
             factors = (after[measure] / before[measure]).tolist()
             mean, half = sum(factors) / len(factors), mean_half_width(factors)
-            found = compare(Estimate(mean, half), Estimate(1.0, 0.0), margin=MARGIN)
+            judgement = compare(Estimate(mean, half), Estimate(1.0, 0.0), margin=MARGIN)
             rows.append({
                 "measure": measure, "change": change, "networks": len(factors), "factor_mean": mean,
-                "factor_half_width": half, "verdict": str(found.verdict),
+                "factor_half_width": half, "verdict": str(judgement.verdict),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -57,9 +57,9 @@ def moves(means: "pd.DataFrame") -> "pd.DataFrame":
             "undecided": int((~stays & ~moved).sum()), "least": part["factor_mean"].min(),
             "most": part["factor_mean"].max(),
         })  # fmt: skip
-    found = pd.DataFrame(rows)
-    reach = np.log2(found["most"]) - np.log2(found["least"])
-    return found.assign(reach=reach).sort_values(["stays", "reach"], ascending=[False, True])
+    factors = pd.DataFrame(rows)
+    reach = np.log2(factors["most"]) - np.log2(factors["least"])
+    return factors.assign(reach=reach).sort_values(["stays", "reach"], ascending=[False, True])
 
 
 def _columns() -> tuple[Column, ...]:
@@ -90,9 +90,9 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     rows: list[dict[Any, Any]] = []
     for row in moves(means).to_dict("records"):
         cells: dict[Any, Any] = {"label": MEASURES[row["measure"]]} | row
-        for found in means[means["measure"] == row["measure"]].to_dict("records"):
-            cells[f"{found['change']}_mean"] = found["factor_mean"]
-            cells[f"{found['change']}_half_width"] = found["factor_half_width"]
+        for factor in means[means["measure"] == row["measure"]].to_dict("records"):
+            cells[f"{factor['change']}_mean"] = factor["factor_mean"]
+            cells[f"{factor['change']}_half_width"] = factor["factor_half_width"]
         rows.append(cells)
     caption = (
         f"Factors by which measures of {means['networks'].iloc[0]} networks move while the function stays: "
@@ -108,7 +108,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     from analysis.reparametrization.measures import MEASURES
 
     means = summary(frame)
-    found = moves(means)
+    factors = moves(means)
     count = int(means["networks"].iloc[0])
     lines = [
         f"{count} networks, {len(CHANGES)} changes of each; outputs moved by {frame['moved'].max():.1g} of "
@@ -116,9 +116,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     ]
     if config.smoke or frame["seed"].nunique() == 1:
         return [*lines, "quick pass: no verdict" if config.smoke else "one seed: no verdict"]
-    whole = found[found["stays"] == len(CHANGES)]["measure"]
-    stay = listed([MEASURES[name] for name in whole]) if len(whole) else "no measure"
-    lines.append(f"Under all changes {'stay' if len(whole) > 1 else 'stays'}: {stay}")
+    unmoved = factors[factors["stays"] == len(CHANGES)]["measure"]
+    stay = listed([MEASURES[name] for name in unmoved]) if len(unmoved) else "no measure"
+    lines.append(f"Under all changes {'stay' if len(unmoved) > 1 else 'stays'}: {stay}")
     for name in ("previous_bits", "effective_bits", "rounded_bits"):
         lines.append(said(MEASURES[name], means[means["measure"] == name]))
     return lines

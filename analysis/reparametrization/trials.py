@@ -39,8 +39,8 @@ def measure_one(name: str, config: "Config") -> list[dict[str, Any]]:
         ],
     )
     rows = []
-    for seed, train, found in zip(config.trial_seeds, data, trained, strict=True):
-        model: Any = found.model.eval()
+    for seed, train, fitted in zip(config.trial_seeds, data, trained, strict=True):
+        model: Any = fitted.model.eval()
         facts = {"dataset": name, "seed": seed}
         rows.append(facts | {"change": "none", "moved": 0.0} | measures(model, *train, seed=seed))
         for change in WAYS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from analysis.lab.cli import execute
 from analysis.lab.reporting.story import Story, counted
 from analysis.lab.settings import OutputSettings, ScoreSettings
-from capacity.columns import number
+from capacity.columns import number, percent
 from capacity.errors import InputError
 from capacity.figures import styled
 
@@ -122,7 +122,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"{int(capped.sum())} of {counted(len(frame), 'layer')} can store less than their parameters, "
         f"because fewer bits enter them",
         f"layer {largest['name']} holds most: {int(largest['capacity_bits']):,} bits, "
-        f"{int(largest['capacity_bits']) / max(total, 1):.0%} of all",
+        f"{percent(int(largest['capacity_bits']) / max(total, 1))} of all",
     ]
 
 
@@ -172,6 +172,7 @@ def start(config: Config) -> None:
     from analysis.lab.reporting.figures import file_lines, save_figure
     from analysis.lab.runs.directory import open_run
     from capacity import bounds, generalization
+    from capacity.terminal import broken, printable
 
     if (config.correct is None) != (config.total is None):
         raise InputError("correct and total belong together: how many of how many points were right")
@@ -200,6 +201,7 @@ def start(config: Config) -> None:
         name = f"N = {used.correct:,} of {used.total:,}, {config.split}, “{config.convention}”"
         usage = plot_usage(used.to_frame(), title=name)
         figures.append(save_figure(usage, folder.path, "generalization", **shown))
+    print("\n".join(printable(broken(line)) for line in headline(frame, config)) + "\n")
     print(report.table().to_text(wide=config.wide), proven.table().to_text(wide=config.wide), sep="\n\n")
     if used is not None:
         print(f"\n{used.table().to_text(wide=config.wide)}")

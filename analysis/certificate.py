@@ -8,6 +8,7 @@ import tyro
 
 from analysis.lab.cli import execute
 from analysis.lab.settings import OutputSettings
+from capacity.columns import percent
 from capacity.errors import InputError
 from capacity.figures import styled
 
@@ -100,7 +101,8 @@ def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
     lines = [
         f"With confidence {config.confidence:g} a file of {best['file_bytes']:,.0f} bytes "
         f"({best['method']}, {100 * best['density']:g} % kept, seed {best['seed']:.0f}) errs on at most "
-        f"{best['top1_error_bound']:.1%} of new data; on the test it errs on {best['top1_error']:.2%}",
+        f"{percent(best['top1_error_bound'], 1)} of new data; on the test it errs on "
+        f"{percent(best['top1_error'], 2)}",
         f"{data.model} on {data.dataset}: {int(best['training_samples']):,} training samples, all that the "
         f"run has trained on or chosen by; each bound pays for its file and for the choice among "
         f"{len(frame) * config.choices:,}",
@@ -111,7 +113,7 @@ def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
     if data.dataset in CERTIFICATES and not data.smoke:
         published = CERTIFICATES[data.dataset]
         lines.append(
-            f"Published with data-independent priors: {published:.1%} (Lotfi et al. 2022), "
+            f"Published with data-independent priors: {percent(published, 1)} (Lotfi et al. 2022), "
             f"{100 * (best['top1_error_bound'] - published):+.1f} points beside it"
         )
     return lines
@@ -121,14 +123,14 @@ def headline(frame: "pd.DataFrame", run: "Run", config: Config) -> list[str]:
 def plot(frame: "pd.DataFrame", run: "Run") -> "Figure":
     """Guaranteed and measured error against bytes of the file, a mark per file."""
     from analysis.lab.literature import CERTIFICATES
-    from analysis.lab.reporting.figures import COLUMN_INCHES, colours, new_figure
+    from analysis.lab.reporting import figures
 
-    figure, axes = new_figure(COLUMN_INCHES, 2.8)
+    figure, axes = figures.new_figure(figures.COLUMN_INCHES, 2.8)
     labels = {
         "top1_error_bound": "guaranteed on new data", "top1_error": "on the test",
         "training_error": "on what training saw",
     }  # fmt: skip
-    colour = colours(list(labels))
+    colour = figures.colours(list(labels))
     for name, mark in zip(labels, "osv", strict=True):
         axes.plot(
             frame["file_bytes"], 100 * frame[name].clip(lower=1e-5), mark, color=colour[name], markersize=4,
@@ -139,8 +141,10 @@ def plot(frame: "pd.DataFrame", run: "Run") -> "Figure":
             100 * CERTIFICATES[run.config.dataset], color="black", linewidth=0.8, linestyle="--",
             label="guaranteed by Lotfi et al. 2022",
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="file [bytes]", ylabel="top-1 error [%]")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=6)
+    axes.set(xlabel="file [bytes]", ylabel="top-1 error [%]")
+    figures.log_axis(axes, "x")
+    figures.log_axis(axes, "y", percent=True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 

@@ -154,7 +154,8 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     axes.set(xlabel="rows", ylabel="label changes along the feature sum")
     figures.log_axis(axes, "x")
     figures.log_axis(axes, "y")
-    axes.legend(title="bars: 95 % interval over the parts drawn")
+    title = "bars: 95 % interval over the parts drawn"
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, title=title)
     return figure
 
 

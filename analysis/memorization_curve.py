@@ -162,16 +162,15 @@ def table(frame: "pd.DataFrame") -> "Table":
 @styled
 def plot(frame: "pd.DataFrame") -> "Figure":
     """Share of labelings memorized against N / C: perceptrons with Cover's curve, deeper networks beside."""
+    from matplotlib.lines import Line2D
+
     from analysis.lab.reporting import figures
 
     figure, panels = figures.new_figure(figures.PAGE_INCHES, 3.0, ncols=2, sharey=True)
     names = list(frame["name"].unique())
     colour, mark = figures.colours(names), figures.marks(names)
     exact = frame["decided"].notna()
-    titles = (
-        "perceptrons: linear programming (marks), Cover (lines), training (crosses)",
-        "deeper networks: best of several starts (marks), one start (crosses)",
-    )
+    titles = ("perceptrons", "deeper networks")
     for axes, rows, title in zip(panels, (frame[exact], frame[~exact]), titles, strict=True):
         for place, (name, part) in enumerate(rows.groupby("name", sort=False)):
             style = {"color": colour[str(name)], "marker": mark[str(name)]}
@@ -181,9 +180,18 @@ def plot(frame: "pd.DataFrame") -> "Figure":
             axes.text(ratio, 1.06, word, ha="center", fontsize=7)
         axes.axhline(0.5, color="0.5", linewidth=0.8, linestyle=":")
         axes.set(xlabel="points N per bit of capacity", ylim=(-0.03, 1.13))
-        axes.set_title(title, fontsize=6.5)
-        if len(rows):
-            axes.legend(loc="lower left", fontsize=6, title="bars: 95 % interval")
+        axes.set_title(title)
+    handles, labels = [
+        [*one, *other]
+        for one, other in zip(*(axes.get_legend_handles_labels() for axes in panels), strict=True)
+    ]
+    handles += [
+        Line2D([], [], color=figures.GREY, marker="o", linestyle="none"),
+        Line2D([], [], color=figures.GREY, marker="x", linestyle="none", markersize=3),
+        Line2D([], [], color=figures.GREY, linewidth=0.8),
+    ]
+    labels += ["marks: separable, or best of all starts", "crosses: one start", "thin lines: Cover's value"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, title="bars: 95 % interval")
     panels[0].set_ylabel("share of random labelings memorized")
     return figure
 

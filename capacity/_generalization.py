@@ -18,7 +18,7 @@ from math import log2
 from typing import TYPE_CHECKING, Any
 
 from capacity import checks
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError
 from capacity.report import CapacityReport
 from capacity.tables import Table, Tabular
@@ -103,7 +103,7 @@ class Generalization(Tabular):
         )
         notes = ["rho and G are highest for the smallest network, whatever it learned"]
         if not math.isnan(self.learned_share):
-            share = f"{self.learned_share:.1%}" if self.learned_share > 0 else "none"
+            share = percent(self.learned_share, 1) if self.learned_share > 0 else "none"
             notes.append(
                 f"share of the labels' {self.total * self.label_bits:,.0f} bits that is learned, the "
                 f"network's {self.capacity_bits:,} bits of capacity paid: {share} (by chance: none)"

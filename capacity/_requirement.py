@@ -26,7 +26,7 @@ import numpy as np
 
 from capacity import checks, tables
 from capacity._generalization import label_entropy, mean_half_width
-from capacity.columns import KEY, Column, with_interval
+from capacity.columns import KEY, Column, percent, with_interval
 from capacity.errors import InputError, unknown
 from capacity.inputs import as_integer
 from capacity.sums import Table, ranks_of_sums, table_of
@@ -97,7 +97,7 @@ class Requirement(tables.Tabular):
             return ()
         if self.classes == 2 and self.largest_class <= BALANCED:
             return ()
-        size = f"{self.classes} classes, the largest with {self.largest_class:.0%} of the rows"
+        size = f"{self.classes} classes, the largest with {percent(self.largest_class)} of the rows"
         return (f"the heuristic's source calls it reliable for two balanced classes only; here: {size}",)
 
     @property

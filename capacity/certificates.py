@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from capacity import checks
+from capacity.columns import percent
 from capacity.errors import InputError
 from capacity.inputs import as_integer
 
@@ -47,9 +48,11 @@ class Certificate:
 
     def __str__(self) -> str:
         return (
-            f"at most {self.error_bound:.2%} top-1 error on new data, with confidence {self.confidence:g}: "
+            f"at most {percent(self.error_bound, 2)} top-1 error on new data, with confidence "
+            f"{self.confidence:g}: "
             f"{self.file_bytes:,} bytes ({self.code_bits:,.0f} bits with the length and one of "
-            f"{self.choices:,} choices), {self.training_error:.2%} of {self.total:,} training samples wrong. "
+            f"{self.choices:,} choices), {percent(self.training_error, 2)} of {self.total:,} training "
+            f"samples wrong. "
             "It holds if samples are drawn independently from one distribution, and code and architecture "
             "were fixed before the training samples were seen"
         )

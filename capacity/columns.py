@@ -163,6 +163,15 @@ def number(value: float, style: str = "") -> str:
     return f"{digits}·10{str(places).translate(SUPERSCRIPT)}"
 
 
+def percent(share: float, decimals: int = 0, *, sign: bool = False) -> str:
+    """A share in percent, as every sentence writes it.
+
+    >>> percent(0.4884, 1), percent(0.01, 2, sign=True)
+    ('48.8 %', '+1.00 %')
+    """
+    return f"{100 * share:{'+' if sign else ''},.{decimals}f} %"
+
+
 def counted(number: int, noun: str) -> str:
     """A number and its noun.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from capacity.figures import COLOURS, PAGE_INCHES, axes_of, log_ticks, short_number, styled, subs_for
+from capacity.figures import COLOURS, PAGE_INCHES, axes_of, log_ticks, short_number, spaced, styled, subs_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ def plot_depth(rows: Sequence[Mapping[Any, Any]], *, title: str = "", ax: "Axes 
     rows: mappings with the fields of LayerCapacity, in order of execution; ax: where to draw, by default in
     a figure of its own
     """
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     shown = [row for row in rows if row["kind"] != "normalization" and row["output_bits"] > 0]
     figure, axes = axes_of(ax, PAGE_INCHES, 2.7)
@@ -40,7 +40,7 @@ def plot_depth(rows: Sequence[Mapping[Any, Any]], *, title: str = "", ax: "Axes 
         log_ticks(axes, "y", subs_for(min(every), max(every)))
     axes.set_xlim(0.2, len(shown) + 0.8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, prune="lower"))
-    axes.yaxis.set_major_formatter(FuncFormatter(short_number))
+    axes.yaxis.set_major_formatter(spaced(short_number))
     if len(shown) <= NAMED:
         names = [str(row["name"]) for row in shown]
         axes.set_xticks(depth, names, rotation=30, ha="right", rotation_mode="anchor")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from capacity import checks
 from capacity.certificates import code_bits
+from capacity.columns import percent
 from capacity.errors import InputError
 from capacity.inputs import as_integer
 from capacity.tables import Statement
@@ -71,7 +72,7 @@ class DescriptionLength(Statement):
         if math.isnan(share):
             said = "the labels hold nothing to be learned"
         elif share > 0:
-            said = f"{share:.1%} of the labels' bits need not be told: they are learned"
+            said = f"{percent(share, 1)} of the labels' bits need not be told: they are learned"
         else:
             said = "that is no fewer: the network costs what it saves, or more"
         return (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +125,48 @@ def subs_for(low: float, high: float) -> tuple[int, ...]:
     if high / low < 200:
         return (1, 2, 5)
     return (1, 3) if high / low < 3_000 else (1,)
+
+
+def spaced(write: Callable[[float, int], str]) -> "Formatter":
+    """A formatter without the labels of ticks that would touch others; both ends stay, then round ones.
+
+    `write` makes a label of a tick's value and place; the ticks themselves stay.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    class Spaced(FuncFormatter):
+        """Labels are chosen whenever the axis is drawn, for the size that it then has."""
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            labels = super().format_ticks(values)  # type: ignore[arg-type]
+            kept = _apart(self.axis, list(values), labels)
+            return [label if place in kept else "" for place, label in enumerate(labels)]
+
+    return Spaced(write)
+
+
+def _apart(axis: Any, values: Sequence[float], labels: Sequence[str]) -> set[int]:
+    """Places of the labels that can be written without one touching another."""
+    low, high = sorted(axis.get_view_interval())
+    inside = [place for place, value in enumerate(values) if low <= value <= high and labels[place]]
+    across = axis.axis_name == "x"
+    letters = axis.get_major_ticks(1)[0].label1.get_fontsize() * axis.axes.figure.dpi / 72
+    frame = axis.axes.get_xaxis_transform() if across else axis.axes.get_yaxis_transform()
+    points = {place: frame.transform((values[place],) * 2)[int(not across)] for place in inside}
+    room = {place: letters * (0.58 * len(labels[place]) + 0.4 if across else 1.1) for place in inside}
+    ends = {min(inside, key=points.__getitem__), max(inside, key=points.__getitem__)} if inside else set()
+    kept: list[int] = []
+    for place in sorted(inside, key=lambda place: (place not in ends, _roundness(labels[place]), place)):
+        if all(abs(points[place] - points[k]) >= (room[place] + room[k]) / 2 for k in kept):
+            kept.append(place)
+    return set(kept)
+
+
+def _roundness(label: str) -> int:
+    """0 for a power of ten, 1 for five and two of them, 2 for others."""
+    digits = [letter for letter in label if letter.isdigit()]
+    leading = "".join(digits).strip("0")
+    return 0 if leading == "1" else 1 if leading in ("2", "5") else 2
 
 
 def short_number(value: float, place: int = 0) -> str:

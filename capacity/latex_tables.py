@@ -47,10 +47,10 @@ class Cells:
 
     def width(self, letters: Letters, broken: bool) -> float:
         """What the widest cell takes in points, and the arrow in the header."""
-        signs = 0.9 if self.column.numeric else 0
+        signs = 0.15 if self.column.numeric else 0
         cells = max((em(text) + signs * text.count("±") for text in self.texts), default=0)
         arrow = 0.95 if self.column.better else 0
-        return letters.em * max(cells, *(em(line) + arrow for line in self.heads(broken)))
+        return letters.em * max([cells, *(em(line) + arrow for line in self.heads(broken))])
 
     def head(self, broken: bool) -> str:
         """The header in LaTeX."""
@@ -62,7 +62,7 @@ class Cells:
             lines = (
                 [column.symbol + against, *unit] if broken else [" ".join([column.symbol + against, *unit])]
             )
-        if len(lines) == 1 or self.room:
+        if len(lines) < 2 or self.room:
             return " ".join(lines) + arrow
         lines[-1] += arrow
         stack = r" \\ {}".join(lines)  # {}: a bracket after \\ would be its option

@@ -5,7 +5,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
+from textwrap import wrap as wrapped_words
+from typing import Any
 
 from capacity.characters import LOOKALIKE
 
@@ -50,10 +51,20 @@ class Strip:
 
 
 def split_title(title: str, cells: Sequence[str]) -> list[str]:
-    """A header in lines as narrow as its column's cells or its longest word; '- control' is one word."""
-    bound = title.replace(" - ", " -\xa0")
+    """A header in lines as narrow as its column's cells or longest word; '- control' and 'a /' are one."""
+    bound = title.replace(" - ", " -\xa0").replace(" / ", "\xa0/ ")
     room = max(map(cell_len, [*cells, *bound.split(" "), "letter"]))
-    return [line.replace("\xa0", " ") for line in wrap(bound, room, break_long_words=False)]
+    return wrap(bound, room, break_long_words=False)
+
+
+def wrap(text: str, size: int, **options: Any) -> list[str]:
+    """A text in lines; a number stays beside its % and its interval.
+
+    >>> wrap("an error of 12 % or so", 14)
+    ['an error of', '12 % or so']
+    """
+    bound = text.replace(" %", "\xa0%").replace(" ± ", "\xa0±\xa0")
+    return [line.replace("\xa0", " ") for line in wrapped_words(bound, size, **options)]
 
 
 def terminal_width() -> int:

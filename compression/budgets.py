@@ -9,6 +9,7 @@ from torch import nn
 from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks, unwrapped
+from capacity.columns import percent
 from capacity.errors import InputError, unknown
 from capacity.measuring import measure
 from compression._moved import keep_old_names
@@ -54,7 +55,9 @@ class WithinBudget:
 
     def __str__(self) -> str:
         lines = [f"{self.budget.of}: {self.before:,.6g} -> {self.reached:,.6g} of {self.budget.at_most:,.6g}"]
-        return "\n".join(lines + [f"  {name}: {amount:.1%} pruned" for name, amount in self.amounts.items()])
+        return "\n".join(
+            lines + [f"  {name}: {percent(amount, 1)} pruned" for name, amount in self.amounts.items()]
+        )
 
 
 @checks.arguments(budget=checks.instance(Budget), criterion=require_criterion)

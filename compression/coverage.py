@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.tables import Table, Tabular
 from compression.amounts import Amount, shown
 from compression.candidates import PrunedLayer
@@ -77,7 +77,7 @@ class PruneResult(Tabular):
         kinds = {int: f" (a count of {self.unit}s)", float: f" (a fraction of the {self.unit}s)"}
         meant = kinds.get(type(self.requested), "")
         amounts = f"requested {shown(self.requested)}{meant}, achieved {shown(self.achieved)}"
-        of_model = f"{self.achieved_of_model:.1%} of the whole model's parameters are masked"
+        of_model = f"{percent(self.achieved_of_model, 1)} of the whole model's parameters are masked"
         missing = f", {self.shortfall:,} {self.unit}s fewer than requested" if self.shortfall else ""
         return f"{amounts} in {len(self.layers)} layers{missing}, density {self.density:.4f}; {of_model}"
 
@@ -106,12 +106,13 @@ class PruneResult(Tabular):
     def _left_lines(self) -> list[str]:
         rows = sorted(self.left, key=lambda row: -row.parameters)
         lines = [
-            f"left: {row.name or '(model)'}, {row.parameters:,} parameters ({row.share:.1%}): {row.reason}"
+            f"left: {row.name or '(model)'}, {row.parameters:,} parameters ({percent(row.share, 1)}): "
+            f"{row.reason}"
             for row in rows[:LEFT_SHOWN]
         ]
         rest = rows[LEFT_SHOWN:]
         share = sum(row.share for row in rest)
-        return lines + ([f"left: {len(rest)} more ({share:.1%})"] if rest else [])
+        return lines + ([f"left: {len(rest)} more ({percent(share, 1)})"] if rest else [])
 
 
 def coverage(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.cloning import plain_copy
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, unknown
 from capacity.inputs import without_weights
 from capacity.tables import Table, Tabular
@@ -92,7 +92,7 @@ class FactorizeResult(Tabular):
     def table(self) -> Table:
         """A row per layer."""
         before, after = self.parameters_before, self.parameters_after
-        left = f"{after / before:.1%} left"
+        left = f"{percent(after / before, 1)} left"
         title = f"{self.method}: {before:,} -> {after:,} parameters of the model ({left})"
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:factorize")
 

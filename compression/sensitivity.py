@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from capacity.cloning import unwrapped
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, unknown
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion
@@ -75,7 +75,7 @@ class Sensitivity(Tabular):
         """A row per layer and a column per amount."""
         amounts = list(dict.fromkeys(effect.requested for effect in self.effects))
         columns = [Column("layer", f"error without {self.unit}s of", importance=KEY)]
-        columns += [Column(f"{amount:g}", f"{amount:.0%}", style=".4f") for amount in amounts]
+        columns += [Column(f"{amount:g}", percent(amount), style=".4f") for amount in amounts]
         rows = [
             {"layer": name} | {f"{e.requested:g}": e.error for e in self.effects if e.layer == name}
             for name in self.layers

@@ -5,7 +5,7 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from analysis.adequate_size.config import Config
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent, seeds
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -71,11 +71,19 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     """A row per width."""
+    from analysis.lab.reporting.columns import spread
+
     size = size_outcome(frame)
     said = {size.best: "best", size.adequate: "adequate"}
     means = summary(frame)
     rows = means.assign(said=[said.get(width, "") for width in means["width"]]).to_dict("records")
-    caption = f"Networks of one hidden layer on {frame['dataset'].iloc[0]}"
+    first, count = frame.iloc[0], int(frame["seed"].nunique())
+    caption = (
+        f"Networks of one hidden layer on {first['dataset']}, {first['samples']:,} training samples, "
+        f"{first['test_samples']:,} test points, {first['classes']} classes, {seeds(count)}; "
+        f"{spread(count)}; "
+        f"adequate is the smallest within one standard error of the best on validation"
+    )
     return Table(COLUMNS, rows, caption=caption, label="tab:adequate-size", more="with --wide")
 
 
@@ -85,7 +93,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     means = summary(frame).set_index("width")["test_error_mean"]
     lines = [
         f"{row['dataset']}: {row['samples']:,} training samples, {row['features']:,} features, "
-        f"{row['classes']} classes, {frame['seed'].nunique()} seeds",
+        f"{row['classes']} classes, {seeds(int(frame['seed'].nunique()))}",
         f"foretold by a pilot on {row['pilot_rows']:,} rows: {size.foretold:,} units "
         f"(90 % range {size.low:,} to {size.high:,}){size.beyond}",
     ]
@@ -98,8 +106,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return [
         *lines,
         f"found: {size.adequate:,} units, the smallest within one standard error of the best "
-        f"({size.best:,}{last}) on validation; test error {means[size.adequate]:.2%} beside "
-        f"{means[size.best]:.2%}",
+        f"({size.best:,}{last}) on validation; test error {percent(means[size.adequate], 2)} beside "
+        f"{percent(means[size.best], 2)}",
         f"foretold and found lie a factor of {2**size.octaves:.2g} apart; the range {held}",
     ]
 
@@ -107,6 +115,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 @styled
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """Errors against width, with what was foretold and what was found."""
+    from matplotlib.ticker import FixedLocator
+
     from analysis.lab.reporting import figures
 
     figure, axes = figures.new_figure(figures.COLUMN_INCHES, 2.9)
@@ -123,8 +133,8 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
             marker=mark[name], label=label,
         )  # fmt: skip
     axes.set_xscale("log", base=2)
-    grid = sorted(frame["width"].unique())[::2]
-    axes.set_xticks(grid, [f"{width:,}" for width in grid])
+    axes.xaxis.set_major_locator(FixedLocator(sorted(frame["width"].unique())))
+    axes.xaxis.set_major_formatter(figures.spaced(lambda width, place: f"{width:,.0f}"))
     axes.set(xlabel="units of the one hidden layer", ylabel="top-1 error [%]", ylim=(0, None))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.capacity_curve.config import Config
 from analysis.lab.criteria import LABELS
+from capacity.columns import percent
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -50,7 +51,8 @@ def headline(frame: "pd.DataFrame", config: Config | None = None) -> list[str]:
         left = end["capacity_bits_mean"] / first["capacity_bits_mean"]
         gain = end["points_per_bit_mean"] / first["points_per_bit_mean"]
         lines.append(
-            f"{name}: after {last} squeezes {left:.1%} of the capacity is left, top-1 error is {gap} points "
+            f"{name}: after {last} squeezes {percent(left, 1)} of the capacity is left, top-1 error is "
+            f"{gap} points "
             f"from the control's, and every bit carries {gain:.2f} times the points it did"
         )
     return lines

@@ -15,6 +15,8 @@ from analysis.lab.reporting.columns import axis_label
 from capacity.figures import styled
 from capacity.tables import Table
 
+SHOWN = 3  # pairs that cannot be told apart, up to which each is named
+
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of every figure, and the paired difference to the control's error."""
@@ -82,7 +84,14 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
             "by error, with the ranks that are possible where pairs are told apart at 5 % (Holm): "
             + ", ".join(places)
         )
-        lines += [str(pair) for pair in ranks.doubts()]
+        doubts = ranks.doubts()
+        if len(doubts) > SHOWN and not config.wide:
+            lines.append(
+                f"{len(doubts)} of {len(ranks.names) - 1} neighbours in this order cannot be told apart; each "
+                f"pair and its interval with --wide"
+            )
+        else:
+            lines += [str(pair) for pair in doubts]
     if config.processes > 1 or config.scheduler:
         lines.append("times were taken beside other cells; with --processes 1 they are cleaner")
     if "steady" in frame and not frame["steady"].all():
@@ -106,7 +115,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
 
     means = summary(frame)
     names = list(means["technique"])
-    colour = dict(zip(names, figures.COLOURS * 2, strict=False))
+    colour = {name: figures.COLOURS[place % len(figures.COLOURS)] for place, name in enumerate(names)}
     mark = figures.marks(names)
     figure, panels = figures.new_figure(figures.PAGE_INCHES, 3.3, ncols=2, sharey=True)
     for axes, x in zip(panels, ("file_bytes", "speedup_32"), strict=True):

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.description_length.config import Config
+from capacity.columns import percent
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -69,8 +70,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         row = guaranteed.sort_values("top1_error_bound").iloc[0]
         lines.append(
             f"A file of {row['file_bytes']:,.0f} bytes (seed {row['seed']:.0f}) guarantees at most "
-            f"{row['top1_error_bound']:.1%} error on new data, with confidence 0.95, the choice among all "
-            f"files of the run paid for; on the test it errs on {row['top1_error']:.1%}"
+            f"{percent(row['top1_error_bound'], 1)} error on new data, with confidence 0.95, the choice "
+            f"among all "
+            f"files of the run paid for; on the test it errs on {percent(row['top1_error'], 1)}"
         )
     return lines
 

@@ -94,12 +94,13 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     figure, axes = figures.new_figure(1.35 * figures.COLUMN_INCHES, 1.0 + 0.24 * len(students))
     networks = list(dict.fromkeys(students["network"][::-1]))
     colour, mark = figures.colours(networks), figures.marks(networks)
-    for name, rows in students.groupby("network", sort=False):
+    for name in networks:
+        rows = students[students["network"] == name]
         error = 100 * rows["top1_error_mean"]
         bars = figures.bounded_bars(error, 100 * rows["top1_error_half_width"], 0, 100)
         label = "mean and 95 % interval" if count > 1 else "student"
         axes.errorbar(
-            error, rows.index, xerr=bars, fmt=mark[str(name)], color=colour[str(name)], capsize=2,
+            error, rows.index, xerr=bars, fmt=mark[name], color=colour[name], capsize=2,
             elinewidth=0.9, label=f"{name}: {label}" if several else label,
         )  # fmt: skip
     if count > 1:
@@ -107,11 +108,7 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     _draw_published(axes, students, config)
     teacher = means.loc[means["variant"] == "teacher", "top1_error_mean"].iloc[0]
     axes.axvline(100 * teacher, color=figures.GREY, linestyle="--", label=f"teacher, {config.model}")
-    names = [
-        f"{row['network']}, {labels[row['variant']]}" if several else labels[row["variant"]]
-        for row in students.to_dict("records")
-    ]
-    axes.set_yticks(range(len(students)), names)
+    axes.set_yticks(range(len(students)), [labels[variant] for variant in students["variant"]])
     axes.set(xlabel=axis_label("top1_error"), ylim=(-0.6, len(students) - 0.4))
     handles, texts = axes.get_legend_handles_labels()
     unique = dict(zip(texts, handles, strict=True))

@@ -57,6 +57,9 @@ def judged(row: "pd.Series", *, quick: bool) -> "Judgement":
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     """The measures, the most telling first."""
     from analysis.lab.measurement.verdict import Verdict
+    from analysis.lab.reporting.columns import spread
+    from analysis.lab.reporting.story import listed
+    from capacity.columns import seeds
 
     words = {Verdict.WORSE: "larger", Verdict.BETTER: "smaller", Verdict.UNDECIDED: "undecided"}
     quick = config is not None and config.smoke
@@ -65,7 +68,12 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
         judgement = judged(row, quick=quick)
         rows.append(dict(row.items()) | {"verdict": words.get(judgement.verdict, str(judgement))})
     count = len(frame) // frame["seed"].nunique()
-    caption = f"Which measures follow the gap between test and training error of {count} networks"
+    datasets, repeats = listed(list(frame["dataset"].unique())), int(frame["seed"].nunique())
+    caption = (
+        f"Which measures follow the gap between test and training error of {count} networks on {datasets}, "
+        f"{seeds(repeats)}: Kendall's tau with gap and test error, and the share of the order of gaps told "
+        f"beyond any two settings; {spread(repeats)}"
+    )
     more = "with --wide and in summary.csv"
     return Table(COLUMNS, rows, caption=caption, label="tab:generalization-study", more=more)
 

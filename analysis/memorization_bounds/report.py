@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.memorization_bounds.config import Config
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -21,10 +21,12 @@ LINES = {
     "storage_bits": "proven: bits of the stored weights",
 }
 SHORT = {
-    "previous_bits": "'previous'", "running_bits": "'running'", "uncapped_bits": "'uncapped'",
-    "parameters": "W", "w_log_w_bits": "W log2 W", "piece_bits": "proven: pieces",
+    "previous_bits": "capacity, previous", "running_bits": "capacity, running",
+    "uncapped_bits": "capacity, uncapped", "parameters": "W", "w_log_w_bits": "W log2 W",
+    "piece_bits": "proven: pieces",
     "storage_bits": "proven: storage",
 }  # fmt: skip
+SEARCHED = "each search is one seed's and finds a lower bound"
 PROVEN = ("piece_bits", "storage_bits")
 COLUMNS = (
     Column("label", "line", importance=KEY),
@@ -93,7 +95,10 @@ def median_interval(values: Any) -> tuple[float, float]:
 def networks_table(frame: "pd.DataFrame") -> Table:
     """The networks."""
     rows: list[dict[Any, Any]] = frame.to_dict("records")
-    caption = "Bits of random labels that each network stored, beside the lines that are said to bound them"
+    caption = (
+        f"Bits of random labels that each network stored, beside the lines that are said to bound them; "
+        f"{SEARCHED}"
+    )
     more = "with --wide and in results.csv"
     return Table(NETWORKS, rows, caption=caption, label="tab:memorization-networks", more=more)
 
@@ -101,7 +106,10 @@ def networks_table(frame: "pd.DataFrame") -> Table:
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     """The lines."""
     rows: list[dict[Any, Any]] = summary(frame).to_dict("records")
-    caption = f"Bits of random labels that {len(frame)} searches stored, beside what is said to bound them"
+    caption = (
+        f"Bits of random labels that {len(frame)} searches stored, beside what is said to bound them; "
+        f"{SEARCHED}"
+    )
     return Table(
         COLUMNS, rows, caption=caption, label="tab:memorization-bounds", more="with --wide and in summary.csv"
     )
@@ -132,7 +140,8 @@ def said(row: dict[Any, Any]) -> str:
     if row["line"] in PROVEN:
         if row["crossed"]:
             return f"{row['label']}: crossed by {total}: the bound or the count is wrong here"
-        return f"{row['label']}: held by all {row['networks']}, which fill {row['most']:.1%} of it at most"
+        most = percent(row["most"], 1)
+        return f"{row['label']}: held by all {row['networks']}, which fill {most} of it at most"
     if row["crossed"]:
         return f"{row['label']}: no bound, crossed by {total}, up to {row['most']:.3g} times ({row['where']})"
     return f"{row['label']}: not crossed by any of {row['networks']}, up to {row['most']:.3g} times"
@@ -149,14 +158,19 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     families = list(frame["family"].unique())
     colour, mark = figures.colours(families), figures.marks(families)
     rows = summary(frame)
-    shake = np.random.default_rng(0).uniform(-0.3, 0.3, len(frame))
+    aside = dict(zip(families, np.linspace(0.3, -0.3, len(families)), strict=True))
     for family in families:
         part = frame["family"] == family
         style = {"color": colour[family], "marker": mark[family], "linestyle": "none", "markersize": 3.5}
         left.plot(frame[part]["parameters"], frame[part]["stored_bits"].clip(lower=1), label=family, **style)
         for place, name in enumerate(rows["line"]):
             ratio = frame[part]["stored_bits"] / frame[part][name]
-            right.plot(ratio.clip(lower=1e-4), place + shake[part], alpha=0.8, **style | {"markersize": 2.5})
+            right.plot(
+                ratio.clip(lower=1e-4),
+                [place + aside[family]] * len(ratio),
+                alpha=0.8,
+                **style | {"markersize": 2.5},
+            )
     ends = np.array([frame["parameters"].min(), frame["parameters"].max()], dtype=float)
     for factor, dash in ((1, "-"), (2, "--")):
         name = "1 bit a parameter" if factor == 1 else f"{factor} bits a parameter"
@@ -164,9 +178,11 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     for axis in ("x", "y"):
         figures.log_axis(left, axis)
     left.set(xlabel="parameters W", ylabel="random labels stored [bit]")
-    right.axvline(1, color="black", linewidth=0.8)
+    right.axvline(1, color=figures.GREY, linewidth=0.9, linestyle=":", label="as much as the line says")
     figures.log_axis(right, "x")
     right.set(xlabel="stored / line", yticks=range(len(rows)))
     right.set_yticklabels([SHORT[name] for name in rows["line"]])
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    parts = zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
+    handles, labels = [[*one, *other] for one, other in parts]
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure

@@ -1,7 +1,7 @@
 """What the rows of the pruning experiment say: summary, table, sentences, figure."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.lab.criteria import LABELS as CRITERION_LABELS
 
@@ -141,16 +141,16 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
                            percent_half_width=100 * rows["top1_error_half_width"])  # fmt: skip
         style = {"color": colour[name], "marker": mark[name], "label": LABELS[name]}
         figures.interval_line(left, rows, "remaining", "percent", limits=(0, 100), **style)
-        ratio = style | {"label": f"{LABELS[name]}: bytes of the file"}
+        ratio = style | {"label": None}
         figures.interval_line(right, rows, "remaining", "file_ratio", limits=(0, math.inf), **ratio)
-        time = style | {"linestyle": ":", "fillstyle": "none", "label": f"{LABELS[name]}: time"}
+        time = ratio | {"linestyle": ":", "fillstyle": "none"}
         figures.interval_line(right, rows, "remaining", "latency_ratio", limits=(0, math.inf), **time)
     unpruned = means[means["criterion"] == reference(frame)]["top1_error_mean"].iloc[0]
     left.axhline(100 * unpruned, color=figures.GREY, linestyle="--", label=f"{reference(frame)}, not pruned")
     _draw_published(left, config, len(names))
     densities = means.loc[means["criterion"] == names[0], "amount"].rsub(1)
     theory = {"color": "black", "linestyle": "-.", "linewidth": 0.9}
-    right.plot(densities, densities, label="4 bytes per weight, in theory", **theory)
+    right.plot(densities, densities, label="4 bytes a weight, in theory", **theory)
     left.set(ylabel=axis_label("top1_error"))
     errors = 100 * means["top1_error_mean"]
     if errors.max() > 10 * max(errors.min(), 1e-9):
@@ -161,8 +161,24 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     count = frame["seed"].nunique()
     for axes in (left, right):
         _density_axis(axes, densities, config.unit)
-        axes.legend(loc="best", title="bars: 95 % interval over seeds" if count > 1 else "one seed")
+    title = f"bars: 95 % interval over {count} seeds" if count > 1 else "one seed"
+    figure.legend(*_explained(left, right), loc="outside upper center", ncols=3, title=title)
     return figure
+
+
+def _explained(left: "Axes", right: "Axes") -> tuple[list[Any], list[str]]:
+    """What the marks of both panels mean: colours by criterion, and filled or hollow for bytes and time."""
+    from matplotlib.lines import Line2D
+
+    from analysis.lab.reporting.figures import GREY
+
+    handles, labels = left.get_legend_handles_labels()
+    theory, theoretical = right.get_legend_handles_labels()
+    measured = [
+        Line2D([], [], color=GREY, marker="o", linestyle="-"),
+        Line2D([], [], color=GREY, marker="o", linestyle=":", fillstyle="none"),
+    ]
+    return [*handles, *measured, *theory], [*labels, "bytes of the file", "time", *theoretical]
 
 
 def _draw_published(axes: "Axes", config: Config, criteria: int) -> None:
@@ -179,10 +195,10 @@ def _draw_published(axes: "Axes", config: Config, criteria: int) -> None:
 
 def _density_axis(axes: "Axes", densities: "pd.Series", unit: str) -> None:
     """Share of units kept, from all to few; logarithmic where it spans more than a factor of five."""
-    from analysis.lab.reporting.figures import log_axis
+    from analysis.lab.reporting.figures import log_axis, spaced
 
     axes.set_xlabel(f"{unit}s kept [%] →")
     if densities.max() > 5 * densities.min():
         log_axis(axes, "x")
-    axes.xaxis.set_major_formatter(lambda value, place: f"{100 * value:.4g}")
+    axes.xaxis.set_major_formatter(spaced(lambda value, place: f"{100 * value:.4g}"))
     axes.invert_xaxis()

@@ -127,7 +127,7 @@ def plot_noise(frame: "pd.DataFrame") -> "Figure":
 
     means = noise(frame)
     layers = list(dict.fromkeys(means["layer"]))
-    figure, axes = figures.new_figure(figures.PAGE_INCHES, 2.6)
+    figure, axes = figures.new_figure(figures.PAGE_INCHES, 2.6 + 0.7 * (len(layers) > 8))
     count = frame["seed"].nunique()
     for bits, colour in figures.colours(["8", "4"]).items():
         rows = means[means["bits"] == bits]
@@ -136,5 +136,6 @@ def plot_noise(frame: "pd.DataFrame") -> "Figure":
     axes.set(ylabel="signal / rounding noise [dB]", xlabel="layer")
     turned = {"rotation": 60, "ha": "right"} if len(layers) > 8 else {}
     axes.set_xticks(range(len(layers)), layers, **turned)
-    axes.legend(loc="best", title=f"bars: 95 % interval over {count} seeds" if count > 1 else "one seed")
+    title = f"bars: 95 % interval over {count} seeds" if count > 1 else "one seed"
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, title=title)
     return figure

@@ -9,6 +9,7 @@ from analysis.lab.measurement.robustness import MOST_NEIGHBOURS, kappa_of, neigh
 from analysis.lab.reporting.documents import Section
 from analysis.questionnaire.context import Experiment, title
 from capacity import label_entropy, measure, recommend, requirement
+from capacity.columns import percent
 from compression.evaluation import evaluate, mcnemar
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ def variable(e: Experiment) -> Section:
     return Section(
         title(variable),
         [
-            f"One of {e.classes} classes. Always naming the most frequent class is right for {majority:.1%} "
+            f"One of {e.classes} classes. Always naming the most frequent class is right for "
+            f"{percent(majority, 1)} "
             f"of the test points: that is the accuracy that any model must exceed.",
-            f"The network of seed 0 errs on {score.top1_error:.2%} (95 % interval [{low:.2%}, {high:.2%}], "
+            f"The network of seed 0 errs on {percent(score.top1_error, 2)} (95 % interval "
+            f"[{percent(low, 2)}, {percent(high, 2)}], "
             f"{len(labels):,} test points). Under the fast gradient sign method it errs on half of them or "
             f"more {broken}. Strengths are in units of pictures scaled to [0, 1].",
         ],
@@ -79,7 +82,8 @@ def annotation(e: Experiment) -> Section:
             f"neighbours among {_looked_at(e):,} training pictures agree with the labels at kappa = "
             f"{against:.4f}, the network at {network:.4f} "
             f"(kappa = (po - pe) / (1 - pe), Cohen 1960).",
-            f"{suspects} test labels ({suspects / len(labels):.2%}) are contradicted by both, and by both in "
+            f"{suspects} test labels ({percent(suspects / len(labels), 2)}) are contradicted by both, and "
+            f"by both in "
             f"the same way: an estimate of the label noise, and a list to look through first.",
         ],
     )
@@ -100,7 +104,8 @@ def inference(e: Experiment) -> Section:
             f"The training labels are {bits:,.0f} bits, the network stores at most {e.capacity_bits:,} bits "
             f"(convention {e.settings.convention!r}): {ratio:.3g} bits of label for each bit of capacity, so "
             f"that it {holds}.",
-            f"Matching the nearest of {_looked_at(e):,} training pictures errs on {error:.2%} of the test "
+            f"Matching the nearest of {_looked_at(e):,} training pictures errs on {percent(error, 2)} of "
+            f"the test "
             f"points; the network "
             f"differs on {test.lost + test.gained} of them, and gains {test.gained} for {test.lost} lost "
             f"(McNemar p = {test.p_value:.2g}).",

@@ -14,6 +14,7 @@ from analysis.lab.runs.trust import inside
 from analysis.questionnaire.context import Experiment, title
 from capacity import mean_half_width, memorizable_rows, wilson_interval
 from capacity.cloning import clone
+from capacity.columns import percent
 from compression.checkpoints import fingerprint, load_model
 from compression.evaluation import Evaluation, evaluate, mcnemar
 from compression.stopping import knee
@@ -44,8 +45,9 @@ def memorizing(e: Experiment) -> Section:
         title(memorizing),
         [
             f"The network {named} stores up to {bits:,} bits. {rows:,} training pictures ({limit}) under "
-            f"random labels use {used:.1%} of that. After {epochs} epochs without weight decay it knew "
-            f"{known.correct:,} of them ({known.correct / rows:.2%}): {_reason(trained, known)}.",
+            f"random labels use {percent(used, 1)} of that. After {epochs} epochs without weight decay it "
+            f"knew "
+            f"{known.correct:,} of them ({percent(known.correct / rows, 2)}): {_reason(trained, known)}.",
         ],
     )
 
@@ -85,7 +87,8 @@ def curve(e: Experiment) -> Section:
     peak = int(rows["points_per_bit_mean"].idxmax())
     said.append(
         f"By {names[0]}, the knee of the curve is at step {rows['step'][place]} ({bits[place]:,.0f} bits, "
-        f"{errors[place]:.2%} error): before it capacity is given away for nothing, past it error is bought. "
+        f"{percent(errors[place], 2)} error): before it capacity is given away for nothing, past it error "
+        f"is bought. "
         f"rho is highest at step {rows['step'][peak]} ({rows['points_per_bit_mean'][peak]:.4g} points/bit)."
     )
     worse = rows[(rows["top1_error_difference_mean"] - rows["top1_error_difference_half_width"]) > 0]
@@ -106,13 +109,15 @@ def prediction(e: Experiment) -> Section:
     low, high = wilson_interval(round(held * first["validation_top1_error"].iloc[0]), held)
     test = first["top1_error"].iloc[0]
     verdict = "within" if low <= test <= high else "outside"
-    spread = f" ± {mean_half_width(gaps):.2%}" if len(gaps) > 1 else ""
+    spread = f" ± {percent(mean_half_width(gaps), 2)}" if len(gaps) > 1 else ""
     return Section(
         title(prediction),
         [
-            f"From {held:,} held-out training pictures, seed 0 predicts an error between {low:.2%} and "
-            f"{high:.2%} (95 %). The test split, touched once, gives {test:.2%}: {verdict} the prediction.",
-            f"Over {len(gaps)} seeds, test minus validation error is {mean:+.2%}{spread}.",
+            f"From {held:,} held-out training pictures, seed 0 predicts an error between {percent(low, 2)} "
+            f"and "
+            f"{percent(high, 2)} (95 %). The test split, touched once, gives {percent(test, 2)}: {verdict} "
+            f"the prediction.",
+            f"Over {len(gaps)} seeds, test minus validation error is {percent(mean, 2, sign=True)}{spread}.",
         ],
     )
 
@@ -130,8 +135,10 @@ def combining(e: Experiment) -> Section:
     return Section(
         title(combining),
         [
-            f"The mean probability of the {count} seeds' networks errs on {error:.2%}, the single ones on "
-            f"{sum(singles) / count:.2%} on average. Beside seed 0 it gains {test.gained} test points and "
+            f"The mean probability of the {count} seeds' networks errs on {percent(error, 2)}, the single "
+            f"ones on "
+            f"{percent(sum(singles) / count, 2)} on average. Beside seed 0 it gains {test.gained} test "
+            f"points and "
             f"loses {test.lost} (McNemar p = {test.p_value:.2g}).",
             f"It stores up to {bits:,} bits, so that rho falls to "
             f"{(1 - error) * len(labels) / bits:.4g} points per bit.",
@@ -146,7 +153,9 @@ def repeating(e: Experiment) -> Section:
     same = fingerprint(again) == fingerprint(e.networks[0])
     errors = e.run.frame.query("step == 0").drop_duplicates("seed")["top1_error"].tolist()
     mean = sum(errors) / len(errors)
-    spread = f" ± {mean_half_width(errors):.2%} (95 % interval of the mean)" if len(errors) > 1 else ""
+    spread = (
+        f" ± {percent(mean_half_width(errors), 2)} (95 % interval of the mean)" if len(errors) > 1 else ""
+    )
     facts = e.run.environment
     return Section(
         title(repeating),
@@ -155,7 +164,7 @@ def repeating(e: Experiment) -> Section:
             + (
                 "the same, byte for byte." if same else "not the same bytes: another machine or thread count?"
             ),
-            f"Reproducibility: over {len(errors)} seeds the error is {mean:.2%}{spread}.",
+            f"Reproducibility: over {len(errors)} seeds the error is {percent(mean, 2)}{spread}.",
             f"The run's command is `{e.run.call}`, at commit {facts['commit'] or 'unknown'}, with torch "
             f"{facts['packages']['torch']}.",
         ],

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import Estimate, compare, demonstration, exact, matches
 from analysis.reproduce.claim import Claim
+from capacity.columns import percent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,12 +133,12 @@ def removed_channels() -> Iterator[Claim]:
         "C", "GoogLeNet without 20 % of its channels", "4.09 M parameters, 16 MB",
         f"{after:,} parameters, {4 * after / MIB:.2f} MiB",
         exact(after == 4_089_523, matches(after / 1e6, "4.09")),
-        f"20 % of the channels are {left:.0%} of them", source="its table", figures=2,
+        f"20 % of the channels are {percent(left)} of them", source="its table", figures=2,
     )  # fmt: skip
     before, held = (peak_memory_bytes(model, CIFAR) / MIB for model in (network, small.model))
     yield Claim(
         "C", "runtime memory without 20 % of the channels", "58.66 to 46.98 MB, 20 % less",
-        f"{before:.2f} to {held:.2f} MiB, {1 - held / before:.0%} less",
+        f"{before:.2f} to {held:.2f} MiB, {percent(1 - held / before)} less",
         exact(matches(before, "58.66"), matches(held, "46.98")),
         "what was counted is not told; here one picture's activations, without weights, and about the share",
         source="its table", figures=2,
@@ -145,7 +146,7 @@ def removed_channels() -> Iterator[Claim]:
     operations = [flops(model, CIFAR) for model in (network, small.model)]
     yield Claim(
         "C", "time per picture without 20 % of the channels", "15.74 to 16.7 ms, 6 % more",
-        f"{1 - operations[1] / operations[0]:.0%} fewer floating-point operations",
+        f"{percent(1 - operations[1] / operations[0])} fewer floating-point operations",
         exact(matches(operations[1] / operations[0], "1.06")),
         "it becomes faster where it is timed beside the whole network in one process: see the command",
         "python -m analysis.speed", source="its table", figures=2,
@@ -181,7 +182,8 @@ def integers() -> Iterator[Claim]:
     count = len(lazy.layers) - len(lazy.left_in_float)
     yield Claim(
         "E", "dynamic quantization of ResNet-18", "size almost unchanged",
-        f"{count} of {len(lazy.layers)} layers, {1 - lazy.bytes_after / lazy.bytes_before:.2%} of the bytes",
+        f"{count} of {len(lazy.layers)} layers, {percent(1 - lazy.bytes_after / lazy.bytes_before, 2)} of "
+        f"the bytes",
         compare(Estimate(lazy.bytes_after / lazy.bytes_before, 0.0), Estimate(1.0, 0.0), margin=0.01),
         "only the last layer is dense; unchanged within 1 %", source="Section 4.5",
     )  # fmt: skip

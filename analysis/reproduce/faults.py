@@ -11,6 +11,7 @@ from analysis.lab.measurement.verdict import demonstration, matches
 from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB
+from capacity.columns import percent
 from compression.criteria import L1
 from compression.dropout import neuron_dropout
 from compression.evaluation import cohen_kappa
@@ -83,8 +84,8 @@ def restored_dropout() -> Iterator[Claim]:
     yield Claim(
         "A", "dropout(100) of the first hidden layer", "trains the network", "its layer never learned",
         demonstration(printed=moved[0] > 0, corrected=moved[1] > 0),
-        f"with the old weights put back after the training, {moved[0]:.0%} of its weights differ; as "
-        f"neuron dropout, {moved[1]:.0%}",
+        f"with the old weights put back after the training, {percent(moved[0])} of its weights differ; as "
+        f"neuron dropout, {percent(moved[1])}",
         source="Section 3.1; DeepCompressor.py, train()",
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB, on_meta
 from capacity import mean_half_width
+from capacity.columns import percent
 from compression.costs import flops, time_calls, wall_ms
 
 STATIC_TRAIN = (
@@ -49,7 +50,7 @@ def static_accuracy() -> Iterator[Claim]:
     shares = [round(counts[1]) / 3_200, round(right) / 6_400]
     yield Claim(
         "E", "accuracy of static int8", "88.44 % (train and test 88 to 89 %)",
-        f"{shares[0]:.1%} in training, {shares[1]:.1%} in the test",
+        f"{percent(shares[0], 1)} in training, {percent(shares[1], 1)} in the test",
         demonstration(printed=not integral, corrected=integral and max(shares) < 0.15),
         f"its cells multiply by 810 and 850: {counts[1]:.0f} of 3,200 and {right:.0f} of 6,400 are right, "
         "which is chance; each of its ten training figures is a whole count so, and its loop never steps",
@@ -71,7 +72,7 @@ def integer_bytes() -> Iterator[Claim]:
     )  # fmt: skip
     shares = {"60 %": 1 - 17.08 / 42.69, "74.72 %": 1 - 10.79 / 42.69, "87.84 %": 1 - 5.19 / 42.69}
     fits = [matches(100 * share, text.removesuffix(" %")) for text, share in shares.items()]
-    own = ", ".join(f"{share:.2%}" for share in shares.values())
+    own = ", ".join(percent(share, 2) for share in shares.values())
     yield Claim(
         "E", "compression measures", ", ".join(shares), own,
         exact(*fits), "of its own sizes; the first is no file", source="Table 1", figures=5,
@@ -137,8 +138,9 @@ def outperforming_student() -> Iterator[Claim]:
     yield Claim(
         "E", "the teacher's soft targets", "of each picture", "of other pictures",
         demonstration(printed=met[0] == 1, corrected=met[1] == 1),
-        f"they are kept in the order of a shuffled loader and read in that of the next: {met[0]:.1%} of 512 "
-        f"pictures meet their own; unshuffled {met[1]:.0%}",
+        f"they are kept in the order of a shuffled loader and read in that of the next: "
+        f"{percent(met[0], 1)} of 512 "
+        f"pictures meet their own; unshuffled {percent(met[1])}",
         source="Knowledge_Distillation.ipynb, cells 2, 8 and 9",
     )  # fmt: skip
 
@@ -187,7 +189,7 @@ def latency_of_the_student() -> Iterator[Claim]:
     ]
     yield Claim(
         "E", "latency of the student", "2.49 of 2.27 ms",
-        f"{operations[0] / operations[1]:.0%} of the operations, {ratio:.2f} of the time",
+        f"{percent(operations[0] / operations[1])} of the operations, {ratio:.2f} of the time",
         compare(Estimate(ratio, ratio * math.hypot(*spread)), Estimate(2.49 / 2.27, 0.0), margin=0.1),
         "alone, a picture at a time on the processor; the report divided a pass over its loader, which "
         "decodes and resizes, by 10,000",

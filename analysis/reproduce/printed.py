@@ -6,6 +6,7 @@ from analysis.lab.literature import REPORT_B
 from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import CIFAR, MIB, STUDENTS, on_meta
+from capacity.columns import percent
 
 FILE_SIZES = ("21.4", "30.2", "47", "96.6", "94.1", "35.4", "44.2")  # of the students v1 to v7
 AXIS = (9250, 9600)  # of report A's Figure 1: correctly classified images
@@ -72,13 +73,14 @@ def times_of_report_b() -> Iterator[Claim]:
     saved = 1 - small / original
     yield Claim(
         "B", "time per test picture", "5.376 and 4.589 ms, around 15 % less",
-        f"{original / 10:.3f} and {small / 10:.3f} ms, {saved:.1%} less",
+        f"{original / 10:.3f} and {small / 10:.3f} ms, {percent(saved, 1)} less",
         exact(matches(original / 10, "5.376"), matches(small / 10, "4.589"), abs(saved - 0.15) < 0.005),
         "from its seconds for 10,000 pictures", source="Table 5", figures=5,
     )  # fmt: skip
     first = 1 - 45.054 / 123.578
     yield Claim(
-        "B", "time for one random input", "no major reduction: 123.578 to 45.054 ms", f"{first:.0%} less",
+        "B", "time for one random input", "no major reduction: 123.578 to 45.054 ms",
+        f"{percent(first)} less",
         demonstration(printed=abs(first) < 0.15, corrected=first > 0.15),
         "each is the first call of its network, profiled: what is made ready once counts in the first",
         source="Table 5; Benchmark.ipynb, cells 6 and 9", figures=2,
@@ -104,14 +106,15 @@ def words_of_report_b() -> Iterator[Claim]:
     chance = 0.99
     worst = max(0.6559, 0.4242)
     yield Claim(
-        "B", "after pruning it predicts randomly", f"{worst:.2%} error", f"chance is {chance:.0%}",
+        "B", "after pruning it predicts randomly", f"{percent(worst, 2)} error",
+        f"chance is {percent(chance)}",
         demonstration(printed=abs(worst - chance) < 0.05, corrected=worst < chance - 0.05),
         "a hundred classes: a third of the pictures are still right", source="Section 6.3",
     )  # fmt: skip
     fires = [_fire_share(f"student_v{n}") for n in (6, 7)]
     yield Claim(
         "B", "students with few and with over 50 % Fire layers", "v6 and v7",
-        " and ".join(f"{share:.0%}" for share in fires), exact(fires[0] < 0.5 < fires[1]),
+        " and ".join(percent(share) for share in fires), exact(fires[0] < 0.5 < fires[1]),
         "of the blocks that convolve", source="Section 6.1.2", figures=2,
     )  # fmt: skip
 
@@ -132,7 +135,7 @@ def shares_of_report_c() -> Iterator[Claim]:
     """Report C's "20 % less parameters"."""
     lost = 1 - 4.09 / 6.4
     yield Claim(
-        "C", "parameters without 20 % of the channels", "20 % less", f"{lost:.0%} less",
+        "C", "parameters without 20 % of the channels", "20 % less", f"{percent(lost)} less",
         demonstration(printed=matches(lost, "0.20"), corrected=matches(lost, "0.36")),
         "20 % are the channels", source="its table",
     )  # fmt: skip
@@ -147,7 +150,7 @@ def shares_of_report_c() -> Iterator[Claim]:
     )  # fmt: skip
     yield Claim(
         "C", "CUDA time without 20 % of the channels", "12.64 to 10.79 ms",
-        f"{1 - 10.79 / 12.64:.0%} less, while its time per picture rises by {16.7 / 15.74 - 1:.0%}",
+        f"{percent(1 - 10.79 / 12.64)} less, while its time per picture rises by {percent(16.7 / 15.74 - 1)}",
         demonstration(printed=(10.79 < 12.64) == (16.7 < 15.74), corrected=10.79 < 12.64),
         "the two disagree on which network is faster; here it is timed in one process by the command",
         "python -m analysis.speed", source="its table", figures=2,

@@ -12,6 +12,7 @@ from analysis.lab.measurement.verdict import Estimate, Judgement, compare, diffe
 from analysis.lab.runs.loading import Run, finished
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.trained import plus_minus
+from capacity.columns import percent
 
 SURROGATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("capacity_curve", {}),
@@ -74,7 +75,7 @@ def _masks(runs: Mapping[str, Run]) -> Iterator[Claim]:
     )  # fmt: skip
     yield Claim(
         "E", "latency after 60 % pruning", "-",
-        f"{masked['flops_mean'] / dense['flops_mean']:.0%} of the operations, "
+        f"{percent(masked['flops_mean'] / dense['flops_mean'])} of the operations, "
         f"{1 / masked['speedup_32_mean']:.2f} of the time",
         _timed(masked, 2.27 / 2.05, run),
         "beside 2.05 of 2.27 ms; dense kernels multiply the zeros too; stand-in on the digits",

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.sizing.config import Config
+from capacity.columns import seeds
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -75,7 +76,11 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
     from analysis.sizing.columns import PREDICTORS
 
     rows: list[dict[Any, Any]] = summary(frame).to_dict("records")
-    caption = f"What foretells the smallest adequate width of {frame['dataset'].nunique()} data sets"
+    caption = (
+        f"What foretells the smallest adequate width of {frame['dataset'].nunique()} data sets, "
+        f"{seeds(int(frame['seed'].nunique()))}, each set from the others; ± is a 95 % interval over data "
+        f"sets"
+    )
     return Table(PREDICTORS, rows, caption=caption, label="tab:sizing", more="with --wide and in summary.csv")
 
 
@@ -84,9 +89,10 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     from analysis.sizing.advice import KINDS, advice_of
     from analysis.sizing.predictors import REACHED
 
-    seeds, widths = frame["seed"].nunique(), sorted(frame["width"].unique())
+    widths = sorted(frame["width"].unique())
     lines = [
-        f"{frame['dataset'].nunique()} data sets, {seeds} seeds, one hidden layer of {widths[0]} to "
+        f"{frame['dataset'].nunique()} data sets, {seeds(int(frame['seed'].nunique()))}, one hidden layer "
+        f"of {widths[0]} to "
         f"{widths[-1]} units; adequate is the smallest within one standard error of the best on validation; "
         f"± and [ ] are 95 % intervals over data sets"
     ]
@@ -110,8 +116,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """Left, each data set's foretold and adequate size, with ranges; right, how far each predictor is off."""
     import numpy as np
+    from matplotlib.ticker import FixedLocator
 
-    from analysis.lab.reporting.figures import PAGE_INCHES, colours, new_figure
+    from analysis.lab.reporting.figures import PAGE_INCHES, colours, new_figure, spaced
 
     rows, judged = sizes(frame), summary(frame)
     figure, (left, right) = new_figure(PAGE_INCHES, 3.4, ncols=2)
@@ -126,14 +133,17 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     left.set_xscale("log", base=2)
     left.set_yscale("log", base=2)
     for axis in (left.xaxis, left.yaxis):
-        axis.set_ticks(grid, [str(width) for width in grid])
+        axis.set_major_locator(FixedLocator(grid.tolist()))
+        axis.set_major_formatter(spaced(lambda width, place: f"{width:,.0f}"))
     left.set(xlabel="smallest adequate size [units]", ylabel="foretold from the other data sets [units]")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     place = np.arange(len(judged))[::-1]
     half = judged["octaves_half_width"]
-    right.errorbar(judged["octaves_mean"], place, xerr=half, fmt="o", color=colour["predictors"], capsize=2,
-                   elinewidth=0.8)  # fmt: skip
+    right.errorbar(judged["octaves_mean"], place, xerr=half, fmt="s", color=colour["predictors"], capsize=2,
+                   elinewidth=0.8, label="mean and 95 % interval")  # fmt: skip
     right.set_yticks(place, judged["predictor"])
-    right.axvline(1, color="0.5", linestyle=":", linewidth=0.8)
+    right.axvline(1, color="black", linestyle="-.", linewidth=0.8, label="a factor of two")
     right.set(xlabel="distance to the adequate size [octaves]", xlim=(0, None))
+    parts = zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
+    handles, labels = [[*one, *other] for one, other in parts]
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure

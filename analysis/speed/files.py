@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.lab.measurement.memory import peak_mib
 from analysis.speed.config import Config
 from analysis.speed.timing import Benchmark, say
+from capacity.columns import percent
 
 if TYPE_CHECKING:
     from compression.rates import RoundResult
@@ -36,7 +37,8 @@ def files(config: Config) -> Iterator[Benchmark]:
         used = sum(t.position_bytes + t.value_bytes for t in coded)
         say(
             f"{name} at 7 % density, 5-bit code books: {encode(shared, path):,} bytes, positions and symbols "
-            f"{used / entropy - 1:+.2%} of their entropy; memory rises by {risen[0]:,.0f} MiB to encode and "
+            f"{percent(used / entropy - 1, 2, sign=True)} of their entropy; memory rises by {risen[0]:,.0f} "
+            f"MiB to encode and "
             f"{risen[1]:,.0f} MiB to decode"
         )
         yield Benchmark(f"file of {name}: encode", "(none)", "under 60 s", lambda: encode(shared, path), None)

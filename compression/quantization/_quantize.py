@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from capacity import checks
 from capacity.cloning import plain_copy, unwrapped
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward, refusing, require_weights
 from capacity.tables import Table, Tabular
@@ -95,7 +95,9 @@ class QuantizeResult(Tabular):
     def table(self) -> Table:
         """A row per weight."""
         saved = 1 - self.bytes_after / self.bytes_before
-        title = f"{self.scheme}: {self.bytes_before:,} -> {self.bytes_after:,} bytes ({saved:.1%} saved)"
+        title = (
+            f"{self.scheme}: {self.bytes_before:,} -> {self.bytes_after:,} bytes ({percent(saved, 1)} saved)"
+        )
         count = sum(not layer.reason for layer in self.layers)
         if self.scheme == "dynamic":
             title += f"; only dense layers ({count} of {len(self.layers)}) change"

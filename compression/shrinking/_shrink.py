@@ -13,7 +13,7 @@ from torch import nn
 from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
-from capacity.columns import KEY, Column
+from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError
 from capacity.inputs import refusing, require_weights
 from capacity.tables import Table, Tabular
@@ -86,7 +86,9 @@ class ShrinkResult(Tabular):
     def table(self) -> Table:
         """A row per layer: units before and after."""
         left = self.parameters_after / self.parameters_before
-        title = f"{self.parameters_before:,} -> {self.parameters_after:,} parameters ({left:.1%} left)"
+        title = (
+            f"{self.parameters_before:,} -> {self.parameters_after:,} parameters ({percent(left, 1)} left)"
+        )
         if self.largest_difference is not None:
             title += f", outputs differ by at most {self.largest_difference:.2g}"
         notes = [f"left whole: {reasons(self.left_out)}"] if self.left_out else []

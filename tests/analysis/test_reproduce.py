@@ -79,7 +79,7 @@ def test_every_fault_is_shown() -> None:
     assert "perfect agreement scores 0 and chance 1; they are 1 and 0" in said["Cohen's kappa"]
     shares = re.findall(r"shares (\d+)", said["criteria: L1 and L2 norm, reservoir sampling"])
     assert len(shares) == 3 and max(map(int, shares)) < 20
-    assert "0% of its weights" in said["dropout(100) of the first hidden layer"]
+    assert "0 % of its weights" in said["dropout(100) of the first hidden layer"]
     (unbiased,) = re.findall(r"other 10,000 pictures ([+-]\d\.\d+)", said["best epoch of 100"])
     assert abs(float(unbiased)) < 0.1
     before, after, coded = map(float, re.findall(r"(\d\.\d+) MiB", said["size after pruning 60 %"]))

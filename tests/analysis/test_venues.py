@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 from running import run_command
 
+from analysis import certificate
+from analysis.answer import RECORDED as ANSWERED
+from analysis.answer import table as answer
 from analysis.lab.reporting.columns import COLUMNS, axis_label, column, points, setting, table_of
 from analysis.lab.reporting.figures import (
     VENUES,
@@ -21,6 +24,7 @@ from analysis.lab.reporting.figures import (
     new_figure,
     save_figure,
 )
+from analysis.lab.runs.loading import Run, finished
 from capacity.columns import KEY, Column
 from capacity.figures import COLOURS, MARKERS
 from capacity.tables import Table
@@ -31,15 +35,17 @@ CLASSES = {
     "ieee-one": r"\documentclass[10pt,twocolumn]{article}"
     r"\usepackage[textwidth=7.16in,textheight=9.2in]{geometry}\setlength{\columnsep}{0.16in}",
 }
-COMMANDS = (
-    "capacity_curve", "pruning_curve", "compression_frontier", "comparison", "distillation_table",
-    "quantization_table", "capacity_report", "data_requirement", "memorization_curve",
+RECORDED = Path(__file__).parents[2] / "paper" / "runs"
+ONE_EACH = (
+    "adequate-digits", "description-digits", "frontier-lenet5", "generalization", "memorization-bounds",
+    "quantized-resnet20", "report-b-students-reduced", "report-e-pruned-reduced", "six-layer", "sizing",
 )  # fmt: skip
+NOT_RECORDED = ("capacity_curve", "capacity_report", "data_requirement", "memorization_curve")
 
 
-def overfull(venue: str, parts: list[str], folder: Path) -> list[str]:
+def overfull(venue: str, parts: list[str], folder: Path, more: str = "") -> list[str]:
     """Compile an article of these parts; what TeX says of boxes and errors."""
-    packages = r"\usepackage{array,booktabs,graphicx}\usepackage[T1]{fontenc}\usepackage{lmodern}"
+    packages = r"\usepackage{array,booktabs,graphicx}\usepackage[T1]{fontenc}\usepackage{lmodern}" + more
     text = "\n\\clearpage\n".join(parts)
     (folder / "article.tex").write_text(
         f"{CLASSES[venue]}{packages}\n\\begin{{document}}\n{text}\n\\end{{document}}\n"
@@ -102,17 +108,62 @@ def test_any_table_and_figure_fits_its_venue(venue: str, tmp_path) -> None:
     )
 
 
+@needs_latex
+@pytest.mark.parametrize("venue", CLASSES)
+def test_tables_of_recorded_runs_fit_their_venue(venue: str, tmp_path) -> None:
+    parts = [
+        table.to_latex(venue=venue)
+        for name in ONE_EACH
+        for table in finished(RECORDED / name).tables().values()
+    ]
+    parts.append(answer(answer_runs()).to_latex(venue=venue))
+    assert overfull(venue, parts, tmp_path) == []
+    assert all(r"\caption{" in part and r"\label{tab:" in part for part in parts)
+
+
+def answer_runs() -> list[Run]:
+    return [finished(RECORDED / name) for name in ANSWERED]
+
+
 @pytest.mark.slow
 @needs_latex
 @pytest.mark.parametrize("venue", CLASSES)
 def test_tables_and_figures_of_every_command_fit_their_venue(venue: str, tmp_path) -> None:
     parts = []
-    for command in COMMANDS:
+    for command in NOT_RECORDED:
         folder = tmp_path / command
         done = run_command(command, "--smoke", "--output", str(folder), "--venue", venue)
         assert done.returncode == 0, done.stderr
-        parts += [(folder / "table.tex").read_text(), *map(figure_of, sorted(folder.glob("*.pdf")))]
+        parts += [path.read_text() for path in sorted(folder.glob("*.tex"))]
+        parts += map(figure_of, sorted(folder.glob("*.pdf")))
+    for path in sorted(RECORDED.iterdir()):
+        run = finished(path)
+        parts += [table.to_latex(venue=venue) for table in run.tables().values()]
+        for name, draw in run.figures().items():
+            parts.append(figure_of(save_figure(draw(), tmp_path, f"{path.name}-{name}", venue=venue)[0]))
+    run, config = finished(RECORDED / "frontier-lenet5"), certificate.Config()
+    frame = certificate.certified(run, config)
+    parts.append(certificate.table(frame, run, config).to_latex(venue=venue))
+    parts.append(
+        figure_of(save_figure(certificate.plot(frame, run), tmp_path, "certificate", venue=venue)[0])
+    )
     assert overfull(venue, parts, tmp_path) == []
+
+
+@pytest.mark.slow
+@needs_latex
+@pytest.mark.parametrize("venue", CLASSES)
+def test_figures_in_the_letters_of_the_article_compile(venue: str, tmp_path) -> None:
+    if not subprocess.run(["kpsewhich", "pgf.sty"], capture_output=True, text=True).stdout.strip():
+        pytest.skip("LaTeX has no pgf package here")
+    parts = []
+    for name in ONE_EACH:
+        for key, draw in finished(RECORDED / name).figures().items():
+            *_, pgf = save_figure(draw(), tmp_path, f"{name}-{key}", venue=venue, pgf=True)
+            parts.append(
+                rf"\begin{{figure}}[t]\centering\input{{{pgf.name}}}\caption{{A figure}}\end{{figure}}"
+            )
+    assert overfull(venue, parts, tmp_path, r"\usepackage{pgf}") == []
 
 
 def test_fourteen_series_differ_in_colour_and_mark_and_the_control_is_grey() -> None:

@@ -86,7 +86,7 @@ def test_doubt_bounds_the_cost_of_a_wrong_label() -> None:
 
 
 def test_in_words() -> None:
-    assert "28.6% of the labels' bits need not be told" in str(DescriptionLength(70, 70.0, 20.0, 30.0))
+    assert "28.6 % of the labels' bits need not be told" in str(DescriptionLength(70, 70.0, 20.0, 30.0))
     assert "the network costs what it saves, or more" in str(DescriptionLength(70, 70.0, 80.0, 0.0))
     assert "hold nothing to be learned" in str(DescriptionLength(7, 0.0, 8.0, 0.0))
     assert "block by block" in str(DescriptionLength(70, 70.0, 0.0, 30.0, "prequential"))

@@ -136,7 +136,7 @@ def test_the_source_s_warning_and_the_labels_own_bits() -> None:
     balanced = requirement(CORNERS, [0, 1, 1, 0])
     assert balanced.warnings == () and balanced.stored_label_bits == 4
     skewed = requirement(np.arange(10)[:, None], np.arange(10) > 7)
-    assert "largest with 80% of the rows" in " ".join(str(skewed).split())
+    assert "largest with 80 % of the rows" in " ".join(str(skewed).split())
     told = " ".join(str(requirement([[1], [2], [3]], [0, 1, 2])).split())
     assert "two balanced classes only; here: 3 classes" in told
     assert requirement([[1], [2]], [0.0, 1.0], tolerance=0.1).warnings == ()

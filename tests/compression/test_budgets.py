@@ -37,7 +37,7 @@ def test_each_effect_is_that_layer_pruned_alone() -> None:
         alone = prune(net(), L1("zero"), amount={effect.layer: effect.requested}).model
         assert effect.error == error(alone)
         assert set(masks_of(alone)) == {f"{effect.layer}.weight"}
-    assert "30%" in str(found) and "\\toprule" in found.to_latex() and len(found.to_frame()) == 4
+    assert "30 %" in str(found) and "\\toprule" in found.to_latex() and len(found.to_frame()) == 4
 
 
 MADE = Sensitivity(

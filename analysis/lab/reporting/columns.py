@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "COLUMNS", "axis_label", "column", "points", "setting", "table_of", "table_of_all",
+    "COLUMNS", "axis_label", "column", "points", "setting", "spread", "table_of", "table_of_all",
     "with_interval",
 ]  # fmt: skip
 MORE = "with --wide and in results.csv"
@@ -67,5 +67,13 @@ def setting(frame: "pd.DataFrame", config: Any = None, *more: str) -> str:
     parts.append(seeds(count))
     if "convention" in frame:
         parts.append(f"convention {frame['convention'].iloc[0]!r}")
-    spread = "± is a 95 % interval of the mean over seeds" if count > 1 else "one seed has no interval"
-    return f"{', '.join(parts)}; {spread}"
+    return f"{', '.join(parts)}; {spread(count)}"
+
+
+def spread(count: int) -> str:
+    """What ± is in a table of this many seeds.
+
+    >>> spread(1)
+    'one seed has no interval'
+    """
+    return "± is a 95 % interval of the mean over seeds" if count > 1 else "one seed has no interval"

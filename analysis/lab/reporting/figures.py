@@ -17,6 +17,7 @@ from capacity.figures import (
     new_figure,
     positive_interval,
     short_number,
+    spaced,
     styled,
     subs_for,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "new_figure",
     "save_figure",
     "short_number",
+    "spaced",
     "styled",
 ]  # fmt: skip
 NARROW = 4.6  # inches: below, panels stand one above the other
@@ -72,29 +74,25 @@ def fit_venue(figure: "Figure", venue: str) -> None:
         _stack(panels)
         height *= 0.85 * len(panels)
     figure.set_size_inches(inches, height)
-    for axes in panels:
-        letters = float(axes.title.get_fontsize())
-        room = int(inches / (1 if inches < NARROW else _beside(panels)) * 72 / (0.56 * letters))
-        axes.set_title("\n".join(wrap(axes.get_title(), room)), fontsize=letters)
     for legend in list(figure.legends):
         _fit_legend(figure, legend, inches)
     _fit_labels(figure)
 
 
 def _fit_labels(figure: "Figure") -> None:
-    """Break the labels below panels that are wider than their panel."""
+    """Break titles, and labels below and beside panels, that are longer than their panel."""
     figure.draw_without_rendering()
     for axes in figure.axes:
-        label, room = axes.xaxis.label, axes.get_window_extent().width
-        text, width = label.get_text(), label.get_window_extent().width
-        if width > room and "$" not in text:
-            label.set_text("\n".join(wrap(text, int(len(text) * room / width))))
-
-
-def _beside(panels: "list[Axes]") -> int:
-    """How many panels stand side by side."""
-    places = [axes.get_subplotspec() for axes in panels]
-    return max([1, *(place.get_gridspec().ncols for place in places if place is not None)])
+        panel = axes.get_window_extent()
+        title, below, beside = axes.title, axes.xaxis.label, axes.yaxis.label
+        for label, length, room in (
+            (title, title.get_window_extent().width, panel.width),
+            (below, below.get_window_extent().width, panel.width),
+            (beside, beside.get_window_extent().height, panel.height),
+        ):
+            text = " ".join(label.get_text().split())
+            if length > room and "$" not in text:
+                label.set_text("\n".join(wrap(text, int(len(text) * room / length))))
 
 
 def _stack(panels: "list[Axes]") -> None:
@@ -118,7 +116,7 @@ def _fit_legend(figure: "Figure", legend: "Legend", inches: float) -> None:
         pairs = zip(*reversed(axes.get_legend_handles_labels()), strict=True)
         drawn |= {label: handle for label, handle in pairs if label in drawn}
     handles = list(drawn.values())
-    title, letters = legend.get_title().get_text(), legend.get_texts()[0].get_fontsize()
+    title, letters = " ".join(legend.get_title().get_text().split()), legend.get_texts()[0].get_fontsize()
     legend.remove()
     for columns in range(min(4, len(labels)), 0, -1):
         made: Legend = figure.legend(
@@ -225,10 +223,7 @@ def capacity_axis(axes: "Axes", bits: "pd.Series") -> None:
 
 def log_axis(axes: "Axes", which: str, *, percent: bool = False) -> None:
     """A logarithmic axis with ticks from one end to the other, labelled in short or as plain numbers."""
-    from matplotlib.ticker import FuncFormatter
-
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
     log_ticks(axes, which, subs_for(*positive_interval(axes, which)))
-    plain = FuncFormatter(lambda value, place: f"{value:g}")
-    axis.set_major_formatter(plain if percent else FuncFormatter(short_number))
+    axis.set_major_formatter(spaced((lambda value, place: f"{value:g}") if percent else short_number))

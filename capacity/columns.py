@@ -149,6 +149,8 @@ def number(value: float, style: str = "") -> str:
     """
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
+    if style == ",":
+        style = ",.0f" if value == int(value) else ""
     text = format(value, style or (",.0f" if abs(value) >= 1000 else ".4g"))
     if text.startswith("-") and not text.strip("-0."):
         text = format(0.0, style or ".4g")  # no minus before nothing

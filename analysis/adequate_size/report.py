@@ -22,7 +22,7 @@ COLUMNS = (
     ),
     Column("test_error", "test error", "%", factor=100, style=".2f", better="lower", importance=9),
     Column("training_error", "training error", "%", factor=100, style=".2f", better="lower", importance=5),
-    Column("said", "", importance=7),
+    Column("said", "found", importance=7),
 )
 
 

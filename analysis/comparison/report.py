@@ -87,8 +87,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         doubts = ranks.doubts()
         if len(doubts) > SHOWN and not config.wide:
             lines.append(
-                f"{len(doubts)} of {len(ranks.names) - 1} neighbours in this order cannot be told apart; each "
-                f"pair and its interval with --wide"
+                f"{len(doubts)} of {len(ranks.names) - 1} neighbours in this order cannot be told apart; "
+                f"each pair and its interval with --wide"
             )
         else:
             lines += [str(pair) for pair in doubts]

@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from analysis.lab.reporting.figures import fit_width
 from analysis.report.marks import Mark, marks_of
 
 if TYPE_CHECKING:
@@ -77,29 +78,7 @@ def greys(text: str) -> dict[str, tuple[str, str]]:
 
 def for_phones(figure: "Figure") -> bool:
     """Draw a figure anew as narrow as a phone: panels below one another, legends above. False if it is so."""
-    width, height = figure.get_size_inches()
-    if width <= PHONE_INCHES:
+    if figure.get_size_inches()[0] <= PHONE_INCHES:
         return False
-    panels = figure.axes
-    figure.set_size_inches(PHONE_INCHES, height * len(panels))
-    grid = figure.add_gridspec(len(panels), 1)
-    for place, axes in enumerate(panels):
-        axes.set_subplotspec(grid[place])
-        axes.tick_params(labelleft=True)
-        axes.set_ylabel(axes.get_ylabel() or panels[0].get_ylabel())
-    for legend in [*figure.legends]:
-        names = [text.get_text() for text in legend.get_texts()]
-        handles = [handle for handle in legend.legend_handles if handle is not None]
-        title = legend.get_title().get_text()
-        legend.remove()
-        columns = 2 if max(map(len, names), default=0) < 24 else 1
-        figure.legend(
-            handles,
-            names,
-            loc="outside upper center",
-            ncols=columns,
-            title=title,
-            fontsize=7,
-            title_fontsize=7,
-        )
+    fit_width(figure, PHONE_INCHES)
     return True

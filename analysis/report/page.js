@@ -24,6 +24,7 @@ function key(cell) {
 
 function compare(a, b, up) {
   if (a === "" || b === "") return (a === "") - (b === ""); // empty cells stay last
+  if (typeof a !== typeof b) return (typeof a === "string") - (typeof b === "string"); // words after numbers
   const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
   return up ? order : -order;
 }

@@ -44,6 +44,7 @@ __all__ = [
     "colours",
     "file_lines",
     "fit_venue",
+    "fit_width",
     "interval_line",
     "log_axis",
     "log_ticks",
@@ -57,7 +58,6 @@ __all__ = [
 NARROW = 4.6  # inches: below, panels stand one above the other
 
 
-@styled
 def fit_venue(figure: "Figure", venue: str) -> None:
     """Bring a figure to a venue's column or text width, whichever it was drawn for; letters keep their size.
 
@@ -67,8 +67,14 @@ def fit_venue(figure: "Figure", venue: str) -> None:
     """
     if venue not in VENUES:
         raise unknown("venue", venue, VENUES)
-    width, height = figure.get_size_inches()
-    inches = VENUES[venue].column if width <= 1.4 * COLUMN_INCHES else VENUES[venue].text
+    narrow = figure.get_size_inches()[0] <= 1.4 * COLUMN_INCHES
+    fit_width(figure, VENUES[venue].column if narrow else VENUES[venue].text)
+
+
+@styled
+def fit_width(figure: "Figure", inches: float) -> None:
+    """Bring a figure to this width: narrow ones get panels below one another, and legends above them."""
+    height = figure.get_size_inches()[1]
     panels = figure.axes
     if inches < NARROW and len(panels) > 1:
         _stack(panels)

@@ -56,7 +56,8 @@ class HtmlTable:
 
     def _kind(self, place: int) -> str:
         cells = [row[place] for row in self.rows]
-        if all(cell.number is not None or not cell.text for cell in cells):
+        numbers = [cell.number is not None for cell in cells if cell.text]
+        if 2 * sum(numbers) >= len(numbers):  # a word may stand where there is no number
             return "number"
         return "prose" if any(len(cell.text) > PROSE for cell in cells) else "text"
 

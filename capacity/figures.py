@@ -139,8 +139,8 @@ def spaced(write: Callable[[float, int], str]) -> "Formatter":
 
         def format_ticks(self, values: Sequence[float]) -> list[str]:
             labels = super().format_ticks(values)  # type: ignore[arg-type]
-            kept = _apart(self.axis, list(values), labels)
-            return [label if place in kept else "" for place, label in enumerate(labels)]
+            clear = _apart(self.axis, list(values), labels)
+            return [label if place in clear else "" for place, label in enumerate(labels)]
 
     return Spaced(write)
 
@@ -155,11 +155,11 @@ def _apart(axis: Any, values: Sequence[float], labels: Sequence[str]) -> set[int
     points = {place: frame.transform((values[place],) * 2)[int(not across)] for place in inside}
     room = {place: letters * (0.58 * len(labels[place]) + 0.4 if across else 1.1) for place in inside}
     ends = {min(inside, key=points.__getitem__), max(inside, key=points.__getitem__)} if inside else set()
-    kept: list[int] = []
+    clear: list[int] = []
     for place in sorted(inside, key=lambda place: (place not in ends, _roundness(labels[place]), place)):
-        if all(abs(points[place] - points[k]) >= (room[place] + room[k]) / 2 for k in kept):
-            kept.append(place)
-    return set(kept)
+        if all(abs(points[place] - points[k]) >= (room[place] + room[k]) / 2 for k in clear):
+            clear.append(place)
+    return set(clear)
 
 
 def _roundness(label: str) -> int:

@@ -153,20 +153,18 @@ def quantize(
     _check_numbers(plain, scheme)
     subnormals = flush_subnormals(plain)
     args, kwargs = example_input(plain, input_size, device="cpu")
-    if kwargs:
-        raise InputError("quantization exports the model and takes positional inputs only: a shape or a list")
     with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
         forward(plain, args, kwargs)
-    graph = prepare(plain, args, scheme, weight_bits, keep, group_size)
+    graph = prepare(plain, (args, kwargs), scheme, weight_bits, keep, group_size)
     if scheme in ("static", "aware"):
         assert calibration is not None
         _calibrate(graph, calibration)
     else:  # what rounds the weights must have seen them
         with unquantizable(scheme), torch.no_grad():
-            graph(*args)
+            graph(*args, **kwargs)
     if scheme == "aware":
         assert retrain is not None
-        graph = _trained(graph, plain, retrain)
+        graph = _trained(graph, retrain)
     with unquantizable(scheme):
         observers, reached = weights_of_observers(graph), weights_reached(graph)
         converted = convert(graph)
@@ -259,20 +257,20 @@ def _quiet() -> Iterator[None]:
 @torch.random.fork_rng()
 def prepare(
     plain: nn.Module,
-    args: tuple[Any, ...],
+    given: tuple[tuple[Any, ...], dict[str, Any]],
     scheme: str,
     weight_bits: int,
     keep: Sequence[str],
     group_size: int | None = None,
 ) -> fx.GraphModule:
-    """The exported model with observers in it, or with trainable rounding."""
+    """The exported model with observers in it, or with trainable rounding; `given`: args and kwargs."""
     with _quiet(), unquantizable(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
         from compression.quantization.patterns import few_patterns
         from compression.quantization.quantizers import quantizer_of
 
-        graph = exported(plain, args)
+        graph = exported(plain, *given)
         norms = norms_of(graph)
         if scheme != "aware":
             drop_dropout(graph)
@@ -300,10 +298,9 @@ def _calibrate(graph: nn.Module, calibration: Iterable[Any]) -> None:
         raise InputError("the calibration data is empty: no observer has seen an activation")
 
 
-def _trained(graph: nn.Module, plain: nn.Module, retrain: Retrain) -> Any:
-    """Train a graph with rounding in it; weights that are zero in the model, pruned ones, stay zero."""
-    names = {name for name, _ in graph.named_parameters()}
-    masks = {name: p.detach() != 0 for name, p in plain.named_parameters() if name in names and p.dim() > 1}
+def _trained(graph: nn.Module, retrain: Retrain) -> Any:
+    """Train a graph with rounding in it; weights that are zero, pruned ones, stay zero."""
+    masks = {name: p.detach() != 0 for name, p in graph.named_parameters() if p.dim() > 1}
     zeros = _KeepZeros({name: mask for name, mask in masks.items() if not bool(mask.all())})
     graph.register_forward_pre_hook(zeros)
     trained = model_of(retrain(graph))
@@ -380,7 +377,7 @@ def _result(
                 bias = module._parameters.get(key.replace("weight", "bias"))
                 biases += [] if bias is None else [bias]
             elif memory_of(weight) not in reached:
-                reason = "no forward pass reaches it, and the graph holds none of it"
+                reason = "nothing that the model returns reads it, and the graph holds none of it"
                 lost.append(weight)
             rows.append(QuantizedLayer(name, weight.numel(), 32 if reason else weight_bits, reason))
     held = [p for p in plain.parameters() if memory_of(p) in inside]

@@ -4,6 +4,7 @@ torchao knows convolutions by their paddings in numbers, and puts its own defaul
 epsilon and momentum; both are mended here, on the graph.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import fx, nn
 
 from capacity.inputs import refusing
+from compression.quantization.calls import free_batch, tensors_only
+from compression.quantization.products import as_dense
 
 aten = torch.ops.aten
 DROPOUTS = (
@@ -35,20 +38,22 @@ class Norm:
     training: bool
 
 
-def exported(plain: nn.Module, args: tuple[Any, ...]) -> fx.GraphModule:
+def exported(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> fx.GraphModule:
     """The model's graph in evaluation mode, with a free batch dimension and paddings in numbers.
 
-    Raises InputError for what the exporter stumbles over.
+    Outputs that are no tensors, such as caches of keys and values, are left out. Raises InputError for what
+    the exporter stumbles over.
     """
-    batch = torch.export.Dim("batch", min=1, max=65_536)
-    twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
-    with refusing(lambda reason: f"the model cannot be exported for quantization: {reason}"):
-        program = torch.export.export(plain, twice, dynamic_shapes=tuple({0: batch} for _ in twice))
+    refused = refusing(lambda reason: f"the model cannot be exported for quantization: {reason}")
+    with refused, tensors_only(plain):
+        args, kwargs, shapes = free_batch(plain, args, kwargs)
+        program = torch.export.export(plain, args, kwargs, dynamic_shapes=shapes)
         graph: fx.GraphModule = program.module()
     for node in list(graph.graph.nodes):
         if node.target in PADDED:
             _pad_in_numbers(graph, node)
         _tell_calls_apart(plain, node)
+    as_dense(graph)
     graph.recompile()
     return graph
 

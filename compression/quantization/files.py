@@ -15,6 +15,7 @@ from capacity.errors import InputError, missing
 from capacity.inputs import example_input, forward, require_weights
 from compression.checkpoints import most_bytes
 from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
+from compression.quantization.calls import free_batch
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
 
@@ -62,10 +63,10 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     require_weights(model)
     tensors, facts = _read(model, require_plain(path, most_bytes(model)))
     plain = plain_copy(model).cpu().eval()
-    args, _ = example_input(plain, input_size, device="cpu")
-    graph = prepare(plain, args, facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
+    args, kwargs = example_input(plain, input_size, device="cpu")
+    graph = prepare(plain, (args, kwargs), facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
     with unquantizable(facts.scheme), torch.no_grad():
-        graph(*args)
+        graph(*args, **kwargs)
         graph = convert(graph)
     nodes, own = _scalar_nodes(graph), graph.state_dict()
     fits = tensors.keys() == own.keys() and len(nodes) == len(facts.ranges)
@@ -80,7 +81,7 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     graph.recompile()
     _fill(graph, tensors)
     with unquantizable(facts.scheme), torch.no_grad():
-        graph(*args)
+        graph(*args, **kwargs)
     return graph
 
 
@@ -198,18 +199,13 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             "use scheme 'static', 'weight-only' or 'aware'"
         )
     args, kwargs = example_input(graph, input_size, device="cpu")
-    if kwargs or not args:
-        raise InputError(
-            f"input_size of an export must be a shape or shapes by position, found {input_size!r}"
-        )
     forward(graph, args, kwargs)
-    twice = tuple(torch.cat([tensor, tensor]) for tensor in args)
-    batch = torch.export.Dim("batch", min=1, max=65_536)
     graph.eval()
+    args, kwargs, shapes = free_batch(graph, args, kwargs)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph, twice, dynamo=True, dynamic_shapes=tuple({0: batch} for _ in twice), verbose=False
+            graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
         )
     assert program is not None
     write_atomically(path, lambda beside: program.save(str(beside)))

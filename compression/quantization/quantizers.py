@@ -1,6 +1,7 @@
 """Which tensors of an exported graph become integers, in torchao's terms."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -23,9 +24,14 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
 )
 
 DENSE = (torch.ops.aten.linear.default,)
-WEIGHTED = (
+TURNED = (
+    torch.ops.aten.conv_transpose1d.default, torch.ops.aten.conv_transpose2d.input,
+    torch.ops.aten.conv_transpose3d.input,
+)  # fmt: skip
+COMPUTED = (
     *DENSE, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default,
 )  # fmt: skip
+WEIGHTED = (*COMPUTED, *TURNED)  # no integer kernel computes the turned ones
 SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
 
 
@@ -92,7 +98,8 @@ def quantizer_of(
     """The quantizer of a scheme; layers named in `keep` stay in float."""
     if scheme == "weight-only":
         spec = weight_spec(weight_bits, trained=False)
-        return Weights(spec if group_size is None else group_spec(weight_bits, group_size), keep)
+        grouped = None if group_size is None else group_spec(weight_bits, group_size)
+        return Weights(spec, keep, grouped=grouped)
     if scheme == "dynamic":
         settings = get_default_x86_inductor_quantization_config(is_dynamic=True)
         return Weights(settings.weight, keep, operations=DENSE, activation=settings.input_activation)
@@ -115,9 +122,12 @@ def stays_float(node: fx.Node, keep: set[str]) -> bool:
 
 
 class Activations(X86InductorQuantizer):
-    """torchao's own for weights and activations, with the dense products that it does not see.
+    """torchao's own for weights and activations, with the products that it does not see.
 
-    Those of attention and of functional calls; weights that something else reads in float stay in float.
+    Those of attention, of functional calls, and convolutions in one and three dimensions; weights that
+    something else reads in float stay in float, and integers such as positions are left as they are. Where
+    torchao's search for patterns fails, on a module of which nothing is read, all products are annotated one
+    by one.
     """
 
     def __init__(self, config: QuantizationConfig, keep: Sequence[str]) -> None:
@@ -128,10 +138,15 @@ class Activations(X86InductorQuantizer):
             self.set_module_name_qconfig(name, None)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
-        model = super().annotate(model)
+        try:
+            model = super().annotate(model)
+        except IndexError:
+            for node in model.graph.nodes:
+                node.meta.pop("quantization_annotation", None)
+        _leave_integers(model)
         for node in model.graph.nodes:
             if (
-                node.target in DENSE
+                node.target in COMPUTED
                 and "quantization_annotation" not in node.meta
                 and not stays_float(node, self.keep)
             ):
@@ -142,6 +157,16 @@ class Activations(X86InductorQuantizer):
                         _annotated=True,
                     )
         return _without_shared(model)
+
+
+def _leave_integers(model: fx.GraphModule) -> None:
+    """No ranges for positions, masks and counts, which torchao takes for activations."""
+    for node in model.graph.nodes:
+        annotation = node.meta.get("quantization_annotation")
+        read = [node, *annotation.input_qspec_map] if annotation else []
+        values = [other.meta.get("val") for other in read]
+        if any(isinstance(value, torch.Tensor) and not value.is_floating_point() for value in values):
+            del node.meta["quantization_annotation"]
 
 
 def _without_shared(model: fx.GraphModule) -> fx.GraphModule:
@@ -163,9 +188,11 @@ class Weights(Quantizer):
         *,
         operations: Sequence[Any] = WEIGHTED,
         activation: QuantizationSpec | None = None,
+        grouped: QuantizationSpec | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.keep, self.operations, self.activation = spec, set(keep), operations, activation
+        self.grouped = grouped
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         for node in model.graph.nodes:
@@ -174,13 +201,19 @@ class Weights(Quantizer):
                 and node.args[1].op == "get_attr"
                 and not stays_float(node, self.keep)
             ):
-                specs = {node.args[1]: self.spec}
+                specs = {node.args[1]: self._spec_of(node.target)}
                 if self.activation is not None:
                     specs[node.args[0]] = self.activation
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
                     input_qspec_map=specs, _annotated=True
                 )
         return _without_shared(model)
+
+    def _spec_of(self, operation: Any) -> QuantizationSpec:
+        """Per group or per output channel, which transposed convolutions have second and never in groups."""
+        if operation in TURNED:
+            return replace(self.spec, ch_axis=1)
+        return self.grouped or self.spec
 
     def validate(self, model: fx.GraphModule) -> None:
         """Nothing to refuse: whatever is not annotated stays in float."""

@@ -10,15 +10,18 @@ from compression.counting import memory_of
 
 
 def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
-    """The stored weight that each observer of a prepared graph sees, perhaps scaled by a batch norm."""
-    weights = {}
+    """The stored weight that each observer of a prepared graph sees, perhaps scaled by a batch norm.
+
+    Under its name and those of the operations that read from it, as not all integers know the first.
+    """
+    weights: dict[str, str] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
             source = node.args[0]
             if source.target is torch.ops.aten.mul.Tensor:
                 source = source.args[0]
             if isinstance(source, fx.Node) and source.op == "get_attr":
-                weights[node.name] = str(source.target)
+                weights |= dict.fromkeys([node.name, *(user.name for user in node.users)], str(source.target))
     return weights
 
 
@@ -32,8 +35,14 @@ def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[
     names = set()
     for node in graph.graph.nodes:
         if node.op == "get_attr" and not _attribute(graph, str(node.target)).is_floating_point():
-            names |= {observers[name] for name in _provenance(node) if name in observers}
+            names |= {observers[name] for name in _provenance(node) | _readers(node) if name in observers}
     return names
+
+
+def _readers(node: fx.Node) -> set[str]:
+    """Names of the operations that read a tensor of integers as what it means in floats."""
+    meant = [user for user in node.users if "dequantize" in str(user.target)]
+    return {reader.name for user in meant for reader in user.users}
 
 
 def _provenance(node: fx.Node) -> set[str]:

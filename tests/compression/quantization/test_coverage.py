@@ -1,5 +1,7 @@
 """What a quantized graph stores, against what is told of it; settings kept in training; refusals."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +63,43 @@ class Recurrent(nn.Module):
         return {"logits": self.head(self.recurrent(x)[0][:, -1])}
 
 
+class Products(nn.Module):
+    """Dense layers written as products: x @ W, x @ W.T, and GPT-2's addmm, whose W lies turned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.randn(6, 5)), nn.Parameter(torch.randn(8, 5))
+        self.weight, self.bias = nn.Parameter(torch.randn(8, 3)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = F.relu(x @ self.one) @ self.two.T
+        return torch.addmm(self.bias, hidden.flatten(0, 1), self.weight).unflatten(0, hidden.shape[:2])
+
+
+@dataclass
+class Found:
+    """An output of transformers' kind: logits, and a cache that no exporter knows."""
+
+    logits: Tensor
+    cache: object
+    hidden: tuple[Tensor, ...] = ()
+
+
+class Tokens(nn.Module):
+    """Two named inputs, one optional, positions counted from a mask, and more than tensors as output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.places = nn.Embedding(30, 8), nn.Embedding(20, 8)
+        self.one, self.head = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, ids: Tensor, mask: Tensor | None = None) -> Found:
+        mask = torch.ones_like(ids) if mask is None else mask
+        places = (mask.cumsum(1) + 1) * mask
+        hidden = F.relu(self.one(self.embedding(ids) + self.places(places)))
+        return Found(self.head(hidden.mean(1)), object(), (hidden,))
+
+
 NETS: dict[str, tuple[nn.Module, Any]] = {
     "padding": (
         nn.Sequential(
@@ -82,11 +121,12 @@ NETS: dict[str, tuple[nn.Module, Any]] = {
     "unreached": (Unreached(), (6,)),
     "tied": (Tied(), torch.tensor([[3, 29, 0, 7]])),
     "recurrent": (Recurrent(), (5, 6)),
+    "products": (Products(), (4, 6)),
 }  # fmt: skip
 CONVOLUTIONS = {"padding": {"0", "3"}, "three dimensions": {"0"}, "one dimension": {"0"}, "transposed": {"0"}}
-NO_KERNEL = {("three dimensions", "static"), ("one dimension", "static")}  # torchao has none here
+NO_KERNEL = {("transposed", "static"): {"0"}}  # the compiler has none
 LEFT = {
-    "transposed": {"0"}, "unreached": {"other"}, "tied": {"embedding", "head"},
+    "unreached": {"other"}, "tied": {"embedding", "head"},
     "recurrent": {"recurrent.weight_ih_l0", "recurrent.weight_hh_l0"},
 }  # fmt: skip
 
@@ -116,7 +156,7 @@ def test_told_is_what_the_graph_stores(name: str, scheme: str) -> None:
     model, size = NETS[name]
     result = quantized(model, size, scheme)
     left = LEFT.get(name, set()) | (CONVOLUTIONS.get(name, set()) if scheme == "dynamic" else set())
-    left |= {"0"} if (name, scheme) in NO_KERNEL else set()
+    left |= NO_KERNEL.get((name, scheme), set())
     assert set(result.left_in_float) == left and all(result.left_in_float.values())
     assert all((layer.weight_bits == 32) == bool(layer.reason) for layer in result.layers)
     stored = sum(t.numel() for t in result.model.state_dict().values() if t.dtype == torch.int8)
@@ -140,11 +180,73 @@ def test_told_is_what_the_graph_stores(name: str, scheme: str) -> None:
     assert moved(model, result, size) < 0.03
 
 
+@pytest.mark.parametrize("weight_bits", [8, 4])
+@pytest.mark.parametrize("name", ["padding", "transposed", "attention", "products"])
+def test_told_is_what_the_graph_stores_in_groups(name: str, weight_bits: Any) -> None:
+    model, size = NETS[name]
+    result = quantized(model, size, "weight-only", weight_bits=weight_bits, group_size=16)
+    assert not result.left_in_float
+    stored = sum(t.numel() for t in result.model.state_dict().values() if t.dtype == torch.int8)
+    assert stored == sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    assert moved(model, result, size) < (0.02 if weight_bits == 8 else 0.3)
+
+
+def test_zeros_of_a_turned_weight_stay_where_they_are() -> None:
+    model = clone(NETS["products"][0])
+    with torch.no_grad():
+        model.weight[:, 1] = 0.0
+        model.one[2] = 0.0
+
+    def learnt(graph: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for parameter in graph.parameters():
+                parameter.add_(0.01)
+        return graph
+
+    result = quantized(model, (4, 6), "aware", retrain=learnt)
+    x, third = batch((4, 6)), F.one_hot(torch.tensor(2), 6)
+    last = result.model(x)
+    assert last[..., 1].unique().numel() == 1  # its bias alone
+    assert torch.allclose(last, result.model(x + 5.0 * third), atol=0.2)
+    assert not result.left_in_float
+
+
+IDS = torch.tensor([[3, 29, 0, 7], [1, 1, 2, 9]])
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static", "weight-only"])
+def test_named_inputs_and_outputs_that_hold_more_than_tensors(scheme: Any, tmp_path: Path) -> None:
+    model = Tokens().eval()
+    named = {"ids": IDS, "mask": torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])}
+    data = [(named, torch.zeros(2, dtype=torch.long))] if scheme == "static" else None
+    result = quantize(model, scheme=scheme, input_size=named, calibration=data)
+    expected, found = model(**named), result.model(**named)
+    assert found.keys() == {"logits", "hidden"}  # the cache is no tensor
+    assert relative_difference([[expected.logits]], [[found["logits"]]]) < 0.03
+    assert result.left_in_float.keys() == {"embedding", "places"}
+    one = result.model(**{name: value[:1] for name, value in named.items()})
+    assert torch.allclose(one["logits"], found["logits"][:1], atol=0.05)
+    save_quantized(result, tmp_path / "named")
+    again = load_quantized(Tokens(), tmp_path / "named", input_size=named)
+    assert torch.equal(again(**named)["logits"], found["logits"])
+
+
+def test_an_output_without_tensors_is_named() -> None:
+    class Silent(nn.Linear):
+        def forward(self, x: Tensor) -> Any:
+            return object()
+
+    with pytest.raises(InputError, match="Silent returns object, which holds no tensor"):
+        quantize(Silent(3, 2), scheme="weight-only", input_size=(3,))
+
+
 def test_why_a_weight_is_left() -> None:
     result = quantized(*NETS["tied"], "weight-only")
     assert result.left_in_float["head"] == "scheme 'weight-only' leaves embedding, linear in float"
     result = quantized(*NETS["unreached"], "weight-only")
-    assert result.left_in_float == {"other": "no forward pass reaches it, and the graph holds none of it"}
+    assert result.left_in_float == {
+        "other": "nothing that the model returns reads it, and the graph holds none of it"
+    }
     result = quantized(*NETS["attention"], "static", keep=["1.linear1"])
     assert result.left_in_float == {"1.linear1": "as asked"} and "in_proj_weight" in str(result)
 

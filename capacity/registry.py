@@ -76,6 +76,7 @@ _ALL = (
     Column("verdict", "verdict", importance=KEY),
     Column("published", "published", prose=True),
     Column("recomputed", "recomputed", prose=True),
+    Column("source", "source", prose=True),
     Column("why", "why", prose=True),
     Column("job", "job", importance=KEY),
     Column("peer", "peer", importance=50),

@@ -89,6 +89,8 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences; verdicts are computed."""
+    from analysis.lab.measurement.verdict import Verdict
+
     size, row = size_outcome(frame), frame.iloc[0]
     means = summary(frame).set_index("width")["test_error_mean"]
     lines = [
@@ -98,9 +100,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"(90 % range {size.low:,} to {size.high:,}){size.beyond}",
     ]
     if config.smoke:
-        return [*lines, "quick pass: no verdict"]
+        return [*lines, str(Verdict.QUICK_PASS)]
     if frame["seed"].nunique() == 1:
-        return [*lines, "one seed: no verdict"]
+        return [*lines, str(Verdict.ONE_SEED)]
     last = ", the largest tried" if size.best == frame["width"].max() else ""
     held = "holds it" if size.held else "does not hold it"
     return [

@@ -90,7 +90,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"share of the order of gaps that a measure tells beyond any two settings"
     ]
     if config.smoke:
-        return [*lines, "quick pass: no verdict"]
+        return [*lines, str(Verdict.QUICK_PASS)]
     best = means.iloc[0]
     lines.append(f"Most telling: {best['label']}, {_percent(best)} beyond two settings")
     words = {

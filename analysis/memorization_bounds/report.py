@@ -117,6 +117,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences: which lines hold and which are crossed."""
+    from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.reporting.story import listed
 
     count = frame["network"].nunique()
@@ -128,7 +129,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"median stores {middle:.2f} bits a parameter{spread}; what training stores is a lower bound"
     ]
     if config.smoke:
-        return [*lines, "quick pass: no verdict"]
+        return [*lines, str(Verdict.QUICK_PASS)]
     for row in summary(frame).to_dict("records"):
         lines.append(said(row))
     return lines

@@ -104,6 +104,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences: which measures stay, and what moves the capacity."""
+    from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.reporting.story import listed
     from analysis.reparametrization.measures import MEASURES
 
@@ -115,7 +116,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"the largest at most"
     ]
     if config.smoke or frame["seed"].nunique() == 1:
-        return [*lines, "quick pass: no verdict" if config.smoke else "one seed: no verdict"]
+        return [*lines, str(Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED)]
     unmoved = factors[factors["stays"] == len(CHANGES)]["measure"]
     stay = listed([MEASURES[name] for name in unmoved]) if len(unmoved) else "no measure"
     lines.append(f"Under all changes {'stay' if len(unmoved) > 1 else 'stays'}: {stay}")

@@ -37,6 +37,7 @@ def reports_table(lines: "pd.DataFrame") -> str:
 def as_latex(value: object) -> str:
     symbols = {"Σ": r"$\Sigma$", "ŷ": r"$\hat y$", "²": r"$^2$", "α": r"$\alpha$"}
     text = re.sub(r"\\textasciicircum{}(\d+)", r"$^{\1}$", escape(value))
+    text = re.sub(r"(^|[ (])-(?=\d)", r"\1$-$", text).replace(" x 10$", r" $\times$ 10$")
     for symbol, tex in symbols.items():
         text = text.replace(symbol, tex)
     return text

@@ -8,19 +8,12 @@ from torch.nn import functional as F
 from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.reproduce.claim import Claim
 
+COLD = 0.01  # the temperature in the code of reports B and E
+
 
 def misprinted_loss() -> Iterator[Claim]:
     """Reports B and E printed the hard term as -Σ y·log(1 - ŷ)."""
-    ends = []
-    for printed in (True, False):
-        logits = torch.zeros(1, 10, requires_grad=True)
-        optimizer = torch.optim.SGD([logits], lr=1.0)
-        for _ in range(200):
-            optimizer.zero_grad()
-            share = logits.softmax(1)[0, 3]
-            (-torch.log1p(-share) if printed else -torch.log(share)).backward()
-            optimizer.step()
-        ends.append(float(logits.softmax(1)[0, 3].detach()))
+    ends = [share_of_right_class(printed=printed) for printed in (True, False)]
     for report, source in (("B", "Figure 5"), ("E", "Figure 4")):
         yield Claim(
             report, "hard term of the distillation loss", "-Σ y log(1 - ŷ)", "-Σ y log ŷ",
@@ -29,6 +22,18 @@ def misprinted_loss() -> Iterator[Claim]:
             f"rises to {ends[1]:.4f}",
             source=source,
         )  # fmt: skip
+
+
+def share_of_right_class(*, printed: bool) -> float:
+    """The right class's probability, from 0.1, after 200 steps on the hard term."""
+    logits = torch.zeros(1, 10, requires_grad=True)
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        share = logits.softmax(1)[0, 3]
+        (-torch.log1p(-share) if printed else -torch.log(share)).backward()
+        optimizer.step()
+    return float(logits.softmax(1)[0, 3].detach())
 
 
 def class_mean() -> Iterator[Claim]:
@@ -76,7 +81,7 @@ def cold_teacher() -> Iterator[Claim]:
     student, teacher = (torch.randn(64, 10, generator=generator).double() for _ in range(2))
     targets = torch.randint(10, (64,), generator=generator)
     parts = {}
-    for temperature in (0.01, 1.0):
+    for temperature in (COLD, 1.0):
         logits = student.clone().requires_grad_()
         soft = F.kl_div(
             (logits / temperature).log_softmax(1), (teacher / temperature).softmax(1), reduction="none"
@@ -85,7 +90,7 @@ def cold_teacher() -> Iterator[Claim]:
         hard = (1 - alpha) * F.cross_entropy(logits, targets)
         (taught,) = torch.autograd.grad(hard, logits)
         parts[temperature] = float(drawn.norm() / taught.norm())
-    weight = alpha * 0.01**2
+    weight = alpha * COLD**2
     for report, published, source in (
         ("B", "T = 1", "Section 6.1.1; KnowledgeDistillation.ipynb, cell 11"),
         (
@@ -95,19 +100,24 @@ def cold_teacher() -> Iterator[Claim]:
         ),
     ):
         yield Claim(
-            report, "temperature of the distillation", published, f"T = 0.01: a weight of {weight:.0e}",
-            demonstration(printed=parts[0.01] > 0.1, corrected=parts[1.0] > 0.1),
-            f"by its code the teacher's part of the gradient is {parts[0.01]:.3f} of the labels' part; at "
+            report, "temperature of the distillation", published, f"T = {COLD:g}: a weight of {weight:.0e}",
+            demonstration(printed=parts[COLD] > 0.1, corrected=parts[1.0] > 0.1),
+            f"by its code the teacher's part of the gradient is {parts[COLD]:.3f} of the labels' part; at "
             f"T = 1 it would be {parts[1.0]:.2f}",
             source=source,
         )  # fmt: skip
 
 
+def hard(logits: torch.Tensor) -> torch.Tensor:
+    """A prediction as 1, the rest 0."""
+    return F.one_hot(logits.argmax(1), logits.shape[1]).float()
+
+
 def hard_prediction() -> Iterator[Claim]:
     """Report D's hard loss takes the student's prediction as 1 and the rest as 0."""
     logits = torch.tensor([[2.0, 1.0, 0.0]], requires_grad=True)
-    prediction = F.one_hot(logits.argmax(1), 3).float()
-    wrong = float(-(F.one_hot(torch.tensor([1]), 3) * prediction.log()).nansum())
+    prediction = hard(logits)
+    wrong = float(-(F.one_hot(torch.tensor([1]), 3) * prediction.detach().log()).nansum())
     F.cross_entropy(logits, torch.tensor([1])).backward()
     slope = 0.0 if logits.grad is None else float(logits.grad.abs().sum())
     yield Claim(

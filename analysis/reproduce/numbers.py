@@ -42,6 +42,7 @@ def exact_numbers() -> Iterator[tuple[str, str]]:
     head = dense_capacity(25_088, [4096, 4096, 256, 10])
     yield "HeadBits", grouped(head)
     yield "HeadBitsTimesEight", grouped(8 * head)
+    yield "HeadBitsThatLearn", grouped(dense_capacity(4096, [256, 10]))
     yield "HeadBitsSqueezed", grouped(dense_capacity(25_088, [3596, 4096, 256, 10]))
     report = measure(create("mlp", input_size=(1, 8, 8), classes=10), (1, 8, 8))
     yield "SmallBits", grouped(report.capacity_bits)

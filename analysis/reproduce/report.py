@@ -23,11 +23,14 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     """All lines, and the stand-ins by command; `read`: finished runs, by default those of `config.runs`."""
     from analysis.lab.runs.progress import progress
     from analysis.reproduce.claim import REPORTS
+    from analysis.reproduce.effects import effect_lines
     from analysis.reproduce.exact import EXACT
     from analysis.reproduce.faults import FAULTS
     from analysis.reproduce.losses import LOSSES
     from analysis.reproduce.notebooks import NOTEBOOKS
     from analysis.reproduce.printed import PRINTED
+    from analysis.reproduce.protocols import PROTOCOLS
+    from analysis.reproduce.sentences import SENTENCES
     from analysis.reproduce.surrogates import SURROGATES, run_surrogate, surrogate_claims
     from analysis.reproduce.trained import trained_lines, untrained_lines
 
@@ -35,7 +38,7 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     folder = Path(config.output) / ("smoke" if config.smoke else "digits")
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
-    computed = (*EXACT, *PRINTED, *FAULTS, *LOSSES, *NOTEBOOKS)
+    computed = (*EXACT, *PROTOCOLS, *PRINTED, *SENTENCES, *FAULTS, *LOSSES, *NOTEBOOKS)
     with progress(len(computed) + len(SURROGATES), "reproducing") as on_progress:
         for function in computed:
             on_progress(doing=(function.__doc__ or "").splitlines()[0])
@@ -46,13 +49,13 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
             runs[command] = run_surrogate(command, changes, folder, smoke=config.smoke)
             on_progress(1)
     lines += surrogate_claims(runs)
-    lines += [*untrained_lines(), *trained_lines(read)]
+    lines += [*untrained_lines(), *trained_lines(read), *effect_lines(read)]
     return sorted(lines, key=lambda line: list(REPORTS).index(line.report)), runs
 
 
 def finished_runs(config: Config) -> "list[Run]":
     """The finished runs of `config.runs`, with `config.full` after those of all presets."""
-    from analysis.reproduce.trained import recorded
+    from analysis.reproduce.admitted import recorded
 
     if config.full:
         _run_presets(config)
@@ -94,7 +97,7 @@ def table(frame: "pd.DataFrame", *, wide: bool = False) -> str:
     from analysis.reproduce.claim import REPORTS
     from capacity.terminal import broken
 
-    names = ("item", "verdict", "published", "recomputed", "why")
+    names = ("item", "verdict", "published", "recomputed", "why", "source")
     return "\n\n".join(
         f"{broken(f'{report}. {REPORTS[str(report)]}')}\n{table_of(rows, names).text(wide=wide)}"
         for report, rows in frame.groupby("report")

@@ -57,7 +57,7 @@ def _squeezes(runs: Mapping[str, Run]) -> Iterator[Claim]:
         f"beside a control trained as long: {gap:+.2f}{plus_minus(half)} points of error",
         _difference(last, "top1_error_difference", runs["capacity_curve"]),
         "the report did not control for the further training; stand-in on the digits",
-        runs["capacity_curve"].call,
+        runs["capacity_curve"].call, "Figure 1; FinalScript.pdf, cell 6",
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def _masks(runs: Mapping[str, Run]) -> Iterator[Claim]:
         "C", "unstructured pruning leaves size and time unchanged", "unchanged",
         f"file {'unchanged' if same else 'changed'}, time {1 / masked['speedup_32_mean']:.2f} of the whole's",
         _timed(masked, 1.0, run) if same else exact(bool(same)),
-        "a mask only; stand-in on the digits", runs["comparison"].call,
+        "a mask only; stand-in on the digits", runs["comparison"].call, "its text", 2,
     )  # fmt: skip
     yield Claim(
         "E", "latency after 60 % pruning", "-",
@@ -87,7 +87,7 @@ def _masks(runs: Mapping[str, Run]) -> Iterator[Claim]:
         "C", "static quantization", "abandoned: bad accuracy",
         f"{gap:+.2f}{plus_minus(half)} points of error beside float",
         _difference(static, "top1_error_difference", run),
-        "observers have seen data; stand-in on the digits", runs["comparison"].call,
+        "observers have seen data; stand-in on the digits", runs["comparison"].call, "its text",
     )  # fmt: skip
 
 

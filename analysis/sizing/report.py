@@ -86,6 +86,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in sentences; verdicts are computed."""
+    from analysis.lab.measurement.verdict import Verdict
     from analysis.sizing.advice import KINDS, advice_of
     from analysis.sizing.predictors import REACHED
 
@@ -97,7 +98,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"± and [ ] are 95 % intervals over data sets"
     ]
     if config.smoke:
-        return [*lines, "quick pass: no verdict"]
+        return [*lines, str(Verdict.QUICK_PASS)]
     rows = summary(frame).set_index("predictor")
     reached = rows.loc[REACHED]
     lines.append(

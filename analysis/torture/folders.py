@@ -95,7 +95,8 @@ def readers() -> dict[str, Reader]:
     from analysis.questionnaire.context import Experiment
     from analysis.report import Config as Pages
     from analysis.report import start as write_pages
-    from analysis.reproduce.trained import recorded, trained_lines
+    from analysis.reproduce.admitted import recorded
+    from analysis.reproduce.trained import trained_lines
 
     def notebook(folder: Path) -> object:
         from analysis.lab.reporting.documents import to_notebook

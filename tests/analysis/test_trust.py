@@ -12,8 +12,9 @@ from analysis.capacity_curve import Config
 from analysis.lab.runs.loading import finished, runs_below
 from analysis.lab.runs.trust import inside, require_trusted, settings_from, ways_out
 from analysis.questionnaire import main as questionnaire
+from analysis.reproduce.admitted import recorded
 from analysis.reproduce.article import MANIFEST, full_runs, record, remove_written
-from analysis.reproduce.trained import TRAINED, recorded, trained_lines
+from analysis.reproduce.trained import TRAINED, trained_lines
 from capacity.errors import InputError
 from compression.checkpoints import save_json
 
@@ -136,12 +137,13 @@ def test_a_bad_folder_never_stops_the_others(tmp_path: Path) -> None:
     (copied(tmp_path / "c") / "config.json").write_text("null")
     told: list[str] = []
     runs = recorded([tmp_path, *([RUNS] if RUNS.exists() else [])], told.append)
-    assert len(told) == 2 and all("\n" not in line for line in told)
+    named = {Path(line.split()[0]).relative_to(tmp_path).parts[0] for line in told}
+    assert named == {"a0", "b", "c"} and len(told) == 3 and all("\n" not in line for line in told)
     names = {run.path.name for run in runs_below(tmp_path)}
     assert names >= {"students-mnist", "frontier-lenet5", "six-layer"}
     full = full_runs(runs, told.append)
     shown = [full[name].path for name in ("students-mnist", "frontier-lenet5", "six-layer")]
-    assert shown == [tmp_path / path.name for path in shown] and len(told) > 2
+    assert shown == [tmp_path / path.name for path in shown] and len(told) > 3
     assert len(list(trained_lines(runs))) == len(list(good)) == len(TRAINED)
 
 

@@ -17,6 +17,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import torch
 
+from analysis.lab.measurement.verdict import Verdict
 from capacity.errors import InputError
 from compression.evaluation import mcnemar
 
@@ -44,7 +45,7 @@ class Pair:
 
     def __str__(self) -> str:
         low, high = self.interval
-        verdict = "differ" if self.significant else "cannot be told apart"
+        verdict = "differ" if self.significant else str(Verdict.UNDECIDED)
         tests = ", ".join(f"{p:.2g}" for p in self.p_values)
         return (
             f"{self.first} and {self.second} {verdict}: {100 * self.difference:+.2f} points of error, "

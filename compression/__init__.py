@@ -6,6 +6,7 @@ that `import compression` itself loads no torch. Other names are in the modules.
 Make smaller (a new model comes back, yours is never changed)
     prune           mask weights or neurons by a criterion
     prune_to_budget mask as much as a budget asks for
+    prune_n_of_m    keep 2 of every 4 weights, as sparse tensor cores read them
     shrink          really remove channels
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
@@ -16,7 +17,8 @@ Make smaller (a new model comes back, yours is never changed)
     recipe          several techniques one after another, each step measured
 
 Criteria, schedules and stopping
-    L1, L2, EnergyPerBit, Random, Reservoir     what goes first
+    L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir    what goes first
+    Taylor, Fisher, ActivationNorm, BatchNormScale              and what data say of it
     GradualPruning  prune while training
     rewind          the weights of an earlier epoch under the masks of now
     Budget          how many parameters, FLOPs, bits or milliseconds may be left
@@ -53,11 +55,12 @@ from compression._moved import RENAMED, renamed
 if TYPE_CHECKING:
     from compression.batches import CropAndFlip, TensorBatches
     from compression.budgets import Budget, prune_to_budget
+    from compression.calibration import ActivationNorm, BatchNormScale, Fisher, Taylor
     from compression.certifying import certify
     from compression.checkpoints import load_model, save_model
     from compression.codec import coding_report, decode, encode
     from compression.costs import flops, latency, peak_memory_bytes
-    from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
+    from compression.criteria import L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir
     from compression.describing import description_length, prequential_length
     from compression.distillation import DistillationLoss, distill
     from compression.ensembles import fit_together
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from compression.rates import quantize_rate_distortion
     from compression.recipes import recipe
     from compression.schedules import GradualPruning, rewind
+    from compression.semistructured import prune_n_of_m
     from compression.sharing import share_weights
     from compression.shrinking import load_shrunk, save_shrunk, shrink
     from compression.squeezing import squeeze
@@ -77,17 +81,22 @@ if TYPE_CHECKING:
 __all__ = [
     "L1",
     "L2",
+    "ActivationNorm",
+    "BatchNormScale",
     "Budget",
     "CropAndFlip",
     "DistillationLoss",
     "EnergyPerBit",
     "Evaluation",
+    "Fisher",
+    "GeometricMedian",
     "GradualPruning",
     "Knee",
     "McNemarStop",
     "Peak",
     "Random",
     "Reservoir",
+    "Taylor",
     "TensorBatches",
     "TrainingSettings",
     "certify",
@@ -110,6 +119,7 @@ __all__ = [
     "peak_memory_bytes",
     "prequential_length",
     "prune",
+    "prune_n_of_m",
     "prune_to_budget",
     "quantize",
     "quantize_rate_distortion",
@@ -126,11 +136,12 @@ __all__ = [
 _NAMES = {
     "batches": "CropAndFlip TensorBatches",
     "budgets": "Budget prune_to_budget",
+    "calibration": "ActivationNorm BatchNormScale Fisher Taylor",
     "certifying": "certify",
     "checkpoints": "load_model save_model",
     "codec": "coding_report decode encode",
     "costs": "flops latency peak_memory_bytes",
-    "criteria": "L1 L2 EnergyPerBit Random Reservoir",
+    "criteria": "L1 L2 EnergyPerBit GeometricMedian Random Reservoir",
     "describing": "description_length prequential_length",
     "distillation": "DistillationLoss distill",
     "ensembles": "fit_together",
@@ -141,6 +152,7 @@ _NAMES = {
     "rates": "quantize_rate_distortion",
     "recipes": "recipe",
     "schedules": "GradualPruning rewind",
+    "semistructured": "prune_n_of_m",
     "sharing": "share_weights",
     "shrinking": "load_shrunk save_shrunk shrink",
     "squeezing": "squeeze",

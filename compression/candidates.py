@@ -1,6 +1,6 @@
 """Which weights or neurons of a group of layers go: the lowest scores, or those that a sampler picks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from capacity.errors import InputError
 from capacity.inputs import without_weights
 from compression.amounts import number_of
-from compression.criteria import Criterion, Sampler, elementwise, widened
+from compression.criteria import Criterion, Observed, Observer, Sampler, elementwise, widened
 from compression.masks import Masks
 from compression.selection import Scores, masks_without_lowest
 from compression.targets import Target, Unit
@@ -73,7 +73,7 @@ def _prune_by_threshold(
         weight, mask = checked_value(target), target.mask(masks)
         living = None if mask is None or bool(mask.all()) else mask.to(weight.device).flatten()
         score = elementwise(criterion, weight)
-        values = weight if score is not None else _scores(target, criterion, weight)
+        values = weight if score is not None else scores_of(target, criterion, weight)
         parts.append(Scores(values.flatten(), score or (lambda part: part), living))
         alive.append(weight.numel() if living is None else int(torch.count_nonzero(living)))
         free = alive[-1] if score is not None else int(_finite(values.flatten(), living).sum())
@@ -99,12 +99,23 @@ def checked_value(target: Target) -> Tensor:
     return weight
 
 
-def _scores(target: Target, criterion: Callable[[Tensor], Any], weight: Tensor) -> Tensor:
+def scores_of(target: Target, criterion: Criterion, weight: Tensor) -> Tensor:
     """A criterion's scores of a whole layer as floats; raises InputError for what cannot be ranked."""
-    scores = criterion(widened(weight))
+    assert not isinstance(criterion, Sampler | Observer)
+    given: Any
+    if isinstance(criterion, Observed):
+        given = criterion.of(target.names)
+        if given is None:
+            raise InputError(
+                f"layer {target.name!r}: {type(criterion.observer).__name__} saw nothing of it on these "
+                f"batches; layers=[...] names those to prune, or prune it by L1() on its own"
+            )
+    else:
+        given = criterion(widened(weight))
     name = f"layer {target.name!r}: the criterion gave"
-    if not isinstance(scores, Tensor):
-        raise InputError(f"{name} {type(scores).__name__} instead of a tensor of scores")
+    if not isinstance(given, Tensor):
+        raise InputError(f"{name} {type(given).__name__} instead of a tensor of scores")
+    scores = given
     if scores.shape != weight.shape:
         raise InputError(
             f"{name} scores of shape {tuple(scores.shape)} for a weight of shape {tuple(weight.shape)}"
@@ -147,8 +158,7 @@ class _Candidates:
 
     def scores(self, criterion: Criterion, mean: bool) -> Tensor:
         """Scores of the units alive; a neuron's is the sum over its weights, or the mean."""
-        assert callable(criterion)
-        scores = _scores(self.target, criterion, self.weight)
+        scores = scores_of(self.target, criterion, self.weight)
         if self.unit == "neuron":
             rows = self.target.by_unit(scores)
             scores = rows.mean(1) if mean else rows.sum(1)

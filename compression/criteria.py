@@ -1,18 +1,20 @@
 """What to prune first. A criterion either scores weights (the lowest go first) or samples units.
 
-Any callable weight -> scores of the same shape serves as a criterion, `torch.abs` for example.
+Any callable weight -> scores of the same shape serves as a criterion, `torch.abs` for example. Those that see
+data (`compression.calibration`) look at the model at work first.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from capacity import checks
+from capacity.cloning import plain_copy
 from capacity.errors import InputError, unknown
 from capacity.inputs import shown
 
@@ -28,30 +30,70 @@ class Sampler(Protocol):
         """`amount` distinct indices out of range(count)."""
 
 
-Criterion = Scorer | Sampler
+@runtime_checkable
+class Observer(Protocol):
+    """A criterion that looks at the model at work before it scores."""
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores by a parameter's full name, each of its shape; the model is a copy, its masks folded."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What an observer found; it takes the observer's place while units are chosen."""
+
+    observer: Observer
+    scores: Mapping[str, Tensor]
+
+    def of(self, names: Sequence[str]) -> Tensor | None:
+        """The scores of a parameter, under whichever of its names; None if it was not seen."""
+        return next((self.scores[name] for name in names if name in self.scores), None)
+
+
+Criterion = Scorer | Sampler | Observer | Observed
+
+
+def observed(criterion: Criterion, model: nn.Module) -> Criterion:
+    """The criterion, or what it found in the model if it is one that observes."""
+    if not isinstance(criterion, Observer):
+        return criterion
+    return Observed(criterion, criterion.observe(plain_copy(model).eval()))
 
 
 def require_criterion(name: str, criterion: Any) -> None:
     """Raise InputError for what neither scores weights nor chooses units."""
-    if isinstance(criterion, Sampler) and not isinstance(criterion, np.generic | np.ndarray | type):
+    if isinstance(criterion, Sampler | Observer | Observed) and not isinstance(
+        criterion, np.generic | np.ndarray | type
+    ):
         return
     if not checks.takes(criterion, 1):
         raise InputError(
-            f"{name} must be L1(), L2(), Random(), Reservoir() or a function weight -> scores, found "
-            f"{criterion!r:.60}"
+            f"{name} must be L1(), L2(), Random(), Reservoir(), one that sees data (compression.calibration) "
+            f"or a function weight -> scores, found {criterion!r:.60}"
         )
 
 
-def unit_scores(criterion: Criterion, weight: Tensor) -> Tensor:
-    """(units,) what a criterion gives each unit of a weight (units, ...), over all that it holds.
+def unit_scores(
+    criterion: Criterion, weight: Tensor, *, dimension: int = 0, names: Sequence[str] = ()
+) -> Tensor:
+    """(units,) what a criterion gives each unit along a dimension of a weight, over all that it holds.
+
+    `names` are the parameter's, by which an observer knows it; one that it did not see scores zero.
 
     Raises InputError for scores of another shape, or that are no tensor.
     """
+    units = weight.movedim(dimension, 0)
     if isinstance(criterion, Sampler):
-        return torch.from_numpy(criterion.choose(len(weight), len(weight)).argsort()).double()
-    scores = criterion(weight)
-    if not isinstance(scores, Tensor) or scores.shape != weight.shape:
-        raise InputError(f"the criterion gave {shown(scores)} for a weight of shape {tuple(weight.shape)}")
+        return torch.from_numpy(criterion.choose(len(units), len(units)).argsort()).double()
+    assert not isinstance(criterion, Observer)
+    if isinstance(criterion, Observed):
+        seen = criterion.of(names)
+        scores = torch.zeros_like(weight) if seen is None else seen.to(weight)
+        scores = scores.movedim(dimension, 0) if scores.shape == weight.shape else scores
+    else:
+        scores = criterion(units)
+    if not isinstance(scores, Tensor) or scores.shape != units.shape:
+        raise InputError(f"the criterion gave {shown(scores)} for a weight of shape {tuple(units.shape)}")
     return scores.flatten(1).sum(1)
 
 
@@ -139,6 +181,26 @@ class EnergyPerBit:
         share = (rows * columns / max(1, int(alive.sum()))).clamp(max=1.0)
         bits = self.value_bits - share.clamp(min=1e-9).log2()
         return (matrix.square() / bits).view_as(weight)
+
+
+@dataclass(frozen=True)
+class GeometricMedian:
+    """How far a unit lies from all others of its layer: sum over j of |w_i - w_j|, spread over its weights.
+
+    A unit near the others' geometric median can be replaced by them. Units are the rows of the weight.
+
+    Reference: He et al. 2019, "Filter Pruning via Geometric Median", arXiv:1811.00250, equation 4.
+
+    >>> import torch
+    >>> GeometricMedian()(torch.tensor([[0.0], [1.0], [3.0]])).tolist()
+    [[4.0], [3.0], [5.0]]
+    """
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        rows = widened(weight.detach()).flatten(1)
+        apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+        shape = (-1, *[1] * (weight.dim() - 1))
+        return (apart / max(rows.shape[1], 1)).view(shape).expand(weight.shape)
 
 
 def _generator(seed: int, count: int, amount: int) -> np.random.Generator:

@@ -16,7 +16,7 @@ from compression.candidates import PrunedLayer as PrunedLayer
 from compression.candidates import Rule, prune_group
 from compression.coverage import LeftLayer as LeftLayer
 from compression.coverage import PruneResult, coverage
-from compression.criteria import Criterion, require_criterion
+from compression.criteria import Criterion, observed, require_criterion
 from compression.masks import Masks, apply_masks, masks_of
 from compression.targets import Choice, Target, choose, named, targets
 from compression.targets import Unit as Unit
@@ -53,8 +53,9 @@ def prune(
 
     Parameters
     ----------
-    criterion: L1(), L2(), Random(), Reservoir() or any callable weight -> scores of the same shape;
-        the lowest scores go first, a neuron scores the sum over its weights, a score of infinity stays
+    criterion: L1(), L2(), Random(), Reservoir(), one of `compression.calibration` that sees data, or any
+        callable weight -> scores of the same shape; the lowest scores go first, a neuron scores the sum over
+        its weights, a score of infinity stays
     amount: int, how many; float in (0, 1), which fraction of those not pruned before; or a dict that
         gives either for each layer
     unit: "weight" (elements of the weight) or "neuron" (a row or output channel, its bias included)
@@ -76,7 +77,8 @@ def prune(
     model = initialized(unwrapped(model))
     requested, masks = plain_amounts(amount), masks_of(model)
     work = _work(model, requested, {"unit": unit, "scope": scope, "layers": layers, "input_size": input_size})
-    rows, asked = _extend(work, masks, Rule(criterion, unit, _usable_keep(keep)))
+    rule = Rule(observed(criterion, model), unit, _usable_keep(keep))
+    rows, asked = _extend(work, masks, rule)
     copied = apply_masks(clone(model), masks, keep_dropped=False)
     all_masks = masks | masks_of(copied)  # which names a mask of tied weights once
     layers_now = tuple(row for part in rows for row in part)
@@ -99,7 +101,8 @@ def extend_masks(
     """Drop more from `masks`, in place, by the weights of `model`, which stays as it is; see `prune`."""
     chosen = DEFAULTS | options
     work = _work(model, plain_amounts(amount), chosen)
-    rows, _ = _extend(work, masks, Rule(criterion, chosen["unit"], _usable_keep(chosen["keep"])))
+    rule = Rule(observed(criterion, model), chosen["unit"], _usable_keep(chosen["keep"]))
+    rows, _ = _extend(work, masks, rule)
     return [row for part in rows for row in part]
 
 

@@ -3,11 +3,12 @@
 Which layers must lose a channel together is the business of `compression.shrinking.coupling`.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from capacity import checks
@@ -15,9 +16,9 @@ from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError
-from capacity.inputs import refusing, require_weights
+from capacity.inputs import first_line, refusing, require_weights
 from capacity.tables import Table, Tabular
-from compression.criteria import Criterion, require_criterion
+from compression.criteria import Criterion, observed, require_criterion
 from compression.shrinking.components import families
 from compression.shrinking.coupling import (
     Importance,
@@ -30,13 +31,14 @@ from compression.shrinking.coupling import (
     ungroupable,
     units_of,
 )
-from compression.shrinking.deadlines import NoEnd, time_limit
+from compression.shrinking.deadlines import NoEnd, Stopwatch, time_limit
 from compression.shrinking.emission import Axis, Network
 from compression.shrinking.removal import Removal, reasons
 from compression.shrinking.silencing import silent_groups
-from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one
+from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one, unrounded
 
-SECONDS = 40  # for trying groups of layers one at a time
+GRAPH_SECONDS = 25  # of work on torch-pruning's graph after which its groups are not tried one by one
+SECONDS = 45  # of work after which nothing more is tried; something may have been removed by then
 LOST_NONE = (
     "it is coupled to a layer of one unit or to a grouped convolution, which would lose whole groups, or has "
     "too few units"
@@ -103,6 +105,7 @@ def shrink(
     amount: float | Mapping[str, float] | None = None,
     criterion: Criterion | None = None,
     keep: Sequence[str] = (),
+    round_to: int = 1,
 ) -> ShrinkResult:
     """A copy of the model with neurons and channels removed; the model itself is not changed.
 
@@ -112,9 +115,12 @@ def shrink(
     amount: the fraction of the channels of every group of coupled layers to remove, and of the heads of
         every attention; or a fraction for each layer named, which holds for all layers coupled to it. None
         removes what is silent already, after `prune(..., unit="neuron")` and `mask_dead_norm_channels`
-    criterion: whose lowest scores go first, summed over all coupled layers; by default torch-pruning's
-        group magnitude (L2)
+    criterion: whose lowest scores go first, summed over all coupled layers, those that an observer of
+        `compression.calibration` did not see left out; by default torch-pruning's group magnitude (L2)
     keep: names of layers that keep all their units; the output layers always do
+    round_to: what kernels like the numbers of units to be multiples of, 8 for example. Never more units go
+        than asked for: a layer for which no such number lies in between keeps its units. Layers whose number
+        is none all the same are named in `left_out`
 
     The outcome is compared with the model on the example and on noise: where silent units went, the outputs
     are equal; else they equal those of the model in which exactly the removed units are cut out of every
@@ -124,23 +130,47 @@ def shrink(
     Attention in nn.MultiheadAttention is unpacked into dense layers, because it cannot lose a head as it is.
 
     Raises InputError for an amount outside (0, 1), unknown layers, layers that cannot lose units (the
-    output, depthwise convolutions), a model whose layers cannot be followed in a minute, and a model of
-    which nothing can be removed without another change.
+    output, depthwise convolutions), a model whose layers cannot be followed in a minute, one that is too
+    large for the memory, and a model of which nothing can be removed without another change.
     """
     _check(amount)
+    checks.integer("round_to", round_to)
+    if round_to < 1:
+        raise InputError(f"round_to must be a whole number of at least 1, found {round_to}")
+    if round_to > 1 and amount is None:
+        raise InputError("round_to needs an amount: without one exactly the silent units go")
     require_weights(model)
     copied = unpack_attention(plain_copy(model).eval())
     if not units_of(copied):
         raise InputError("the model has no dense or convolutional layer, so there are no units to remove")
-    request = _Request(input_size, amount, criterion)
-    removal, locked, left_out = _smaller(copied, request, keep)
+    if criterion is not None and amount is not None:
+        criterion = observed(criterion, copied)
+    request = _Request(input_size, amount, criterion, round_to)
+    with _enough_memory():
+        removal, locked, left_out = _smaller(copied, request, keep)
+        difference = removal.check()
     before, after = removal.sizes()
-    difference = removal.check()
     layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
     small = removal.finish()
     parameters, left = (sum(p.numel() for p in m.parameters()) for m in (removal.original, small))
     silent = difference if amount is None else None
     return ShrinkResult(small.train(model.training), amount, parameters, left, layers, silent, left_out)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Within it, lack of memory becomes an InputError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(
+            error
+        ):
+            raise
+        raise InputError(
+            f"memory ran out: shrinking holds four copies of the model in double precision and what a few "
+            f"passes compute ({first_line(error, 120)}); a smaller input takes less"
+        ) from error
 
 
 def _smaller(
@@ -153,49 +183,56 @@ def _smaller(
     left_out: dict[str, str] = {}
     try:
         request = replace(request, locked=locked_layers(model, request.input_size, fixed))
-        return _removal(model, request, left_out, time.monotonic()), request.locked, left_out
+        return _removal(model, request, left_out), request.locked, left_out
     except InputError as error:
         if not isinstance(request.amount, float):
             raise
         responding, left = replace(request, locked=fixed), dict[str, str]()
         try:
             return _sliced(model, responding, keep, left), fixed, left
-        except InputError:
-            raise error from None
+        except InputError as other:
+            raise InputError(f"{error}. By what responds to its units: {other}") from None
 
 
 def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out: dict[str, str]) -> Slicing:
     """Components of units taken from the parameters that hold them; raises InputError if nothing goes."""
     assert isinstance(request.amount, float)
-    removal, end = Slicing(clone(model), request.input_size), time.monotonic() + SECONDS
+    removal = Slicing(clone(model), request.input_size)
 
     def locked(axis: Axis) -> bool:
         return any(axis.name == name or axis.name.startswith(f"{name}.") for name in keep)
 
     finding = "finding what responds to the units of each layer"
-    with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(SECONDS, finding):
+    limit = max(SECONDS - request.watch.seconds(), SECONDS - GRAPH_SECONDS)
+    with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(limit, finding):
         network = Network(removal.small, *removal.inputs[0])
         families_ = families(network, locked)
     chosen = []
     for family in families_:
         scores = scores_of(removal, family, request.criterion)
-        gone = lowest(scores, request.amount)
-        if gone:
-            chosen.append((family, [family.components[k] for k in gone]))
-    with time_limit(2 * SECONDS, "removing units"):
-        shrunk_one_by_one(removal, chosen, left_out, end)
+        chosen.append((family, scores, lowest(family, scores, request.amount, request.round_to)))
+    shrunk_one_by_one(removal, chosen, left_out, lambda: request.watch.seconds() > SECONDS)
+    left_out |= unrounded(*removal.sizes(), request.round_to, request.amounts(removal))
     _require_less(request.amount, *removal.sizes(), request.locked, left_out)
     return removal
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What shrink was asked for, and the layers that keep their units."""
+    """What shrink was asked for, the layers that keep their units, and how long it has worked."""
 
     input_size: Any
     amount: float | Mapping[str, float] | None
     criterion: Criterion | None = None
+    round_to: int = 1
+    watch: Stopwatch = field(default_factory=Stopwatch)
     locked: dict[str, str] = field(default_factory=dict)
+
+    def amounts(self, removal: Removal) -> dict[str, float]:
+        """The fraction that each layer was to lose."""
+        if isinstance(self.amount, Mapping):
+            return dict(self.amount)
+        return {name: self.amount or 0.0 for name in removal.sizes()[0] if name not in self.locked}
 
     def groups(self, removal: Removal, refused: dict[str, str]) -> Iterator[Any]:
         """Groups of units to remove; each is removed or left before the next is asked for."""
@@ -229,8 +266,8 @@ class _Request:
         importance = Importance(self.criterion, model, refused)
         ratios: dict[nn.Module, float] = {}
         if not isinstance(self.amount, Mapping):
-            return pruner_of(model, example, self.amount or 0.0, importance, locked, ratios)
-        even = pruner_of(model, example, 0.0, Importance(None, model, {}), locked, {})
+            return pruner_of(model, example, self.amount or 0.0, importance, locked, self.round_to)
+        even = pruner_of(model, example, 0.0, Importance(None, model, {}), locked)
         groups = groups_of(model, even, locked)
         for name, value in self.amount.items():
             group = group_of(name, model, groups, locked)
@@ -238,19 +275,20 @@ class _Request:
                 if ratios.setdefault(layer, value) != value:
                     names = [key for key, module in model.named_modules() if module in group]
                     raise InputError(f"layers {names} lose units together: one amount for all of them")
-        return pruner_of(model, example, 0.0, importance, locked, ratios)
+        return pruner_of(model, example, ratios, importance, locked, self.round_to)
 
 
-def _removal(model: nn.Module, request: _Request, left_out: dict[str, str], start: float) -> Removal:
+def _removal(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:
     """All at once if the network stays the same, else group by group; raises InputError if nothing goes."""
     try:
         removal = _all_at_once(model, request, left_out)
     except NoEnd:
         raise
     except InputError:
-        if time.monotonic() > start + SECONDS:
+        if request.watch.seconds() > GRAPH_SECONDS:
             raise
-        removal = _one_by_one(model, request, left_out, start + SECONDS)
+        removal = _one_by_one(model, request, left_out)
+    left_out |= unrounded(*removal.sizes(), request.round_to, request.amounts(removal))
     _require_less(request.amount, *removal.sizes(), request.locked, left_out)
     return removal
 
@@ -264,10 +302,10 @@ def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) 
     return removal
 
 
-def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], end: float) -> Removal:
+def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str]) -> Removal:
     """Remove what can be removed; a group that would change the function stays, and is noted."""
     removal = Removal(clone(model), request.input_size, silent=request.amount is None)
-    tried = False
+    tried, limit = False, GRAPH_SECONDS
     try:
         for group in request.groups(removal, left_out):
             tried = True
@@ -281,12 +319,13 @@ def _one_by_one(model: nn.Module, request: _Request, left_out: dict[str, str], e
                 )
             ]
             try:
-                if time.monotonic() > end:
-                    raise InputError(f"it was not tried within {SECONDS} s, because others failed")
+                if request.watch.seconds() > limit:
+                    raise InputError(f"it was not tried within {limit} s, because others failed")
                 with removal.undone_on_error(group):
                     with following("how to remove a group of units"):
                         removal.apply(group)
                     removal.check(quick=True)
+                limit = SECONDS
             except InputError as error:
                 left_out |= dict.fromkeys(names, str(error))
     except InputError:

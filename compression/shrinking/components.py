@@ -67,22 +67,63 @@ class _Draft:
 
 def families(network: Network, locked: Callable[[Axis], bool]) -> list[Family]:
     """Families of units that can be told apart; those that reach an output or are locked are left out."""
-    drafts = _drafts(network, locked)
-    complete: list[Family] = []
-    for trial in range(max((len(d.widths(network.plain.reads)) for d in drafts), default=0)):
-        modules = {
-            k: widths[trial]
-            for k, d in enumerate(drafts)
-            if len(widths := d.widths(network.plain.reads)) > trial
-        }
+    complete, drafts = _separated(network, _drafts(network, locked))
+    narrowed = _narrowed(network, drafts)
+    more, rest = _separated(network, [draft for draft, same in narrowed if not same])
+    complete += more + _pieced(network, rest + [draft for draft, same in narrowed if same])
+    return [f for f in _recurrent(network.model, _joined(complete)) if len(f.components) > 1]
+
+
+def _separated(network: Network, drafts: list[_Draft]) -> tuple[list[Family], list[_Draft]]:
+    """Families found by one way or another to number their units, and the drafts for which none does."""
+    complete, reads = list[Family](), network.plain.reads
+    for trial in range(max((len(draft.widths(reads)) for draft in drafts), default=0)):
+        modules = {k: some[trial] for k, d in enumerate(drafts) if len(some := d.widths(reads)) > trial}
         numbers = _decode(network, drafts, modules)
-        for k in sorted(modules, reverse=True):
-            if _clear(network, drafts[k], numbers):
-                complete.append(_numbered(network, drafts[k], modules[k], numbers))
-                drafts = drafts[:k] + drafts[k + 1 :]
-                modules = {(j if j < k else j - 1): w for j, w in modules.items() if j != k}
-    complete += _pieced(network, drafts)
-    return [family for family in _recurrent(network.model, complete) if len(family.components) > 1]
+        clear = {k for k in modules if _clear(network, drafts[k], numbers)}
+        complete += [_numbered(network, drafts[k], modules[k], numbers) for k in sorted(clear)]
+        drafts = [draft for k, draft in enumerate(drafts) if k not in clear]
+    return complete, drafts
+
+
+def _narrowed(network: Network, drafts: Sequence[_Draft]) -> list[tuple[_Draft, bool]]:
+    """Drafts without the axes of which each unit moves all that a product reads; whether it lost none.
+
+    Such an axis keeps its units; those beside it may go.
+    """
+    spread: list[set[Axis]] = [set() for _ in drafts]
+    for turn in range(max((len(draft.written) for draft in drafts), default=0)):
+        now = {k: list(d.written.items())[turn] for k, d in enumerate(drafts) if turn < len(d.written)}
+        first = {axis: torch.arange(width) < max(1, width // PIECES) for axis, width in now.values()}
+        for changed in (first, {axis: units.flip(0) for axis, units in first.items()}):  # and the last ones
+            answer = network.hits(changed)
+            for k, (axis, _) in now.items():
+                if any(network.plain.reads[r].by_product and bool(answer[r].all()) for r in drafts[k].reads):
+                    spread[k].add(axis)
+    left = [
+        _Draft({axis: width for axis, width in draft.written.items() if axis not in some}, draft.reads)
+        for draft, some in zip(drafts, spread, strict=True)
+    ]
+    return [(draft, not some) for draft, some in zip(left, spread, strict=True) if draft.written]
+
+
+def _joined(parts: Sequence[Family]) -> list[Family]:
+    """Families as they are, but one where several hold places of the same axis."""
+    sets = Sets()
+    for k, family in enumerate(parts):
+        sets.merge([k, *{axis for component in family.components for axis, _ in component}])
+    groups: dict[object, list[Family]] = {}
+    for k, family in enumerate(parts):
+        groups.setdefault(sets.root(k), []).append(family)
+    return [
+        some[0]
+        if len(some) == 1
+        else Family(
+            {axis: width for family in some for axis, width in family.written.items()},
+            _merged(component for family in some for component in family.components),
+        )
+        for some in groups.values()
+    ]
 
 
 def _drafts(network: Network, locked: Callable[[Axis], bool]) -> list[_Draft]:
@@ -120,8 +161,8 @@ def _decode(network: Network, drafts: Sequence[_Draft], modules: Mapping[int, in
     }
     for bit in range(max((m - 1 for m in modules.values()), default=0).bit_length() or 1):
         ones = {axis: (code >> bit) % 2 == 1 for axis, code in codes.items()}
-        high = [hit for _, hit in network.hits(ones)]
-        low = [hit for _, hit in network.hits({axis: ~units for axis, units in ones.items()})]
+        high = network.hits(ones)
+        low = network.hits({axis: ~units for axis, units in ones.items()})
         for k, known in numbers.items():
             number = torch.where(high[k], known.clamp(min=0) | (1 << bit), known.clamp(min=0))
             new = torch.where(high[k] | low[k], number, known)
@@ -177,7 +218,7 @@ def _pieced(network: Network, drafts: Sequence[_Draft]) -> list[Family]:
         for k, (axis, units) in now.items():
             changed[axis] = torch.zeros(drafts[k].written[axis], dtype=torch.bool)
             changed[axis][units] = True
-        answer = [hit for _, hit in network.hits(changed)]
+        answer = network.hits(changed)
         for k, (axis, units) in now.items():
             nodes = [node for unit in units for node in _unit(network, axis, unit)]
             for place in drafts[k].reads:

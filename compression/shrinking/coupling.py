@@ -24,7 +24,7 @@ from compression.shrinking.deadlines import NoEnd, time_limit
 from compression.shrinking.graph_errors import beside
 
 QKV = (("qkv",), ("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("q", "k", "v"))
-SECONDS = 25  # that torch-pruning's graph may take; on some networks it does not end
+SECONDS = 15  # of work that torch-pruning's graph may take; on some networks it does not end
 
 
 def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
@@ -35,7 +35,7 @@ def coupled_layers(model: nn.Module, input_size: Any) -> list[tuple[str, ...]]:
     copied = unpack_attention(plain_copy(model).eval())
     locked = locked_layers(copied, input_size, fixed_layers(copied, input_size, ()))
     args, kwargs = example_input(copied, input_size, device=str(next(copied.parameters()).device))
-    pruner = pruner_of(copied, kwargs or args, 0.5, Importance(None, copied, {}), locked, {})
+    pruner = pruner_of(copied, kwargs or args, 0.5, Importance(None, copied, {}), locked)
     names = {module: name for name, module in copied.named_modules()}
     return [tuple(names[layer] for layer in group) for group in groups_of(copied, pruner, locked)]
 
@@ -264,34 +264,59 @@ def units_of(model: nn.Module) -> dict[str, int]:
 def pruner_of(
     model: nn.Module,
     example: Any,
-    amount: float,
+    amount: float | Mapping[nn.Module, float],
     importance: "Importance",
     locked: Mapping[str, str],
-    ratios: Mapping[nn.Module, float],
+    round_to: int = 1,
 ) -> Any:
-    """torch-pruning's pruner; raises InputError where its graph cannot be built in SECONDS."""
-    import torch_pruning
+    """torch-pruning's pruner for a fraction of all units, or one for each of some layers.
 
+    Raises InputError where its graph cannot be built in SECONDS.
+    """
     heads = attention_heads(model)
+    even, ratios = (0.0, dict(amount)) if isinstance(amount, Mapping) else (amount, {})
     with following("which layers lose units together"):
-        pruner = torch_pruning.pruner.BasePruner(
+        pruner = _pruner_class()(
             model,
             example,
             importance,
-            pruning_ratio=amount,
-            pruning_ratio_dict=dict(ratios),
+            pruning_ratio=even,
+            pruning_ratio_dict=ratios,
             ignored_layers=[model.get_submodule(name) for name in locked],
             num_heads={layer: int(module.num_heads) for module, layers in heads.items() for layer in layers},  # type: ignore[arg-type]
             prune_num_heads=True,
             prune_head_dims=False,
-            head_pruning_ratio=amount,
-            head_pruning_ratio_dict=dict(ratios),
+            head_pruning_ratio=even,
+            head_pruning_ratio_dict=ratios,
             in_channel_groups={},  # its defaults are shared by all pruners of a process
             out_channel_groups={},
             forward_fn=forward_all,
+            round_to=round_to if round_to > 1 else None,
         )
         _part_gates(pruner.DG)
     return pruner
+
+
+def _pruner_class() -> Any:
+    import torch_pruning
+
+    class Pruner(torch_pruning.pruner.BasePruner):  # type: ignore[misc]
+        """torch-pruning's, but units kept are rounded up: it would remove more than was asked for."""
+
+        def _round_to(self, n_pruned: int, current_channels: int, round_to: int) -> int:
+            return rounded(n_pruned, current_channels, round_to)
+
+    return Pruner
+
+
+def rounded(gone: int, width: int, multiple: int) -> int:
+    """The most units, `gone` of them at most, that leave a multiple of the width; 0 where there is none.
+
+    >>> rounded(4, 20, 8), rounded(7, 32, 8), rounded(8, 32, 8), rounded(2, 12, 8)
+    (4, 0, 8, 0)
+    """
+    left = -(-(width - gone) // multiple) * multiple
+    return max(width - left, 0)
 
 
 def _part_gates(graph: Any) -> None:
@@ -322,8 +347,8 @@ class Importance:
 
         magnitude = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         self.refused = refused
-        self.scores = magnitude if criterion is None else _Scores(criterion)
         self.names = {module: name for name, module in model.named_modules()}
+        self.scores = magnitude if criterion is None else _Scores(criterion, self.names)
 
     def __call__(self, group: Any) -> Tensor | None:
         try:
@@ -342,21 +367,22 @@ class Importance:
 class _Scores:
     """A criterion of ours as torch-pruning's importance: scores of a channel, summed over coupled layers."""
 
-    def __init__(self, criterion: Criterion) -> None:
-        self.criterion = criterion
+    def __init__(self, criterion: Criterion, names: Mapping[nn.Module, str]) -> None:
+        self.criterion, self.names = criterion, names
 
     def __call__(self, group: Any) -> Tensor | None:
         total: Tensor | None = None
-        for dependency, places in group:
+        for k, (dependency, places) in enumerate(group):
             layer, function = dependency.layer, dependency.pruning_fn.__name__
             if not isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
                 continue
-            weight = layer.weight.detach()
-            if "out_channels" not in function:
-                weight = weight.transpose(0, 1)
-            scores = unit_scores(self.criterion, weight)
+            name, dimension = self.names.get(layer, ""), 0 if "out_channels" in function else 1
+            own = f"{name}.weight" if name else "weight"
+            scores = unit_scores(self.criterion, layer.weight.detach(), dimension=dimension, names=(own,))
             if len(scores) <= max(places):  # a grouped or depthwise layer, scored by what it is coupled to
                 continue
-            scores = scores[places]
-            total = scores if total is None or len(total) != len(scores) else total + scores
+            scores, roots = scores[places], torch.tensor(group[k].root_idxs, device=scores.device)
+            if total is None:
+                total = torch.zeros(int(roots.max()) + 1, dtype=scores.dtype, device=scores.device)
+            total.index_add_(0, roots, scores.to(total))  # several places of a flattened channel
         return total

@@ -1,13 +1,20 @@
-"""A time limit on Python code that may not end, in any thread and without signals or a second process."""
+"""A time limit on Python code that may not end, in any thread and without signals or a second process.
+
+Time is what the processor spent on the thread, so that what comes out does not hang on what else runs on
+the machine; a thread that waits is charged a part of the time on the clock.
+"""
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from capacity.errors import InputError
+
+WAITING = 0.1  # of the seconds in which a thread waits count
 
 
 class NoEnd(InputError):
@@ -18,9 +25,26 @@ class _Late(BaseException):
     """Raised inside the watched code; no `except Exception` of a library holds it back."""
 
 
+class Stopwatch:
+    """Seconds of work of the thread that made it, since then; it may be read in another thread."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        clock = getattr(time, "pthread_getcpuclockid", None)  # not on every system
+        self.processor = None if clock is None else clock(threading.get_ident())
+        self.before = 0.0 if self.processor is None else time.clock_gettime(self.processor)
+
+    def seconds(self) -> float:
+        """How long the thread worked, or on a system that does not tell, how long ago it began."""
+        passed = time.monotonic() - self.began
+        if self.processor is None:
+            return passed
+        return max(time.clock_gettime(self.processor) - self.before, WAITING * passed)
+
+
 @contextmanager
 def time_limit(seconds: float, what: str) -> Iterator[None]:
-    """Within it, Python code of this thread may run for `seconds`; then NoEnd is raised, which names `what`.
+    """Within it, Python code of this thread may work for `seconds`; then NoEnd is raised, which names `what`.
 
     A watching thread asks the interpreter to raise in this one (PyThreadState_SetAsyncExc), which happens
     between two bytecodes: a single call into C is not interrupted. What the code was changing is left half
@@ -34,14 +58,17 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         threading.Event(),
         torch.is_grad_enabled(),
     )
+    watch = Stopwatch()
 
-    def watch() -> None:
-        wait = seconds
-        while not over.wait(wait):
-            raised(thread, ctypes.py_object(_Late))
-            wait = 1.0
+    def wait() -> None:
+        left = seconds
+        while not over.wait(max(left, 0.001)):
+            left = seconds - watch.seconds()
+            if left <= 0:
+                raised(thread, ctypes.py_object(_Late))
+                left = 1.0
 
-    watcher = threading.Thread(target=watch, daemon=True)
+    watcher = threading.Thread(target=wait, daemon=True)
 
     def settle() -> None:
         over.set()

@@ -6,7 +6,7 @@ operations that multiply by a parameter; another one is added by a line (`Produc
 random numbers, other ones for units that are to change; what hangs on them shows where products read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from capacity.cloning import clone
 from compression.dataflow import FRESH, tensors_of
 
 
@@ -60,6 +61,7 @@ PRODUCTS: dict[str, tuple[Product, ...]] = {
     "convolution": (Product(0, 1, (1, 1), (1, 0), 2),),
 }
 TRANSPOSED = Product(0, 1, (1, 0), (1, 1), 2)
+SAMPLE = 512  # places of a channel that are looked at
 BY_CHANNEL = ("batch_norm", "group_norm")  # their parameters lie along dimension 1, whatever follows
 
 
@@ -108,45 +110,62 @@ class Read(NamedTuple):
     """What a product, or an operation beside a parameter, saw along an axis."""
 
     range: Range
-    values: Tensor  # the channels first
+    values: Tensor  # the channels first, and places of each
     products: frozenset[Axis]  # whose results it descends from, with no product between
     by_product: bool
 
 
 @dataclass
 class Record:
-    """One pass: what was read, which axes were written, what came out, and what the outputs descend from."""
+    """One pass: what was read, which axes were written, and what the outputs descend from."""
 
     reads: list[Read] = field(default_factory=list)
+    hits: list[Tensor] = field(default_factory=list)  # channels of each read that another pass saw otherwise
     written: dict[Axis, int] = field(default_factory=dict)  # and their width
     riders: dict[Axis, set[Axis]] = field(default_factory=dict)  # biases of products
     fixed: set[Axis] = field(default_factory=set)  # of which no single unit can go
-    results: list[Tensor] = field(default_factory=list)
     reached: frozenset[Axis] = frozenset()
 
 
-Drawn = dict[int, tuple[Tensor, Tensor]]
+class Drawn(NamedTuple):
+    """Two choices of numbers that a product emits, for data of a shape."""
+
+    plain: Tensor
+    other: Tensor
+    given: tuple[torch.Size, torch.Size]
 
 
 class Emission(TorchDispatchMode):
-    """A pass in which products emit random numbers, and other ones at `changed` units of an axis."""
+    """A pass in which products emit random numbers, and other ones at `changed` units of an axis.
 
-    def __init__(self, bases: Bases, drawn: Drawn, changed: Mapping[Axis, Tensor]) -> None:
+    With the record of another pass, its reads are compared with those of this one.
+    """
+
+    def __init__(
+        self, bases: Bases, drawn: dict[int, Drawn], changed: Mapping[Axis, Tensor], plain: Record | None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bases, self.drawn, self.changed = bases, drawn, changed
+        self.bases, self.drawn, self.changed, self.plain = bases, drawn, changed, plain
         self.record = Record()
         self.behind: dict[int, frozenset[Axis]] = {}
         self.count = 0
+        self.seen: dict[int, tuple[Tensor, Tensor | None]] = {}  # of one operation, by dimension
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry an operation out, or emit in its place."""
-        result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        product = self._product(name, args)
+        self.seen = {}
+        known = None if product is None else self.drawn.get(self.count + 1)
+        if product is not None and known is not None and known.given == _shapes(product, args):
+            weight = args[product.weight]
+            result: Any = torch.empty(known.plain.shape, dtype=weight.dtype, device=weight.device)
+        else:
+            result = func(*args, **(kwargs or {}))
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         behind = frozenset().union(*(self.behind.get(_place(t), frozenset()) for t in given))
         if name in FRESH:
             behind = frozenset()
-        product = self._product(name, args)
         if product is not None:
             result, behind = self._emit(product, args, result)
         else:
@@ -195,29 +214,48 @@ class Emission(TorchDispatchMode):
         for rider in bias or ():
             if rider is not None:
                 self.record.riders.setdefault(axis, set()).add(rider.axis)
+        self._draw(output, _shapes(product, args))
         emitted = self._numbers(output, axis, start.start, product.written[0])
         outputs = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
         return outputs, frozenset((axis,))
 
-    def _numbers(self, output: Tensor, axis: Axis, start: int, dimension: int) -> Tensor:
+    def _draw(self, output: Tensor, given: tuple[torch.Size, torch.Size]) -> None:
         self.count += 1
-        if self.count not in self.drawn or self.drawn[self.count][0].shape != output.shape:
+        known = self.drawn.get(self.count)
+        if known is None or known.plain.shape != output.shape:
             generator = torch.Generator().manual_seed(self.count)
-            pair = (torch.rand(output.shape, generator=generator).to(output) + 0.1 for _ in range(2))
-            self.drawn[self.count] = (next(pair), next(pair))
-        plain, other = self.drawn[self.count]
+            pair = [torch.rand(output.shape, generator=generator).to(output.device) + 0.1 for _ in range(2)]
+            self.drawn[self.count] = Drawn(pair[0], pair[1], given)
+
+    def _numbers(self, output: Tensor, axis: Axis, start: int, dimension: int) -> Tensor:
+        plain, other, _ = self.drawn[self.count]
         units = self.changed.get(axis)
         if units is None:
-            return plain.clone()
+            return plain.to(output.dtype, copy=True)
         shape = [1] * output.dim()
         shape[dimension] = -1
         here = units[start : start + output.shape[dimension]]
-        return torch.where(here.reshape(shape).to(output.device), other, plain)
+        return torch.where(here.reshape(shape).to(output.device), other, plain).to(output.dtype)
 
     def _read(self, range_: Range, data: Tensor, dimension: int, *, by_product: bool) -> None:
-        behind = self.behind.get(_place(data), frozenset())
-        values = data.movedim(dimension, 0).flatten(1).clone()
-        self.record.reads.append(Read(range_, values, behind, by_product))
+        place = len(self.record.hits if self.plain else self.record.reads)
+        if self.plain is None:
+            if dimension not in self.seen:
+                self.seen[dimension] = _sampled(data, dimension), None
+            behind = self.behind.get(_place(data), frozenset())
+            self.record.reads.append(Read(range_, self.seen[dimension][0], behind, by_product))
+            return
+        before = self.plain.reads[place] if place < len(self.plain.reads) else None
+        if before is None or before.range != range_ or len(before.values) != data.shape[dimension]:
+            self.record.hits.append(torch.ones(data.shape[dimension], dtype=torch.bool))
+            return
+        held, hit = self.seen.get(dimension, (None, None))
+        if held is not before.values or hit is None:
+            now = _sampled(data, dimension)
+            same = now.shape == before.values.shape
+            hit = (now != before.values).any(1) if same else torch.ones(len(now), dtype=torch.bool)
+            self.seen[dimension] = before.values, hit
+        self.record.hits.append(hit)
 
     def _note_beside(self, name: str, given: list[Tensor], result: Any, behind: frozenset[Axis]) -> None:
         """Note parameters beside data (scales, shifts, norms), and what is made of a parameter alone."""
@@ -253,32 +291,56 @@ class Emission(TorchDispatchMode):
             self.bases.add(result, names.pop(), [None if a is None else a.dimension for a in known])
 
 
+def _shapes(product: Product, args: Any) -> tuple[torch.Size, torch.Size]:
+    return args[product.data].shape, args[product.weight].shape
+
+
+def _sampled(data: Tensor, dimension: int) -> Tensor:
+    """(channels, places): a copy of some places of every channel, the same ones for data of a shape."""
+    moved = data.movedim(dimension, 0)
+    rest = moved.shape[1:]
+    if rest.numel() <= SAMPLE:
+        return moved.flatten(1).clone() if rest else moved.unsqueeze(1).clone()
+    generator = torch.Generator().manual_seed(rest.numel())
+    chosen = torch.randint(rest.numel(), (SAMPLE,), generator=generator)
+    places: list[Any] = [slice(None), *torch.unravel_index(chosen.to(data.device), rest)]
+    return moved[tuple(places)]
+
+
+@torch.no_grad()
+def _awake(model: nn.Module) -> nn.Module:
+    """The model, in place, with positive scales and shifts: no unit sleeps behind a rectifier."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() == 1 and parameter.is_floating_point():
+            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.zero_()
+    return model
+
+
 class Network:
-    """A model and one input, passed again and again with other units changed."""
+    """A copy of a model and one input, passed again and again with other units changed."""
 
     def __init__(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        self.model, self.args, self.kwargs = model, args, kwargs
-        self.drawn: Drawn = {}
-        self.plain = self._pass({})
+        self.model, self.args, self.kwargs = _awake(clone(model)), args, kwargs
+        self.drawn: dict[int, Drawn] = {}
+        self.plain = self._pass({}, None)
 
-    def _pass(self, changed: Mapping[Axis, Tensor]) -> Record:
-        emission = Emission(Bases.of(self.model), self.drawn, changed)
+    def _pass(self, changed: Mapping[Axis, Tensor], plain: Record | None) -> Record:
+        emission = Emission(Bases.of(self.model), self.drawn, changed, plain)
         with torch.no_grad(), torch.random.fork_rng(), emission:
             torch.manual_seed(0)
             results = tensors_of(self.model(*self.args, **self.kwargs))
-        record = emission.record
-        record.results = [tensor.clone() for tensor in results]
-        record.reached = frozenset().union(
+        emission.record.reached = frozenset().union(
             *(emission.behind.get(_place(t), frozenset()) for t in results if t.numel())
         )
-        return record
+        return emission.record
 
-    def hits(self, changed: Mapping[Axis, Tensor]) -> Iterator[tuple[Read, Tensor]]:
-        """Reads of the plain pass, and which of their channels move when units change."""
-        reads = self._pass(changed).reads
-        same = len(reads) == len(self.plain.reads)
-        for place, read in enumerate(self.plain.reads):
-            if same and reads[place].range == read.range and reads[place].values.shape == read.values.shape:
-                yield read, (reads[place].values != read.values).any(1)
-            else:
-                yield read, torch.ones(len(read.values), dtype=torch.bool)
+    def hits(self, changed: Mapping[Axis, Tensor]) -> list[Tensor]:
+        """For each read of the plain pass, which of its channels move when units change."""
+        hits = self._pass(changed, self.plain).hits
+        if len(hits) != len(self.plain.reads):
+            return [torch.ones(len(read.values), dtype=torch.bool) for read in self.plain.reads]
+        return hits

@@ -4,8 +4,8 @@ The reference is the network as it was with zeros in all removed places: it emit
 nothing of them, so a unit that others feel, or one removed from the wrong place, shows as a difference.
 """
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,12 +16,13 @@ from capacity.cloning import clone
 from capacity.errors import InputError
 from compression.criteria import Criterion, unit_scores
 from compression.shrinking.components import Component, Family
-from compression.shrinking.coupling import units_of
+from compression.shrinking.coupling import rounded, units_of
 from compression.shrinking.emission import Axis
 from compression.shrinking.removal import Removal
 from compression.shrinking.sizes import MARK, Change, candidates, known_changes, subsets
 from compression.verification import outputs
 
+BLOCKS = (8, 4)  # of units, that some kernels ask for
 Lengths = dict[Axis, tuple[int, int]]
 
 
@@ -38,8 +39,15 @@ class Slicing(Removal):
         self.helped: list[str] = []
         self._place(_tensors(self.small), self.disturbed)
 
-    def take(self, families: Sequence[tuple[Family, Sequence[Component]]]) -> None:
-        """Remove components of families; raises InputError, and leaves all as it was, if outputs differ."""
+    def take(
+        self,
+        families: Sequence[tuple[Family, Sequence[Component]]],
+        late: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Remove components of families; raises InputError, and leaves all as it was, if outputs differ.
+
+        Sizes are tried until one fits or it is `late`.
+        """
         nodes = [node for _, components in families for component in components for node in component]
         before = {axis: set(places) for axis, places in self.gone.items()}
         values = {
@@ -53,6 +61,8 @@ class Slicing(Removal):
         self._zero(nodes)
         error: InputError | None = None
         for changes in self._choices(families, before):
+            if error is not None and late():
+                break
             held = [(change, self._set(change)) for change in changes]
             try:
                 self.check(quick=True)
@@ -186,38 +196,80 @@ def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> 
             if weight.dim() < 2:
                 continue
             if axis not in cache:
-                cache[axis] = unit_scores(chosen, weight.movedim(axis.dimension, 0)).tolist()
+                units = unit_scores(chosen, weight, dimension=axis.dimension, names=(axis.name,))
+                cache[axis] = units.tolist()
             total += cache[axis][place]
         scores.append(total)
     return scores
 
 
-def lowest(scores: Sequence[float], amount: float) -> list[int]:
+def lowest(family: Family, scores: Sequence[float], amount: float, multiple: int = 1) -> list[Component]:
     """Components of lowest scores that make up the amount; one stays.
 
-    >>> lowest([4.0, 1.0, 3.0, 2.0, 5.0], 0.5)
-    [1, 3]
+    With a multiple, the most of them that leave a multiple of it on each axis that is written; none where
+    no number does.
     """
     count = min(int(amount * len(scores)), len(scores) - 1)
-    return sorted(sorted(range(len(scores)), key=lambda k: scores[k])[:count])
+    order = sorted(range(len(scores)), key=lambda k: scores[k])[:count]
+    while order:
+        gone = Counter(axis for k in order for axis, _ in family.components[k])
+        if all((width - gone[axis]) % multiple == 0 for axis, width in family.written.items() if gone[axis]):
+            break
+        order.pop()
+    return [family.components[k] for k in sorted(order)]
+
+
+def unrounded(
+    before: Mapping[str, int], after: Mapping[str, int], multiple: int, amounts: Mapping[str, float]
+) -> dict[str, str]:
+    """Layers whose number of units is no multiple, or stayed for want of one, and why.
+
+    >>> unrounded({"a": 20, "b": 20}, {"a": 16, "b": 18}, 8, {})
+    {'b': '18 units are no multiple of 8: what is coupled to it allows none'}
+    >>> unrounded({"c": 12}, {"c": 12}, 8, {"c": 0.2})
+    {'c': 'no multiple of 8 lies between 10 and 11 units'}
+    """
+    notes = {}
+    for name, units in after.items():
+        least = units - int(amounts.get(name, 0) * units)
+        if units != before[name] and units % multiple:
+            notes[name] = f"{units} units are no multiple of {multiple}: what is coupled to it allows none"
+        elif units == before[name] and least < units and not rounded(units - least, units, multiple):
+            notes[name] = f"no multiple of {multiple} lies between {least} and {units - 1} units"
+    return notes
 
 
 def shrunk_one_by_one(
     removal: Slicing,
-    chosen: Sequence[tuple[Family, Sequence[Component]]],
+    chosen: Sequence[tuple[Family, Sequence[float], Sequence[Component]]],
     left_out: dict[str, str],
-    end: float,
+    late: Callable[[], bool],
 ) -> None:
-    """Take all families at once, else one by one; those that cannot go are noted."""
+    """Take all families at once, else one by one, then fewer units of each; what cannot go is noted.
+
+    Kernels that read rows of whole blocks of bytes want a multiple of units, which is tried where others
+    fail.
+    """
+    some = [(family, components) for family, _, components in chosen if components]
     with suppress(InputError):
-        if len(chosen) > 1:
-            removal.take(chosen)
+        if len(some) > 1:
+            removal.take(some)
             return
-    for family, components in chosen:
-        try:
-            if time.monotonic() > end:
-                raise InputError("it was not tried in time, because others failed")
-            removal.take([(family, components)])
-        except InputError as error:
+    for family, scores, components in chosen:
+        if not components:
+            continue
+        share = (len(components) + 0.5) / len(scores)
+        fewer = [lowest(family, scores, share, multiple) for multiple in BLOCKS]
+        tries = [components, *(less for less in fewer if less and len(less) < len(components))]
+        error: InputError | None = None
+        for gone in tries:
+            try:
+                if late():
+                    raise InputError("it was not tried in time, because others failed")
+                removal.take([(family, gone)], late)
+                break
+            except InputError as failure:
+                error = error or failure
+        else:
             names = dict.fromkeys(axis.name.removesuffix(".weight") for axis in family.written)
             left_out |= dict.fromkeys(names, str(error))

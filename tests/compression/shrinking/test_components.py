@@ -145,3 +145,109 @@ def test_a_parametrized_network_reloads_in_a_fresh_one(tmp_path) -> None:
     save_shrunk(small, tmp_path / "small")
     x = torch.randn(3, 4)
     assert torch.equal(load_shrunk(make(), tmp_path / "small")(x), small(x))
+
+
+def test_units_that_sleep_are_found() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        net[0].bias.fill_(-50)
+        net[2].running_mean.fill_(50)
+    (family,) = components(net, (4,), "4")
+    assert [component["4.weight:1"] for component in family] == [[unit] for unit in range(6)]
+
+
+class Selective(nn.Module):
+    """Two halves that gate each other, scaled by what a third layer makes of one of them, as a state is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.scale, self.out = nn.Linear(8, 24), nn.Linear(12, 3), nn.Linear(12, 2)
+        self.step = nn.Linear(2, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        held, gate = self.into(x).chunk(2, -1)
+        scale = self.scale(held)
+        return self.out((held + self.step(scale[..., :2])) * gate.sigmoid() * scale[..., 2:])
+
+
+def test_a_layer_that_moves_all_keeps_its_units_and_those_beside_it_go() -> None:
+    (family,) = components(Selective(), (8,), "out")
+    assert family == [
+        {
+            "into.bias:0": [unit, unit + 12],
+            "into.weight:0": [unit, unit + 12],
+            "out.weight:1": [unit],
+            "scale.weight:1": [unit],
+            "step.bias:0": [unit],
+            "step.weight:0": [unit],
+        }
+        for unit in range(12)
+    ]
+
+
+class SharedShift(nn.Module):
+    """Two layers of plain parameters that add one shift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(n, 10)) for n in (4, 10)])
+        self.shift, self.head = nn.Parameter(torch.randn(10)), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for weight in self.weights:
+            x = torch.relu(x @ weight + self.shift)
+        return self.head(x)
+
+
+def test_layers_that_share_a_shift_lose_the_same_units(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = SharedShift()
+    small = shrink(model, (4,), amount=0.2).model
+    assert [tuple(w.shape) for w in small.weights] == [(4, 8), (8, 8)] and small.shift.shape == (8,)
+    save_shrunk(small, tmp_path / "small")
+    x = torch.randn(3, 4)
+    assert torch.equal(load_shrunk(SharedShift(), tmp_path / "small")(x), small(x))
+
+
+class Language(nn.Module):
+    """A block as Llama has it: grouped queries, gated units, norms by the root mean square."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norms = nn.Embedding(50, 32), nn.ModuleList(nn.RMSNorm(32) for _ in range(2))
+        self.q, self.k, self.v = nn.Linear(32, 32), nn.Linear(32, 16), nn.Linear(32, 16)
+        self.o, self.gate, self.up, self.down = (
+            nn.Linear(a, b) for a, b in ((32, 32), (32, 44), (32, 44), (44, 32))
+        )
+        self.head = nn.Linear(32, 50)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        q, k, v = (layer(self.norms[0](x)).unflatten(-1, (-1, 8)) for layer in (self.q, self.k, self.v))
+        k, v = (t.repeat_interleave(q.shape[2] // t.shape[2], 2).transpose(1, 2) for t in (k, v))
+        x = x + self.o((q.transpose(1, 2) @ k.mT).softmax(-1).matmul(v).transpose(1, 2).flatten(2))
+        y = self.norms[1](x)
+        return self.head(x + self.down(nn.functional.silu(self.gate(y)) * self.up(y)))
+
+
+class Recurrent(nn.Module):
+    """A GRU over vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(6, 20, batch_first=True), nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.gru(x)[0])
+
+
+def test_units_of_language_models_and_recurrent_layers_are_rounded() -> None:
+    torch.manual_seed(0)
+    model, ids = Language(), torch.randint(50, (1, 7))
+    result = shrink(model, ids, amount=0.25, round_to=8)
+    sizes = {layer.name: layer.after for layer in result.layers}
+    assert sizes["gate"] == sizes["up"] == 40 and sizes["q"] == 32  # 33 would be left of 44
+    assert result.model(ids).shape == (1, 7, 50)
+    assert shrink(model, ids, amount=0.25).model.gate.out_features == 33
+    sizes = [shrink(Recurrent(), (7, 6), amount=0.25, round_to=n).model.gru.hidden_size for n in (1, 8)]
+    assert sizes == [15, 16]

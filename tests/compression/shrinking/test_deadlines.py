@@ -7,15 +7,29 @@ import pytest
 import torch
 
 from capacity import InputError
-from compression.shrinking.deadlines import time_limit
+from compression.shrinking.deadlines import WAITING, Stopwatch, time_limit
 
 
 def spin() -> None:
     while True:
         try:
-            time.sleep(0.001)
+            sum(range(1000))
         except Exception:
             continue
+
+
+def test_time_is_that_of_the_threads_own_work() -> None:
+    def rest() -> None:
+        time.sleep(0.3)
+
+    watch, other = Stopwatch(), threading.Thread(target=rest)
+    other.start()
+    other.join()
+    waited = watch.seconds()
+    assert 0.3 * WAITING <= waited < 0.25
+    while watch.seconds() < waited + 0.1:
+        sum(range(1000))
+    assert time.thread_time() >= 0.1
 
 
 def test_a_loop_that_does_not_end_is_refused_by_name() -> None:

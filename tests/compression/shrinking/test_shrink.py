@@ -177,6 +177,43 @@ def test_transformers_lose_heads_hidden_units_and_embedding(tmp_path) -> None:
     assert torch.equal(again(x), result.model.eval()(x))
 
 
+def test_a_criterion_scores_a_flattened_channel_by_all_its_columns() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 2))
+    with torch.no_grad():
+        net[0].weight.fill_(0.1)
+        net[3].weight.view(2, 6, 16)[:, [1, 4]] *= 0.01
+    small = shrink(net, (1, 6, 6), amount=0.3, criterion=L1(center="zero")).model
+    kept = net[3].weight.view(2, 6, 16)[:, [0, 2, 3, 5]].flatten(1)
+    assert torch.equal(small[3].weight, kept)
+
+
+def test_units_of_transformers_are_rounded() -> None:
+    result = shrink(vit(), (3, 32, 32), amount=0.3, round_to=8)
+    assert {(layer.before, layer.after) for layer in result.layers} == {(32, 24), (32, 16), (64, 48)}
+    assert not result.left_out
+    assert {layer.after for layer in shrink(vit(), (3, 32, 32), amount=0.3).layers} == {22, 16, 44}
+
+
+def test_channels_are_rounded_where_they_can_be_and_it_is_told_where_not() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 20, 3), nn.BatchNorm2d(20), nn.ReLU(), nn.Conv2d(20, 12, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(300, 30), nn.ReLU(), nn.Linear(30, 2),
+    )  # fmt: skip
+    result = shrink(net, (3, 9, 9), amount=0.2, round_to=8)
+    assert {n.name: (n.before, n.after) for n in result.layers} == {
+        "0": (20, 16), "3": (12, 12), "6": (30, 24)
+    }  # fmt: skip
+    assert result.left_out == {"3": "no multiple of 8 lies between 10 and 11 units"}
+    with pytest.raises(InputError, match=r"layer '3' of 12 units lost none .* no multiple of 8"):
+        shrink(net, (3, 9, 9), amount={"3": 0.2}, round_to=8)
+    with pytest.raises(InputError, match="round_to must be a whole number of at least 1, found 0"):
+        shrink(net, (3, 9, 9), amount=0.3, round_to=0)
+    with pytest.raises(InputError, match="round_to needs an amount"):
+        shrink(net, (3, 9, 9), round_to=8)
+
+
 def test_the_head_removed_is_the_weakest_one_and_its_outputs_were_zero() -> None:
     model, x = vit().eval(), torch.randn(2, 3, 32, 32)
     packed = model.get_submodule(f"{BLOCK}.self_attention")

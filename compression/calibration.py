@@ -1,0 +1,270 @@
+"""Criteria that see data: what gradients or activations over calibration batches say of each weight.
+
+Each is an `Observer` (`compression.criteria`): it looks at a copy of the model in evaluation mode and gives
+scores by parameter, which `prune`, `shrink`, `squeeze` and `prune_n_of_m` rank as they rank any others.
+Batches are those of `fit`; they are gone through anew each time, so give a list or a loader, no generator.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.errors import InputError
+from capacity.inputs import map_tensors
+from compression.criteria import widened
+from compression.forms import dtype_of, parts_of, placed, run, size_of
+from compression.objectives import Objective, objective_of, require_scalar
+
+MULTIPLYING = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """(g·w)², the squared change of the loss to first order if the weight were zero; g is its mean gradient.
+
+    Reference: Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv:1906.10771,
+    equation 8.
+
+    Parameters
+    ----------
+    batches: (inputs, targets) and the other forms of `fit`
+    objective: as for `fit`; by default the cross-entropy, or the loss that the model returns
+    """
+
+    batches: Iterable[Any]
+    objective: Objective | str | None = None
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of every parameter that the loss hangs on."""
+        total: dict[str, Tensor] = {}
+        count = 0
+        for size, gradients in _gradients(model, self.batches, self.objective):
+            count += size
+            for name, gradient in gradients.items():
+                total[name] = total.get(name, 0) + size * gradient
+        weights = dict(model.named_parameters())
+        return {
+            name: (widened(weights[name].detach()) * sums / count).square() for name, sums in total.items()
+        }
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """½·F·w² with F the mean square of a sample's gradient: optimal brain damage with Fisher's diagonal.
+
+    Reference: LeCun, Denker and Solla 1990, "Optimal Brain Damage", equation 5; for the empirical Fisher in
+    place of the curvature, Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher
+    pruning", arXiv:1801.05787.
+
+    Parameters
+    ----------
+    batches, objective: as for `Taylor`
+    samples: the most samples that are gone through, one after another
+    """
+
+    batches: Iterable[Any]
+    objective: Objective | str | None = None
+    samples: int = 256
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of every parameter that the loss hangs on."""
+        total: dict[str, Tensor] = {}
+        count = 0
+        for _, gradients in _gradients(model, _singles(self.batches, self.samples), self.objective):
+            count += 1
+            for name, gradient in gradients.items():
+                total[name] = total.get(name, 0) + gradient.square()
+        weights = dict(model.named_parameters())
+        return {
+            name: widened(weights[name].detach()).square() * sums / (2 * count)
+            for name, sums in total.items()
+        }
+
+
+@dataclass(frozen=True)
+class ActivationNorm:
+    """|w|·‖x‖, what the weight multiplies over all samples and positions (Wanda); dense and convolutional.
+
+    Reference: Sun et al. 2024, "A Simple and Effective Pruning Approach for Large Language Models",
+    arXiv:2306.11695, equation 1. There weights are compared within a row, as `prune_n_of_m` does.
+
+    Parameters
+    ----------
+    batches: as for `Taylor`; labels are not needed
+    """
+
+    batches: Iterable[Any]
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of the weights of all dense and convolutional layers that were called."""
+        squares: dict[str, Tensor] = {}
+
+        def hook(name: str) -> Callable[..., None]:
+            def note(module: nn.Module, args: tuple[Any, ...], _: Any) -> None:
+                if args and isinstance(args[0], Tensor):
+                    squares[name] = squares.get(name, 0) + _squares(module, args[0])
+
+            return note
+
+        with torch.no_grad(), _Hooks() as hooks:
+            for name, module in model.named_modules():
+                if isinstance(module, MULTIPLYING) and "weight" in module._parameters:
+                    hooks.add(module.register_forward_hook(hook(f"{name}.weight" if name else "weight")))
+            _pass_all(model, self.batches)
+        weights = dict(model.named_parameters(remove_duplicate=False))
+        return {name: widened(weights[name].detach()).abs() * sums.sqrt() for name, sums in squares.items()}
+
+
+@dataclass(frozen=True)
+class BatchNormScale:
+    """|γ| of the batch norm right behind a layer, spread over the weights of each of its units.
+
+    Reference: Liu et al. 2017, "Learning Efficient Convolutional Networks through Network Slimming",
+    arXiv:1708.06519. Layers with no batch norm right behind them are not scored.
+
+    Parameters
+    ----------
+    batches: of which one shows what follows what; labels are not needed
+    """
+
+    batches: Iterable[Any]
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of the weights of dense and convolutional layers with a batch norm behind them."""
+        made: dict[int, tuple[str, nn.Module, Tensor]] = {}
+        scores: dict[str, Tensor] = {}
+
+        def emit(name: str) -> Callable[..., None]:
+            return lambda module, _, output: made.update({id(output): (name, module, output)})
+
+        def scale(norm: nn.Module, args: tuple[Any, ...]) -> None:
+            name, layer, output = made.get(id(args[0]), ("", norm, None))
+            if output is not None and isinstance(norm.weight, Tensor):
+                scores[f"{name}.weight" if name else "weight"] = _spread(layer, norm.weight.detach().abs())
+
+        with torch.no_grad(), _Hooks() as hooks:
+            for name, module in model.named_modules():
+                if isinstance(module, MULTIPLYING):
+                    hooks.add(module.register_forward_hook(emit(name)))
+                elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    hooks.add(module.register_forward_pre_hook(scale))
+            _pass_all(model, self.batches, most=1)
+        return scores
+
+
+class _Hooks:
+    """Hooks that are gone when the block ends."""
+
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+
+    def add(self, handle: Any) -> None:
+        self.handles.append(handle)
+
+    def __enter__(self) -> "_Hooks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def _gradients(
+    model: nn.Module, batches: Iterable[Any], objective: Objective | str | None
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """For each batch its size and the gradient of its mean loss, of every parameter that it hangs on."""
+    loss_of = objective_of(objective, batches)
+    parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    for parameter in parameters.values():
+        parameter.requires_grad_()
+    empty = True
+    for batch in batches:
+        inputs, targets = (_placed(part, model) for part in parts_of(batch))
+        with torch.enable_grad():
+            loss = loss_of(model, inputs, targets)
+            require_scalar(loss)
+            slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        empty = False
+        yield (
+            size_of(targets),
+            {n: widened(g.detach()) for n, g in zip(parameters, slopes, strict=True) if g is not None},
+        )
+    if empty:
+        raise _no_batches()
+
+
+def _singles(batches: Iterable[Any], most: int) -> Iterator[Any]:
+    """Up to so many samples as batches of one."""
+    left = most
+    for batch in batches:
+        parts = parts_of(batch)
+        size = size_of(parts[1])
+        for k in range(min(size, left)):
+            yield map_tensors(parts, partial(_sample, size=size, k=k))
+        left -= size
+        if left <= 0:
+            return
+
+
+def _sample(tensor: Tensor, *, size: int, k: int) -> Tensor:
+    return tensor[k : k + 1] if tensor.dim() and len(tensor) == size else tensor
+
+
+def _pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) -> None:
+    """Run the model on the inputs of each batch, or of so many; raises InputError if there are none."""
+    count = 0
+    for batch in batches:
+        inputs = batch
+        if not isinstance(batch, Tensor):
+            try:
+                inputs, _ = parts_of(batch)
+            except InputError:
+                if not isinstance(batch, Mapping):
+                    raise
+        run(model, _placed(inputs, model))
+        count += 1
+        if count == most:
+            return
+    if not count:
+        raise _no_batches()
+
+
+def _no_batches() -> InputError:
+    return InputError("there were no calibration batches; give a list or a loader, not a generator used up")
+
+
+def _placed(value: Any, model: nn.Module) -> Any:
+    place = next(iter(model.parameters()))
+    return placed(value, place.device, dtype_of(model))
+
+
+def _squares(module: nn.Module, data: Tensor) -> Tensor:
+    """What each weight multiplies, squared and summed: the gradient by it of all that squared data gives."""
+    held = module._parameters["weight"]
+    assert held is not None
+    weight = nn.Parameter(widened(held.detach()))
+    bias = module._parameters.get("bias")
+    module._parameters["weight"] = weight
+    module._parameters["bias"] = None
+    try:
+        with torch.enable_grad():
+            result = type(module).forward(module, widened(data.detach()).square())
+            (squares,) = torch.autograd.grad(result.sum(), weight)
+    finally:
+        module._parameters["weight"], module._parameters["bias"] = held, bias
+    return squares
+
+
+def _spread(layer: nn.Module, units: Tensor) -> Tensor:
+    """A number of each unit, shared out among its weights."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        grouped = units.view(layer.groups, 1, -1, *[1] * (weight.dim() - 2))
+        rows = grouped.expand(layer.groups, weight.shape[0] // layer.groups, *weight.shape[1:])
+        return rows.reshape(weight.shape) * len(units) / weight.numel()
+    return units.view(-1, *[1] * (weight.dim() - 1)).expand(weight.shape) * len(units) / weight.numel()

@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis import EXIT_STATUS
 
+LISTED = 78  # characters of a line of the list of commands
 FOLDER = Path(__file__).parent
 
 
@@ -74,18 +75,28 @@ def _installed() -> bool:
 
 
 def _listing(installed: bool) -> str:
-    lines = commands()
-    width = max(map(len, lines))
-    rows = [
-        f"  deepcapacity {name.replace('_', '-'):<{width}}  {line}" if installed
-        else f"  python -m analysis.{name:<{width}}  {line}"
-        for name, line in lines.items()
-    ]  # fmt: skip
-    options = [
-        "  --version                                  the version",
-        "  --tyro-print-completion {bash,zsh}         a script for completion by the tab key",
-    ]
-    return "\n".join(["Commands, each with --help:", "", *rows, "", "Or:", "", *options, "", EXIT_STATUS])
+    from capacity.terminal import broken, wrap
+
+    called = "deepcapacity {}" if installed else "python -m analysis.{}"
+    rows = {
+        called.format(name.replace("_", "-") if installed else name): line
+        for name, line in commands().items()
+    }
+    options = {
+        "--version": "the version",
+        "--tyro-print-completion {bash,zsh}": "a script for completion by the tab key",
+    }
+
+    def entries(names: dict[str, str]) -> list[str]:
+        indent = " " * 6
+        return [
+            line
+            for name, text in names.items()
+            for line in (f"  {name}", *wrap(text, LISTED, initial_indent=indent, subsequent_indent=indent))
+        ]
+
+    lines = ["Commands, each with --help:", "", *entries(rows), "", "Or:", "", *entries(options), ""]
+    return "\n".join([*lines, broken(EXIT_STATUS, LISTED)])
 
 
 def _version() -> str:

@@ -26,5 +26,7 @@ def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     names = [str(name) for name in known]
     near = get_close_matches(str(given), names, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if near and len(names) > 40:
+        return InputError(f"unknown {what} {given!r}{hint} ({len(names):,} are known)")
     shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
     return InputError(f"unknown {what} {given!r}{hint} (known: {shown})")

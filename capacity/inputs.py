@@ -70,13 +70,18 @@ def shown(value: Any) -> str:
 
     >>> shown({"ids": torch.zeros(2, 5, dtype=torch.int64)})
     "{'ids': int64 (2, 5)}"
+    >>> shown([0] * 120)
+    '(120 times int)'
     """
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "(" + ", ".join(shown(item) for item in value) + ")"
+        parts = [shown(item) for item in value]
+        if len(parts) > 6 and len(set(parts)) == 1:
+            return f"({len(parts):,} times {parts[0]})"
+        return "(" + ", ".join([*parts[:6], *(["..."] if len(parts) > 6 else [])]) + ")"
     return type(value).__name__
 
 

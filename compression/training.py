@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.cloning import clone
+from capacity.columns import counted, number
 from capacity.errors import InputError, unknown
 from capacity.inputs import as_integer, require_weights, shown
+from capacity.tables import Statement
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
 from compression.epochs import (
@@ -97,7 +99,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(Statement):
     """A trained copy of the model, a history with one entry per epoch, and the snapshot asked for.
 
     An entry holds `training_loss_nats`, the mean of what was minimized, the learning rate, and of validation
@@ -115,6 +117,13 @@ class FitResult:
         import pandas as pd
 
         return pd.DataFrame(self.history)
+
+    def __str__(self) -> str:
+        ended = ", stopped early" if self.stopped_early else ""
+        last = self.history[-1] if self.history else {}
+        known = {name.replace("_", " "): value for name, value in last.items() if value == value}
+        figures = "".join(f"; {name} {number(value)}" for name, value in known.items())
+        return f"trained for {counted(len(self.history), 'epoch')}{ended}{figures}"
 
 
 Retrain = Callable[[nn.Module], nn.Module | FitResult]

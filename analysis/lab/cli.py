@@ -19,7 +19,7 @@ from analysis import EXIT_STATUS
 from analysis.lab.consoles import patient_streams, quiet_libraries
 from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
 from capacity.errors import InputError, unknown
-from capacity.terminal import broken, printable
+from capacity.terminal import broken, printable, terminal_width, wrap
 
 C = TypeVar("C")
 POSITIVE = (
@@ -43,7 +43,7 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
     shown: dict[str, Any] = {
         "args": list(arguments),
         "prog": _called(config),
-        "description": f"{config.__doc__}\n\n{EXIT_STATUS}",
+        "description": _described(config),
     }
     groups = settings_groups(config)
     if len(groups) == 1:
@@ -52,6 +52,15 @@ def parse(config: type[C], presets: Mapping[str, C], arguments: Sequence[str]) -
     parsed = tyro.cli(_grouped(config, groups, default), **shown)
     values = {key: value for group in vars(parsed).values() for key, value in vars(group).items()}
     return config(**values)
+
+
+def _described(config: type) -> str:
+    """What a command is for, in lines of the terminal; the indent keeps tyro from joining them."""
+    paragraphs = [*inspect.cleandoc(str(config.__doc__)).split("\n\n"), EXIT_STATUS]
+    width = terminal_width()
+    return "\n\n".join(
+        "\n".join(wrap(" ".join(text.split()), width, subsequent_indent="  ")) for text in paragraphs
+    )
 
 
 def settings_groups(config: type) -> dict[type, list[str]]:

@@ -15,7 +15,9 @@ from running import ends_in_one_line
 from sklearn.model_selection import train_test_split
 
 from analysis.lab.data.datasets import load
+from analysis.lab.data.folders import read_folder
 from analysis.lab.data.splits import stratified
+from analysis.lab.data.tables import read_table
 from analysis.lab.settings import ColumnsSettings
 from capacity import InputError
 
@@ -217,6 +219,24 @@ BAD = {
     "no test": (NUMBERS.assign(part="train", y=NUMBERS["grade"]), {"split_column": "part"}, "no test rows"),
     "no category": (NUMBERS, {"categories": ("town",)}, "unknown column 'town'"),
 }  # fmt: skip
+
+
+def test_decimal_commas_beside_semicolons_are_numbers(tmp_path: Path) -> None:
+    ours = NUMBERS.assign(age=NUMBERS["age"] / 3)
+    ours.to_csv(tmp_path / "points.csv", index=False)
+    ours.to_csv(tmp_path / "commas.csv", index=False, sep=";", decimal=",")
+    found = [read_table(tmp_path / name, ColumnsSettings(), 0.2) for name in ("points.csv", "commas.csv")]
+    assert torch.equal(found[0].train.inputs, found[1].train.inputs) and found[1].shape == (1,)
+
+
+def test_a_validation_folder_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("val", 4)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for place in range(count):
+                Image.new("RGB", (8, 8), (20 * place, 0, 0)).save(tmp_path / part / name / f"{place}.png")
+    train, held, test, classes = read_folder(tmp_path, 8, 0.25, 0)
+    assert (len(test.labels), len(train.labels) + len(held.labels), classes) == (8, 24, ("cat", "dog"))
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -1,11 +1,15 @@
 """What every command prints can be read at 80, 120 and 200 columns."""
 
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from running import run_command
 
+from analysis.__main__ import commands
+from analysis.__main__ import main as list_commands
 from analysis.lab.runs.loading import finished
 from capacity.columns import KEY
 from capacity.tables import Table
@@ -44,13 +48,14 @@ def whole(table: Table, width: int) -> None:
         assert "_" not in column.heading, column
 
 
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda path: path.name)
-def test_tables_of_recorded_runs_fit(folder: Path, width: int) -> None:
+def test_tables_of_recorded_runs_fit(folder: Path) -> None:
     run = finished(folder)
-    readable("\n".join(broken(line, width) for line in run.headline()), width)
-    for table in run.tables().values():
-        whole(table, width)
+    sentences, tables = run.headline(), run.tables().values()
+    for width in WIDTHS:
+        readable("\n".join(broken(line, width) for line in sentences), width)
+        for table in tables:
+            whole(table, width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -61,6 +66,24 @@ def test_what_files_guarantee_fits(width: int) -> None:
     frame = certified(run, Config())
     readable("\n".join(broken(line, width) for line in headline(frame, run, Config())), width)
     whole(table(frame, run, Config()), width)
+
+
+def test_the_list_of_commands_fits(capsys) -> None:
+    for arguments in ([], ["nope"]):
+        with suppress(SystemExit):
+            list_commands(arguments)
+        said = capsys.readouterr()
+        readable(said.out, 80)
+        assert said.err.count("\n") <= 1
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_fits(command: str, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        import_module(f"analysis.{command}").main(["--help"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("usage: ")]
+    assert max(map(cell_len, lines)) <= 80
 
 
 @pytest.mark.slow

@@ -76,9 +76,10 @@ def _read(path: Path, **options: Any) -> "pd.DataFrame":
     if not path.is_file():
         raise InputError(f"{path} is not a file; it must be a CSV file: {FORM}")
     try:
+        separator = _separator(path)
         frame: pd.DataFrame = pd.read_csv(
             path,
-            sep=_separator(path),
+            sep=separator,
             encoding="utf-8-sig",
             low_memory=False,
             skipinitialspace=True,
@@ -93,9 +94,23 @@ def _read(path: Path, **options: Any) -> "pd.DataFrame":
     if frame.empty:
         raise InputError(f"{path} has {len(frame.columns)} columns and no rows: {FORM}")
     frame.columns = [str(name).strip() for name in frame.columns]
+    if separator == ";" and "dtype" not in options:
+        frame = frame.apply(_decimal_commas)
     if all(_is_number(name) for name in frame.columns):
         raise InputError(f"{path} starts with {', '.join(frame.columns[:4])}, which are no names: {FORM}")
     return frame
+
+
+def _decimal_commas(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of numbers with decimal commas, as spreadsheets write them beside semicolons, as numbers."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column) or column.isna().all():
+        return column
+    words = column.dropna().astype(str)
+    if not words.str.fullmatch(r"\s*[-+]?\d+(,\d+)?\s*").all():
+        return column
+    return column.str.replace(",", ".").astype(float)
 
 
 def _is_number(text: Any) -> bool:

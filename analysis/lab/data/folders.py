@@ -20,17 +20,21 @@ def read_folder(path: Path, image_size: int, validation: float, seed: int) -> Pa
     """Training, validation and test pictures of a folder, and its classes.
 
     Without train and test folders a stratified fifth is for the test, and `validation` of the rest for
-    validation. Raises InputError for a folder of another form, and class folders that differ.
+    validation. Beside train, a validation folder is the test where there is no other.
+
+    Raises InputError for a folder of another form, and class folders that differ.
     """
     if not path.is_dir():
         raise InputError(f"imagefolder: {path} is not a folder; it must hold {FORM}")
     given = {part: path / part for part in ("train", "test") if (path / part).is_dir()}
+    extra = next((path / name for name in VALIDATION if (path / name).is_dir()), None)
+    if "test" not in given and "train" in given and extra is not None:
+        given["test"], extra = extra, None
     if not given:
         return _split_here(path, image_size, validation, seed)
     for part in ("train", "test"):
         if part not in given:
             raise InputError(f"imagefolder: {path / part} is not a folder; {path} must hold {FORM}")
-    extra = next((path / name for name in VALIDATION if (path / name).is_dir()), None)
     if extra is not None:
         given["validation"] = extra
     return _published(

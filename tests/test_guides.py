@@ -188,7 +188,7 @@ def test_a_copied_experiment_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("runs/my_curve-digits-mlp-*")
     assert {"results.csv", "summary.csv", "my_curve.pdf"} <= {path.name for path in run.iterdir()}
-    assert "python -m analysis.my_curve " in done.stdout
+    assert "  python -m analysis.my_curve\n" in done.stdout
 
 
 def test_the_drawing_is_that_of_the_imports() -> None:
@@ -254,7 +254,7 @@ def test_the_workflow_calls_ci_run() -> None:
     steps = loaded(".github/workflows/ci.yml")["jobs"]["run"]["steps"]
     assert steps[-1] == {"run": ".ci/run"} and os.access(ROOT / ".ci/run", os.X_OK)
     wanted = set(re.findall(r"\b(?:latexmk|lmodern|texlive-[\w-]+)", text_of(".ci/run")))
-    assert len(wanted) == 5
+    assert len(wanted) == 6
     assert all(package in steps[-2]["run"] for package in wanted)
     (versions,) = [
         step["with"]["python-version"] for step in steps if "python-version" in step.get("with", {})

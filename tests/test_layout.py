@@ -108,4 +108,4 @@ def test_the_list_of_commands() -> None:
     folder = ROOT / "analysis"
     files = [path.stem for path in folder.glob("[!_]*.py") if "def main(" in path.read_text(encoding="utf-8")]
     packages = [path.parent.name for path in folder.glob("*/__main__.py")]
-    assert all(f"analysis.{name} " in found.stdout for name in (*files, *packages))
+    assert {f"analysis.{name}" for name in (*files, *packages)} <= set(found.stdout.split())

@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from capacity.characters import LOOKALIKE
+
+Say = Callable[[str], None]  # what is done with a text: printed, unless somebody else has a use for it
 
 
 class Patient:

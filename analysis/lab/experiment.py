@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
+from analysis.lab.consoles import Say
 from compression.trackers import require_installed
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Experiment:
         trials: Trials = getattr(import_module(f"analysis.{self.name}.trials"), self.trials)(config)
         return trials
 
-    def run(self, config: Any) -> "pd.DataFrame":
+    def run(self, config: Any, say: Say = print) -> "pd.DataFrame":
         """The rows of all seeds, with progress; resumed from the run directory, and written there."""
         import pandas as pd
 
@@ -101,12 +102,12 @@ class Experiment:
         config = self.settings(config)
         trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
-            print(note)
-        require_fit(trials.runner, config, trials.steps(), folder.path)
+            say(note)
+        require_fit(trials.runner, config, trials.steps(), folder.path, say)
         folder.settle(trials.runner.content)
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:
-            print(resumed)
+            say(resumed)
         with progress(config.seeds * trials.epochs(), "epochs") as on_progress:
             trials.prepare(folder, on_progress)
             seeds = [partial(_rows_of, trials, seed, folder, on_progress) for seed in config.trial_seeds]
@@ -115,8 +116,8 @@ class Experiment:
         folder.save_frame(frame)
         return frame
 
-    def write(self, frame: "pd.DataFrame", config: Any) -> None:
-        """Write summary, LaTeX tables and figures beside the results; print what it says, and the tables."""
+    def write(self, frame: "pd.DataFrame", config: Any) -> str:
+        """Write summary, LaTeX tables and figures beside the results; what they say, and where they are."""
         from analysis.lab.reporting.figures import file_lines, save_figure
         from analysis.lab.reporting.tracking import track_rows
         from analysis.lab.runs.directory import settings_of
@@ -135,18 +136,18 @@ class Experiment:
             save_figure(figure, folder.path, name, venue=config.venue, pgf=config.pgf)
             for name, figure in drawn.items()
         ]
-        print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
-        print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
-        print(file_lines(folder.path, saved))
+        lines = [printable(broken(line)) for line in self.headline(frame, config)]
+        shown = "\n\n".join(table.text(wide=config.wide) for table in tables.values())
+        return "\n".join([*lines, "", shown, "", file_lines(folder.path, saved)])
 
-    def start(self, config: Any) -> None:
-        """Run, print what it says and the table, write the figure and the table beside the results."""
+    def start(self, config: Any, say: Say = print) -> None:
+        """Run, write the figure and the table beside the results, say what they say."""
         from compression.storage import holding
 
         with holding():
-            self.write(self.run(config), config)
+            say(self.write(self.run(config, say), config))
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """The command; exits with 2 for bad input."""
@@ -189,7 +190,7 @@ class CellExperiment(Experiment):
         config = self.smoke(config) if config.smoke else config
         return open_run(self.name, config, name=self.cells.name(config))
 
-    def run(self, config: Any) -> "pd.DataFrame":
+    def run(self, config: Any, say: Say = print) -> "pd.DataFrame":
         """The rows of all cells, with progress; those that the run directory holds are read from it."""
         import pandas as pd
 
@@ -201,7 +202,7 @@ class CellExperiment(Experiment):
         paths = {name: folder.path / f"network-{name}.json" for name in steps}
         done = sum(path.exists() for path in paths.values())
         if done:
-            print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
+            say(f"resumed from {folder.path}, {done} of {len(paths)} steps")
         rows: list[dict[str, Any]] = []
         with progress(len(paths), self.cells.noun) as on_progress:
             for name, path in paths.items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.consoles import Say
 from analysis.lab.resources import free_disk, free_memory, size
 from capacity.errors import InputError
 
@@ -89,7 +90,7 @@ def _activation_bytes(network: "nn.Module", runner: "Runner") -> int:
     return total
 
 
-def require_fit(runner: "Runner", config: Any, steps: int, folder: Path) -> None:
+def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, say: Say) -> None:
     """Say what a run takes, but of a quick pass; raises InputError where memory or disk cannot hold it.
 
     Processes that share a run, or train on a GPU, are left to find out about their memory.
@@ -98,7 +99,7 @@ def require_fit(runner: "Runner", config: Any, steps: int, folder: Path) -> None
 
     need = need_of(runner, config, steps)
     if not config.smoke:
-        print(need)
+        say(str(need))
     if world_size() > 1 or runner.device.type != "cpu":
         need = replace(need, network_bytes=0, sample_bytes=0)
     require_room(need, folder)

@@ -24,7 +24,7 @@ class Config(OutputSettings):
     """Whose quick pass is killed; those with workers with two of them too. Folders are copies of a few of
     these; capacity_curve's is started twice and runs out of disk."""
     kills: int = 20
-    """Kills of each command with each of SIGKILL, SIGTERM and SIGINT, at random moments."""
+    """Kills of each command at random moments, by SIGKILL, SIGTERM and SIGINT in turn."""
     starts: int = 50
     """Pairs of processes that start in one folder at once."""
     shares: int = 20
@@ -34,7 +34,7 @@ class Config(OutputSettings):
     files: int = 100_000
     """Damaged files, shared among the formats."""
     folders: int = 500
-    """Damaged run folders, each through notebook, report, questionnaire and reproduce."""
+    """Damaged run folders, each through notebook, report, questionnaire, reproduce and its command."""
     seed: int = 0
     """Of the moments and the damages."""
     output: str = "runs/torture"
@@ -49,5 +49,5 @@ PRESETS = {"default": Config()}
 def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
     return replace(
-        config, commands=config.commands[:1], kills=1, starts=2, shares=1, writes=2, files=100, folders=2
+        config, commands=config.commands[:1], kills=3, starts=2, shares=1, writes=2, files=100, folders=2
     )

@@ -3,42 +3,20 @@
 import random
 import resource
 import shutil
-import signal
-import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
-from analysis.torture.formats import FORMATS, Format, content_of
+from analysis.torture.clock import Late, in_time, seconds
+from analysis.torture.formats import Format, content_of
 from analysis.torture.mutations import save_bytes
 from capacity.errors import InputError
 
 MOST_SECONDS = 5.0
 GOOD = ("same", "refused", "another")  # another: what the mended checksum belongs to
-
-
-class Late(BaseException):
-    """Raised where something takes too long."""
-
-
-@contextmanager
-def in_time(seconds: float) -> Iterator[None]:
-    """Raise Late inside after so many seconds; in the main thread of a system with alarms."""
-
-    def late(number: int, frame: FrameType | None) -> None:
-        raise Late
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass(frozen=True)
@@ -56,9 +34,19 @@ class Tries:
         """Files that were read wrong, ended in a traceback or took too long."""
         return sum(count for name, count in self.counts.items() if name not in GOOD)
 
+    def __str__(self) -> str:
+        """What became of how many, and the memory that it took."""
+        counts = ", ".join(f"{count:,} {name}" for name, count in sorted(self.counts.items()))
+        return f"{counts}, {max(0, self.more_bytes) / 1e6:.0f} MB more memory"
+
 
 def try_format(format: Format, tries: int, seed: int) -> Tries:
     """Damage a good file so many times, in half of them with its checksum mended, and read each."""
+    return list(tried(format, tries, seed))[-1]
+
+
+def tried(format: Format, tries: int, seed: int) -> Iterator[Tries]:
+    """What became of them so far, after each hundred."""
     counts: dict[str, int] = {}
     failures: dict[str, str] = {}
     longest = 0.0
@@ -71,13 +59,14 @@ def try_format(format: Format, tries: int, seed: int) -> Tries:
         for number in range(tries):
             dice = random.Random(f"{seed} {format.name} {number}")
             mended = _damage(format, path, good, dice)
-            began = time.perf_counter()
+            began = seconds()
             outcome, why = _outcome(format, folder, path, right, mended)
-            longest = max(longest, time.perf_counter() - began)
+            longest = max(longest, seconds() - began)
             counts[outcome] = counts.get(outcome, 0) + 1
             if outcome not in GOOD:
                 failures.setdefault(f"{outcome} {why.splitlines()[-1][:80]}", f"try {number}: {why}")
-        return Tries(format.name, counts, failures, longest, _memory() - start)
+            if number % 100 == 99 or number == tries - 1:
+                yield Tries(format.name, dict(counts), dict(failures), longest, _memory() - start)
 
 
 def _memory() -> int:
@@ -125,9 +114,3 @@ def _outcome(format: Format, folder: Path, path: Path, right: str, mended: bool)
     if read == right:
         return "same", ""
     return ("another", "") if mended else ("wrong", "read as something else")
-
-
-def torture_files(count: int = 100_000, seed: int = 0) -> Iterator[Tries]:
-    """Damaged files of every format, each format's share of `count`."""
-    for format in FORMATS:
-        yield try_format(format, max(1, round(count * format.share)), seed)

@@ -5,20 +5,23 @@ import os
 import random
 import shutil
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from analysis.torture.clock import Late, in_time, seconds
 from analysis.torture.config import Config
-from analysis.torture.files import MOST_SECONDS, Late, in_time
+from analysis.torture.files import MOST_SECONDS
+from analysis.torture.forks import Forks
 from analysis.torture.mutations import BYTES, ODD_VALUES, change_json
-from analysis.torture.outcome import Outcome
+from analysis.torture.outcome import Outcome, growing
 from analysis.torture.processes import call_of, undisturbed
 from capacity.errors import InputError
+from compression.checkpoints import load_json
 
 HOSTILE: tuple[Any, ...] = (
     *ODD_VALUES, "sprung_module:make", "venv.__main__:x", "hf:/etc/passwd", "imagefolder:/", "table:/x.csv",
@@ -80,6 +83,8 @@ def _replace(path: Path, dice: random.Random) -> None:
         os.mkfifo(path)
     elif how == 1:
         path.symlink_to(dice.choice(("/dev/zero", path.name, "/etc/passwd", "../../outside.txt")))
+        if dice.random() < 0.5:
+            (path.parent / "seed-9").symlink_to("../../outside")
     elif how == 2:
         path.mkdir()
     elif how == 3:
@@ -118,7 +123,16 @@ def readers() -> dict[str, Reader]:
         "report": lambda folder: write_pages(Pages(runs=(str(folder),))),
         "questionnaire": questionnaire,
         "reproduce": reproduce,
+        "resume": resumed,
     }
+
+
+def resumed(folder: Path) -> object:
+    """Open it as its command does that would go on with it, or start over."""
+    command = load_json(folder.parent / "good" / "config.json", sealed=False)["command"]
+    experiment = import_module(f"analysis.{command}").EXPERIMENT
+    fresh = not (folder / "results.csv").is_file()
+    return experiment.directory(experiment.config(smoke=True, output=str(folder), fresh=fresh)).settle(dict)
 
 
 def watch(folder: Path) -> None:
@@ -138,46 +152,43 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
             EVENTS.append(f"write to {facts[0]}")
 
 
-def folders(config: Config, folder: Path) -> list[Outcome]:
+def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
     runs = [folder / "runs" / command for command in config.commands if command in READABLE]
     for run in runs:
-        undisturbed(call_of(run.name, run), run)
-    tries = torture_folders(runs, config.folders, config.seed)
-    copies = []
-    for name in sorted({reader for reader, *_ in tries}):
-        own = [(outcome, why, took) for reader, outcome, why, took in tries if reader == name]
-        failures = tuple(
-            f"{outcome}, {why.strip()[-300:]}"
-            for outcome, why, _ in own
-            if outcome not in ("read", "refused")
-        )
-        copies.append(Outcome("folders", name, len(own), max(took for *_, took in own), failures))
-    return copies
+        undisturbed(forks, call_of(run.name, run), run)
+    tries: dict[str, list[tuple[float, str]]] = {}
+    for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
+        good = outcome in ("read", "refused")
+        own = tries.setdefault(reader, [])
+        own.append((took, "" if good else f"{outcome}, {why.strip()[-300:]}"))
+        yield list(growing("folders", reader, config.folders, own))[-1]
 
 
 def torture_folders(
     runs: Sequence[Path], count: int = 500, seed: int = 0
-) -> list[tuple[str, str, str, float]]:
+) -> Iterator[tuple[str, str, str, float]]:
     """Damage copies of these runs so many times: reader, outcome, why and seconds of each try."""
-    outcomes = []
     with TemporaryDirectory() as place:
-        place_dir = Path(place).resolve()
+        parent = Path(place).resolve()
+        outside = parent / "outside"
+        outside.mkdir()
+        (outside / "mine.json").write_text("{}")
         for number in range(count):
             dice = random.Random(f"{seed} {number}")
-            shutil.rmtree(place_dir / "runs", ignore_errors=True)
-            shutil.copytree(runs[0], place_dir / "runs" / "good")
-            folder = place_dir / "runs" / "bad"
-            shutil.copytree(dice.choice(list(runs)), folder)
+            shutil.rmtree(parent / "runs", ignore_errors=True)
+            chosen = dice.choice(list(runs))
+            shutil.copytree(chosen, parent / "runs" / "good")
+            folder = parent / "runs" / "bad"
+            shutil.copytree(chosen, folder)
             damage_folder(folder, dice)
             for name, read in readers().items():
-                watch(place_dir / "runs")
-                began = time.perf_counter()
+                watch(parent / "runs")
+                began = seconds()
                 outcome, why = _outcome(read, folder)
-                if EVENTS:
-                    outcome, why = "outside", EVENTS[0]
-                outcomes.append((name, outcome, f"try {number}: {why}", time.perf_counter() - began))
-    return outcomes
+                if EVENTS or [path.name for path in outside.iterdir()] != ["mine.json"]:
+                    outcome, why = "outside", (*EVENTS, "a file there was removed")[0]
+                yield name, outcome, f"try {number}: {why}", seconds() - began
 
 
 def _outcome(read: Reader, folder: Path) -> tuple[str, str]:

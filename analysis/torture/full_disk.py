@@ -7,11 +7,14 @@ them, and lets each from a given one on fail; it takes a C compiler and Linux.
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from analysis.torture.config import Config
-from analysis.torture.outcome import Outcome
-from analysis.torture.processes import call_of, left_over, resumed, started, undisturbed
+from analysis.torture.forks import Forks
+from analysis.torture.outcome import Outcome, growing
+from analysis.torture.processes import call_of, left_over, resumed, undisturbed
 from capacity.errors import InputError
 
 COMMAND = "capacity_curve"
@@ -36,6 +39,7 @@ static int full(const char *path) {
 }
 static int full_file(int file) {
     char name[64], path[4096];
+    if (!getenv("FULL_FROM")) return 0;
     snprintf(name, sizeof name, "/proc/self/fd/%d", file);
     ssize_t size = readlink(name, path, sizeof path - 1);
     if (size < 0) return 0;
@@ -61,19 +65,12 @@ OPEN(open64)
 """
 
 
-def full_disk(config: Config, folder: Path) -> list[Outcome]:
+def full_disk(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Each of the first writes of a run; fewer where a run has fewer."""
-    library = compiled(folder)
-    right, _ = undisturbed(call_of(COMMAND, folder / "whole"), folder / "whole")
-    failures = []
-    made = 0
-    for number in range(1, config.writes + 1):
-        why = _full_from(number, library, folder / "run", right)
-        if why is None:
-            break
-        made += 1
-        failures += [f"write {number}: {why}"] if why else []
-    return [Outcome("full-disk", COMMAND, made, 0.0, tuple(failures))]
+    right, _ = undisturbed(forks, call_of(COMMAND, folder / "whole"), folder / "whole")
+    reasons = (_full_from(number, forks, folder / "run", right) for number in range(1, config.writes + 1))
+    tries = ((0.0, why) for why in takewhile(lambda why: why is not None, reasons) if why is not None)
+    yield from growing("full-disk", COMMAND, config.writes, tries)
 
 
 def compiled(folder: Path) -> Path:
@@ -87,17 +84,17 @@ def compiled(folder: Path) -> Path:
     return library
 
 
-def _full_from(number: int, library: Path, folder: Path, right: str) -> str | None:
+def _full_from(number: int, forks: Forks, folder: Path, right: str) -> str | None:
     """Why a run whose disk is full from this write on did not hold; None where it has fewer writes."""
     shutil.rmtree(folder, ignore_errors=True)
     call = call_of(COMMAND, folder)
-    surroundings = {"LD_PRELOAD": str(library), "FULL_FOLDER": os.fspath(folder), "FULL_FROM": str(number)}
-    process = started(call, surroundings)
+    process = forks.start(call, {"FULL_FOLDER": os.fspath(folder), "FULL_FROM": str(number)})
     _, error = process.communicate()
     if not process.returncode:
         return None
     if process.returncode != 2 or error.count("\n") != 1 or str(folder) not in error:
-        return f"it ends with {process.returncode}: {error.strip()[-300:]}"
+        return f"write {number}: it ends with {process.returncode}: {error.strip()[-300:]}"
     if left_over(folder):
-        return f"{left_over(folder)[0].name} is left"
-    return resumed(call, folder, right) or ""
+        return f"write {number}: {left_over(folder)[0].name} is left"
+    why = resumed(forks, call, folder, right)
+    return why and f"write {number}: {why}"

@@ -1,14 +1,17 @@
 """Commands in processes of their own, and what must be true of what they leave."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from analysis.torture.forks import Forks, with_package
 from compression.storage import PART
 
 SECONDS = ("seconds", "milliseconds", "_ms", "_s", "latency", "time", "throughput", "speed")
@@ -20,27 +23,30 @@ def call_of(command: str, folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", f"analysis.{command}", "--smoke", *options, "--output", str(folder)]
 
 
-def started(call: Sequence[str], surroundings: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    """A process of a session of its own, whose output can be read."""
-    root = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+def started(call: Sequence[str]) -> "subprocess.Popen[str]":
+    """A Python of its own, of a session of its own, whose output can be read."""
     return subprocess.Popen(
         call,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": paths} | dict(surroundings or {}),
+        env=with_package(),
     )
 
 
 def family(number: int) -> list[psutil.Process]:
-    """A process and all that it started."""
-    try:
+    """A process, all that it started, and what else is of its session."""
+    members = {}
+    with suppress(psutil.Error):
         process = psutil.Process(number)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
+        members = {each.pid: each for each in (process, *process.children(recursive=True))}
+    for other in psutil.pids():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(other) == number:
+                members.setdefault(other, psutil.Process(other))
+    return list(members.values())
 
 
 def end_of(processes: Sequence[psutil.Process]) -> float:
@@ -67,22 +73,27 @@ def table_of(folder: Path) -> str:
     return text
 
 
-def resumed(call: Sequence[str], folder: Path, right: str) -> str:
+def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
     """Run a command to its end; why it does not hold what an undisturbed one does, or nothing."""
-    process = started(call)
-    _, error = process.communicate()
-    if process.returncode:
-        return f"the resumed run ends with {process.returncode}: {error.strip()[-300:]}"
+    run = forks.start(call)
+    _, error = run.communicate()
+    if run.returncode:
+        return f"the resumed run ends with {run.returncode}: {error.strip()[-300:]}"
     if left_over(folder):
         return f"{left_over(folder)[0].name} is left"
     return "" if table_of(folder) == right else "results.csv is another"
 
 
-def undisturbed(call: Sequence[str], folder: Path) -> tuple[str, float]:
-    """What a whole run writes, and the seconds that it takes."""
-    began = time.monotonic()
-    process = started(call)
-    _, error = process.communicate()
-    if process.returncode:
+def undisturbed(forks: Forks, call: Sequence[str], folder: Path) -> tuple[str, float]:
+    """What a whole run writes, and the seconds that it takes once what it imports is."""
+    run = forks.start(call)
+    _, error = run.communicate()
+    if run.returncode:
         raise RuntimeError(error)
-    return table_of(folder), time.monotonic() - began
+    forks.learn(run)
+    right = table_of(folder)
+    shutil.rmtree(folder)
+    began = time.monotonic()
+    if why := resumed(forks, call, folder, right):
+        raise RuntimeError(f"{' '.join(call)}, run twice: {why}")
+    return right, time.monotonic() - began

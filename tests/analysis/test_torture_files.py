@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from analysis.torture.files import MOST_SECONDS, Late, in_time, try_format
+from analysis.torture.clock import Late, in_time
+from analysis.torture.files import MOST_SECONDS, try_format
 from analysis.torture.formats import FORMATS
 
 

@@ -1,5 +1,6 @@
 """The smallest adequate width for your data: foretold by two small networks, and found by training many."""
 
+from math import prod
 from typing import Any
 
 from analysis.adequate_size.config import PRESETS, Config, check, smoke
@@ -13,11 +14,21 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> dict[str, Any]:
-    """What computes the rows of each width."""
+def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+    """What computes the rows of each width, and what all take."""
     from analysis.adequate_size.trials import WidthTrials
 
-    return WidthTrials(config).steps()
+    trials = WidthTrials(config)
+    return trials.steps(), _need(config, trials.data)
+
+
+def _need(config: Any, data: Any) -> Any:
+    """Of the largest width's networks, all seeds at once."""
+    from analysis.lab.needs import dense_sizes, need_of_cells
+
+    sizes = dense_sizes(prod(data.shape), 1, config.widths[-1], len(data.classes))
+    batch_size = min(config.batch_size, len(data.train))
+    return need_of_cells(config.seeds, sizes, batch_size, len(config.widths), "smaller --widths")
 
 
 CELLS = Cells(

@@ -9,6 +9,7 @@ from analysis.lab.settings import RunSettings
 from analysis.sizing.config import DATASETS
 from capacity.errors import InputError, unknown
 
+BATCH = 64  # samples
 FACTORS = ("dataset", "depth", "width", "epochs", "weight_decay", "label_noise")
 
 

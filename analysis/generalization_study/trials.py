@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.generalization_study.config import BATCH
 from analysis.generalization_study.measures import measures
 from analysis.sizing.tables import table
 from compression.batches import TensorBatches
@@ -30,7 +31,7 @@ def measure_cell(cell: Cell, config: "Config") -> list[dict[str, Any]]:
     trained = fit_together(
         starts,
         [
-            TensorBatches(*train, 64, shuffle=True, seed=seed)
+            TensorBatches(*train, BATCH, shuffle=True, seed=seed)
             for (train, _), (*_, seed) in zip(data, cases, strict=True)
         ],
         settings=[

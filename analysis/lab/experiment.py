@@ -1,5 +1,6 @@
 """An experiment: settings, trials, what its rows say; run, resumed from its run directory, written out."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -7,13 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
-from analysis.lab.consoles import Say
+from capacity.errors import InputError
 from compression.trackers import require_installed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from analysis.lab.needs import Need
     from analysis.lab.runs.directory import RunDirectory
     from analysis.lab.runs.progress import OnProgress
     from capacity.tables import Table
@@ -35,6 +39,16 @@ class Trials(Protocol):
 
     def trial(self, seed: int, folder: "RunDirectory", on_progress: "OnProgress") -> Iterable[dict[str, Any]]:
         """The rows of one seed."""
+
+
+def _cell_rows(path: "Path") -> list[dict[str, Any]]:
+    """The rows of a cell; raises InputError, naming the file, for what is none."""
+    from compression.checkpoints import load_json
+
+    rows = load_json(path).get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path} is damaged: it holds no rows; remove it to run that step again")
+    return rows
 
 
 def _rows_of(
@@ -92,7 +106,7 @@ class Experiment:
         trials: Trials = getattr(import_module(f"analysis.{self.name}.trials"), self.trials)(config)
         return trials
 
-    def run(self, config: Any, say: Say = print) -> "pd.DataFrame":
+    def run(self, config: Any) -> "pd.DataFrame":
         """The rows of all seeds, with progress; resumed from the run directory, and written there."""
         import pandas as pd
 
@@ -102,13 +116,14 @@ class Experiment:
         config = self.settings(config)
         trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
-            say(note)
-        require_fit(trials.runner, config, trials.steps(), folder.path, say)
+            print(note)
+        epochs = config.seeds * trials.epochs()
+        require_fit(trials.runner, config, trials.steps(), folder.path, epochs)
         folder.settle(trials.runner.content)
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:
-            say(resumed)
-        with progress(config.seeds * trials.epochs(), "epochs") as on_progress:
+            print(resumed)
+        with progress(epochs, "epochs") as on_progress:
             trials.prepare(folder, on_progress)
             seeds = [partial(_rows_of, trials, seed, folder, on_progress) for seed in config.trial_seeds]
             rows = [row for part in trials.runner.side_by_side(seeds) for row in part]
@@ -116,8 +131,8 @@ class Experiment:
         folder.save_frame(frame)
         return frame
 
-    def write(self, frame: "pd.DataFrame", config: Any) -> str:
-        """Write summary, LaTeX tables and figures beside the results; what they say, and where they are."""
+    def write(self, frame: "pd.DataFrame", config: Any) -> None:
+        """Write summary, LaTeX tables and figures beside the results; print what it says, and the tables."""
         from analysis.lab.reporting.figures import file_lines, save_figure
         from analysis.lab.reporting.tracking import track_rows
         from analysis.lab.runs.directory import settings_of
@@ -136,18 +151,18 @@ class Experiment:
             save_figure(figure, folder.path, name, venue=config.venue, pgf=config.pgf)
             for name, figure in drawn.items()
         ]
+        print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
+        print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
-        lines = [printable(broken(line)) for line in self.headline(frame, config)]
-        shown = "\n\n".join(table.text(wide=config.wide) for table in tables.values())
-        return "\n".join([*lines, "", shown, "", file_lines(folder.path, saved)])
+        print(file_lines(folder.path, saved))
 
-    def start(self, config: Any, say: Say = print) -> None:
-        """Run, write the figure and the table beside the results, say what they say."""
+    def start(self, config: Any) -> None:
+        """Run, print what it says and the table, write the figure and the table beside the results."""
         from compression.storage import holding
 
         with holding():
-            say(self.write(self.run(config, say), config))
+            self.write(self.run(config), config)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """The command; exits with 2 for bad input."""
@@ -166,13 +181,13 @@ class Cells:
     Parameters
     ----------
     name: settings -> middle part of the run directory's name
-    steps: settings -> for each step its name, and what computes its rows
+    steps: settings -> for each step its name, and what computes its rows; and what all take of memory
     noun: what a step is, in the plural, for the progress bar
     said: settings -> how many there are, in words
     """
 
     name: Callable[[Any], str]
-    steps: "Callable[[Any], Mapping[str, Callable[[], list[dict[str, Any]]]]]"
+    steps: "Callable[[Any], tuple[Mapping[str, Callable[[], list[dict[str, Any]]]], Need]]"
     noun: str
     said: Callable[[Any], str]
 
@@ -190,30 +205,55 @@ class CellExperiment(Experiment):
         config = self.smoke(config) if config.smoke else config
         return open_run(self.name, config, name=self.cells.name(config))
 
-    def run(self, config: Any, say: Say = print) -> "pd.DataFrame":
+    def run(self, config: Any) -> "pd.DataFrame":
         """The rows of all cells, with progress; those that the run directory holds are read from it."""
         import pandas as pd
 
         from analysis.lab.runs.progress import progress
-        from compression.checkpoints import load_json, save_json
+        from compression.checkpoints import save_json
 
         config = self.settings(config)
-        steps, folder = self.cells.steps(config), self.directory(config)  # bad input leaves no folder
+        steps, need = self.cells.steps(config)
+        self._require_room(config, need)  # bad input leaves no folder, nor does what cannot fit
+        folder = self.directory(config)
         paths = {name: folder.path / f"network-{name}.json" for name in steps}
         done = sum(path.exists() for path in paths.values())
         if done:
-            say(f"resumed from {folder.path}, {done} of {len(paths)} steps")
+            print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
         rows: list[dict[str, Any]] = []
+        pace_unknown = not config.smoke
         with progress(len(paths), self.cells.noun) as on_progress:
             for name, path in paths.items():
                 on_progress(doing=name)
                 if not path.exists():
+                    began = time.monotonic()
                     save_json(path, {"rows": steps[name]()})
-                rows += load_json(path)["rows"]
+                    left = len(paths) - done - 1
+                    if pace_unknown and left:
+                        pace_unknown = self._tell_pace(name, time.monotonic() - began, left)
+                rows += _cell_rows(path)
                 on_progress(1)
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)
         return frame
+
+    def _require_room(self, config: Any, need: "Need") -> None:
+        """Say what the cells take, but of a quick pass; raises InputError where that cannot fit."""
+        from pathlib import Path
+
+        from analysis.lab.needs import require_room
+
+        if not config.smoke:
+            print(need, flush=True)
+        require_room(need, Path(config.output or "runs"))
+
+    def _tell_pace(self, name: str, seconds: float, left: int) -> bool:
+        """Say what the first cell took, and the others at its pace, which is then not unknown any more."""
+        from analysis.lab.needs import duration
+
+        pace = f"{left} more {self.cells.noun} at this pace take {duration(left * seconds)}"
+        print(f"{name} took {seconds:.1f} s; {pace}", flush=True)
+        return False
 
     def opening(self, config: Any) -> str:
         """How many cells there are."""

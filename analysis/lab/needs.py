@@ -1,13 +1,16 @@
 """What a run takes of memory and disk, said before it starts and refused where it cannot fit."""
 
+import time
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.lab.consoles import Say
 from analysis.lab.resources import free_disk, free_memory, size
 from capacity.errors import InputError
+from compression.progress import silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from analysis.lab.runner import Runner
 
 COPIES = 3  # of the weights in training: themselves, their gradients, the momentum
+NUMBER = 4  # bytes of a number
+CELL_BYTES = 20_000  # of the rows that a cell keeps, and its share of tables and figures
+PROBED = 4  # batches that are trained on to tell how long all take
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Need:
     batch_size: samples in a batch
     least_disk_bytes: the trained networks alone
     disk_bytes: a network of full size for each step
+    smaller: what would fit where memory does not; empty: fewer samples in a batch, or another network
     """
 
     network_bytes: int
@@ -35,6 +42,7 @@ class Need:
     batch_size: int
     least_disk_bytes: int
     disk_bytes: int
+    smaller: str = ""
 
     @property
     def memory_bytes(self) -> int:
@@ -43,7 +51,41 @@ class Need:
 
     def __str__(self) -> str:
         """In one line."""
-        return f"takes about {size(self.memory_bytes)} of memory and up to {size(self.disk_bytes)} of disk"
+        memory, disk = size(self.memory_bytes), size(self.disk_bytes)
+        return f"takes about {memory} of memory beside data and libraries, and up to {disk} of disk"
+
+
+def need_of_cells(networks: int, sizes: tuple[int, int], batch_size: int, cells: int, smaller: str) -> Need:
+    """What a run takes whose cells are kept as rows only.
+
+    Parameters
+    ----------
+    networks: trained at once
+    sizes: parameters of the largest network, and numbers that its layers take and put out for one sample
+    batch_size: samples in a batch
+    cells: steps, of each of which a file of rows is kept
+    smaller: the option that makes it smaller
+    """
+    parameters, outputs = sizes
+    return Need(
+        network_bytes=COPIES * NUMBER * parameters * networks,
+        sample_bytes=NUMBER * outputs * networks,
+        batch_size=batch_size,
+        least_disk_bytes=0,
+        disk_bytes=CELL_BYTES * cells,
+        smaller=smaller,
+    )
+
+
+def dense_sizes(inputs: int, depth: int, width: int, classes: int) -> tuple[int, int]:
+    """Parameters of a dense network, and numbers that it takes and puts out for one sample.
+
+    >>> dense_sizes(64, 1, 16, 10)  # 64 x 16 + 16 and 16 x 10 + 10; the hidden layer and its ReLU
+    (1210, 106)
+    """
+    sizes = [inputs, *[width] * depth, classes]
+    parameters = sum(before * after + after for before, after in pairwise(sizes))
+    return parameters, inputs + 2 * depth * width + classes
 
 
 def need_of(runner: "Runner", config: Any, steps: int) -> Need:
@@ -90,8 +132,38 @@ def _activation_bytes(network: "nn.Module", runner: "Runner") -> int:
     return total
 
 
-def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, say: Say) -> None:
+def training_seconds(runner: "Runner", config: Any, epochs: float) -> float:
+    """Seconds that so many epochs of this network take on this machine, as a few batches did just now."""
+    rows: int = min(len(runner.data.train), PROBED * config.batch_size)
+    few = runner.on(runner.data.train.take(slice(0, rows)))
+    took: list[float] = []
+    for _ in range(2):  # of which the first one warms up
+        network = deepcopy(runner.example).to(runner.device)
+        began = time.perf_counter()
+        few.fit(network, replace(runner.training(config.seed, 1), warmup_epochs=0.5), silent)
+        took.append(time.perf_counter() - began)
+    return min(took) * epochs * (len(runner.data.train) / rows)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(12), duration(100), duration(5_000), duration(400_000)
+    ('under a minute', '2 minutes', '83 minutes', '4.6 days')
+    """
+    if seconds < 55:
+        return "under a minute"
+    for unit, of in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 1.5 * of:
+            return f"{seconds / of:.1f} {unit}"
+    minutes = round(seconds / 60)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, epochs: float) -> None:
     """Say what a run takes, but of a quick pass; raises InputError where memory or disk cannot hold it.
+
+    epochs: of training in the whole run, one seed after another.
 
     Processes that share a run, or train on a GPU, are left to find out about their memory.
     """
@@ -99,10 +171,13 @@ def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, say: Sa
 
     need = need_of(runner, config, steps)
     if not config.smoke:
-        say(str(need))
+        print(need)
     if world_size() > 1 or runner.device.type != "cpu":
         need = replace(need, network_bytes=0, sample_bytes=0)
     require_room(need, folder)
+    if not config.smoke and runner.frozen is None:
+        seconds = training_seconds(runner, config, epochs)
+        print(f"trains {epochs:,.0f} epochs, at this machine's pace in {duration(seconds)}", flush=True)
 
 
 def require_room(need: Need, folder: Path) -> None:
@@ -111,6 +186,7 @@ def require_room(need: Need, folder: Path) -> None:
     if need.memory_bytes > free:
         fitting = (free - need.network_bytes) // max(1, need.sample_bytes)
         fits = f"--batch-size {2 ** (int(fitting).bit_length() - 1)}" if fitting >= 1 else "a smaller --model"
+        fits = need.smaller or fits
         raise InputError(
             f"a run in batches of {need.batch_size:,} takes at least {size(need.memory_bytes)} of memory, "
             f"and {size(free)} are free: {fits} would fit"

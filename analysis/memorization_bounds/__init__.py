@@ -15,14 +15,24 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> dict[str, Any]:
-    """What computes the row of each network and number of classes."""
+def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+    """What computes the row of each network and number of classes, and what all take."""
     from analysis.memorization_bounds.trials import measure_one
 
-    return {
+    steps = {
         f"{name}-{classes}": partial(measure_one, name, classes, config)
         for name, classes in product(config.networks, config.classes)
     }
+    return steps, _need(config, len(steps))
+
+
+def _need(config: Any, cells: int) -> Any:
+    """Of the largest network, on as many points as it has weights."""
+    from analysis.lab.needs import need_of_cells
+    from analysis.memorization_bounds.families import sizes
+
+    largest = max(sizes(name, max(config.classes)) for name in config.networks)
+    return need_of_cells(1, largest, largest[0], cells, "smaller --networks")
 
 
 CELLS = Cells(

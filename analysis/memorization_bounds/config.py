@@ -67,12 +67,13 @@ def parts_of(name: str) -> tuple[str, str, int, int]:
     kind, _, width = rest.partition("-") if family == "recurrent" else ("", "", rest)
     depth, _, units = width.partition("x") if family != "recurrent" else ("1", "", width)
     known = family in FAMILIES and (family != "recurrent" or kind in ("rnn", "gru", "lstm"))
-    if not known or not depth.isdigit() or not units.isdigit() or min(int(depth), int(units)) < 1:
+    sizes = [int(part) if part.isdecimal() and len(part) < 6 else 0 for part in (depth, units)]
+    if not known or min(sizes) < 1:
         raise InputError(
             f"a network is written as dense-2x8, conv-1x4, residual-3x16, recurrent-lstm-8 (or rnn, gru) or "
             f"transformer-1x12; found {name!r}"
         )
-    return family, kind, int(depth), int(units)
+    return family, kind, sizes[0], sizes[1]
 
 
 def check(config: Config) -> None:

@@ -39,6 +39,18 @@ def build(name: str, classes: int) -> nn.Module:
     return Transformer(depth, width, outputs)
 
 
+def sizes(name: str, classes: int) -> tuple[int, int]:
+    """Parameters of the network, and numbers that its hidden layers put out for one point; none is built.
+
+    >>> sizes("dense-2x8", 2)  # 16 x 8 + 8, 8 x 8 + 8 and 8 + 1
+    (217, 16)
+    """
+    _, _, depth, width = parts_of(name)
+    with torch.device("meta"):
+        model = build(name, classes)
+    return sum(parameter.numel() for parameter in model.parameters()), depth * width
+
+
 def _dense(sizes: list[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):

@@ -7,6 +7,7 @@ from analysis.lab.experiment import CellExperiment, Cells
 from analysis.reparametrization.config import PRESETS, Config, check, smoke
 from analysis.reparametrization.report import headline, plot, summary, table
 from analysis.reparametrization.story import STORY
+from analysis.sizing.config import MOST_CLASSES, MOST_FEATURES
 
 __all__ = [
     "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
@@ -14,11 +15,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> dict[str, Any]:
-    """What computes the rows of each data set."""
+def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+    """What computes the rows of each data set, and what all take."""
+    from analysis.lab.needs import dense_sizes, need_of_cells
     from analysis.reparametrization.trials import measure_one
 
-    return {name: partial(measure_one, name, config) for name in config.datasets}
+    steps = {name: partial(measure_one, name, config) for name in config.datasets}
+    sizes = dense_sizes(MOST_FEATURES, config.depth + 1, 2 * config.width, MOST_CLASSES)  # the largest change
+    return steps, need_of_cells(config.seeds, sizes, config.rows, len(steps), "a smaller --width or --depth")
 
 
 CELLS = Cells(

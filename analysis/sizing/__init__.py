@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.experiment import CellExperiment, Cells
-from analysis.sizing.config import PRESETS, Config, check, smoke
+from analysis.sizing.config import MOST_CLASSES, MOST_FEATURES, PRESETS, Config, check, smoke
 from analysis.sizing.report import headline, plot, sets_table, sizes, summary, table
 from analysis.sizing.story import STORY
 
@@ -21,27 +21,34 @@ __all__ = [
 class Sizing(CellExperiment):
     """An experiment whose steps are data sets; it also records the advice that follows."""
 
-    def write(self, frame: "pd.DataFrame", config: Any) -> str:
+    def write(self, frame: "pd.DataFrame", config: Any) -> None:
         """Also write advice.json, in the form of `capacity/sizing.json`."""
         import json
         from dataclasses import replace
 
         from analysis.sizing.advice import KINDS, advice_of
 
-        text = super().write(frame, config)
+        super().write(frame, config)
         if not config.smoke:
             advice = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}
             folder = self.directory(replace(config, fresh=False))
             folder.save_text(json.dumps(advice, indent=1, ensure_ascii=False) + "\n", "advice.json")
-            text += f"\nadvice:  {folder.path / 'advice.json'}"
-        return text
+            print(f"advice:  {folder.path / 'advice.json'}")
 
 
-def _steps(config: Any) -> dict[str, Any]:
-    """What computes the rows of each data set."""
+def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+    """What computes the rows of each data set, and what all take."""
     from analysis.sizing.trials import measure_one
 
-    return {name: partial(measure_one, name, config) for name in config.datasets}
+    return {name: partial(measure_one, name, config) for name in config.datasets}, _need(config)
+
+
+def _need(config: Any) -> Any:
+    """Of the largest width's networks, all seeds at once, on all rows of a data set."""
+    from analysis.lab.needs import dense_sizes, need_of_cells
+
+    sizes = dense_sizes(MOST_FEATURES, 1, config.widths[-1], MOST_CLASSES)
+    return need_of_cells(config.seeds, sizes, config.rows, len(config.datasets), "smaller --widths")
 
 
 CELLS = Cells(

@@ -21,6 +21,7 @@ WRITTEN = (
     "random-2", "random-10",
 )  # fmt: skip
 DATASETS = BUNDLED + GENERATED + WRITTEN
+MOST_FEATURES, MOST_CLASSES = 64, 20  # of these data sets
 FEW = (
     "digits", "wine", "breast-cancer", "iris", "moons", "circles", "gaussian-10d", "clusters-10d", "parity-2",
     "parity-3", "spiral", "random-2",

@@ -1,6 +1,7 @@
 """What a run takes, said and refused; and how many processes compute at once."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,8 +12,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import adequate_size, generalization_study, memorization_bounds, reparametrization, sizing
 from analysis.capacity_curve.config import Config
-from analysis.lab.needs import COPIES, Need, need_of, require_room
+from analysis.lab.needs import (
+    CELL_BYTES,
+    COPIES,
+    Need,
+    dense_sizes,
+    need_of,
+    need_of_cells,
+    require_room,
+    training_seconds,
+)
 from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory, left_in_group
 from analysis.lab.runner import Runner
 from capacity import InputError
@@ -111,3 +122,54 @@ def test_what_a_group_may_take_is_its_limit_without_what_it_holds_but_for_cached
         path.write_text(text)
     assert left_in_group(*paths) == left
     assert left_in_group(paths[0], paths[1], tmp_path / "none") is None
+
+
+def test_training_is_timed_on_a_few_batches_and_leaves_the_network_as_it_was() -> None:
+    config = Config(model="lenet300", limit=256, batch_size=32, seeds=1)
+    runner = Runner(config)
+    before = [p.clone() for p in runner.example.parameters()]
+    one, ten = (training_seconds(runner, config, epochs) for epochs in (1, 1_000))
+    assert 0 < one < ten
+    assert all(map(torch.equal, before, runner.example.parameters()))
+
+
+def test_dense_sizes_are_those_of_the_network() -> None:
+    layers = [torch.nn.Linear(7, 5), torch.nn.ReLU(), torch.nn.Linear(5, 5), torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(5, 3))
+    parameters, outputs = dense_sizes(7, 2, 5, 3)
+    assert parameters == sum(p.numel() for p in network.parameters())
+    assert outputs == 7 + 4 * 5 + 3
+    assert need_of_cells(2, (parameters, outputs), 10, 6, "less") == Need(
+        2 * COPIES * 4 * parameters, 2 * 4 * outputs, 10, 0, 6 * CELL_BYTES, "less"
+    )
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options"),
+    [
+        (adequate_size, {"widths": (1, 10**10), "limit": 64}),
+        (generalization_study, {"widths": (10**6,), "datasets": ("wine",), "depths": (2, 3)}),
+        (memorization_bounds, {"networks": ("dense-3x99999",)}),
+        (reparametrization, {"width": 10**8}),
+        (sizing, {"widths": (1, 10**10)}),
+    ],
+    ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "__name__") else "",
+)
+def test_cells_too_large_are_refused_before_anything_is_written(
+    experiment, options, tmp_path: Path, capsys
+) -> None:
+    config = experiment.Config(output=str(tmp_path / "run"), **options)
+    with pytest.raises(InputError, match=r"at least .* GB of memory.*: (a )?smaller --[wn].* would fit"):
+        experiment.run(config)
+    assert capsys.readouterr().out.startswith("takes about") and not (tmp_path / "run").exists()
+
+
+def test_the_first_cell_tells_the_pace(tmp_path: Path, capsys) -> None:
+    config = adequate_size.Config(widths=(1, 2, 3), seeds=1, epochs=1, limit=64, output=str(tmp_path / "run"))
+    adequate_size.run(config)
+    told = [line for line in capsys.readouterr().out.splitlines() if "at this pace" in line]
+    assert len(told) == 1 and re.fullmatch(
+        r"1 took \d+\.\d s; 2 more widths at this pace take under a minute", told[0]
+    )
+    adequate_size.run(config)
+    assert "at this pace" not in capsys.readouterr().out

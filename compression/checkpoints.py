@@ -83,6 +83,8 @@ def settle(path: str | Path, content: Callable[[], Mapping[str, str]], what: str
     path, asked = Path(path), dict(content())
     stored: dict[str, Any] = load_json(path) if path.exists() else {}
     ignored = stored.pop(SELF_CHANGED, [])
+    if not all(isinstance(each, str) for each in stored.values()) or not isinstance(ignored, list):
+        raise InputError(f"{path} is damaged: it is no record of what a {what} depends on")
     if not stored:
         save_json(path, asked)
     different = compare(without(stored, ignored), without(asked, ignored)) if stored else []

@@ -231,18 +231,15 @@ class _Parts:
 
     def _function(self, path: str, value: Any) -> None:
         self.texts[path] = _name(value)
-        options = vars(value).get("__signature__", inspect.Signature()).parameters
-        if library := _is_library(value.__module__):
-            value = inspect.unwrap(value)  # what decorates it is the library's own business
         code = value.__code__
-        if not library:
+        if not _is_library(value.__module__):
             self.texts[path] += f", {_hash(_source(value))}"
             for name in sorted(_globals_read(code) & value.__globals__.keys()):
                 if not isinstance(value.__globals__[name], types.ModuleType):
                     self.visit(f"{path}.{name}", value.__globals__[name])
         for place, default in enumerate(value.__defaults__ or ()):
             self.visit(f"{path}.default{place}", default)
-        for name, default in (_named_defaults(options) or value.__kwdefaults__ or {}).items():
+        for name, default in (value.__kwdefaults__ or {}).items():
             self.visit(f"{path}.{name}", default)
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=True):
             try:
@@ -293,12 +290,6 @@ class _Parts:
             inner.texts[f"{path}.{name}"] = size
         self.texts |= inner.texts
         return None
-
-
-def _named_defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Defaults of what can be given by name alone."""
-    named = [one for one in parameters.values() if one.kind is one.KEYWORD_ONLY]
-    return {one.name: one.default for one in named if one.default is not one.empty}
 
 
 def _has_python_class(value: Any) -> bool:

@@ -111,6 +111,8 @@ class Hold:
             raise InputError(
                 f"another process is at work in {what}: wait until it has ended, or choose another folder"
             ) from error
+        except OSError as error:  # a file system without locks, which names no file
+            raise error if error.filename else _about(error, path) from error
         finalize(self, lock.release)
 
     def __enter__(self) -> "Hold":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from torch import nn
 
@@ -12,8 +12,7 @@ from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, Criterion
 from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
-from compression.options import with_options
-from compression.pruning import DEFAULTS, Amount, PruneOptions, prune
+from compression.pruning import Amount, Scope, Unit, prune
 from compression.quantization import quantize
 from compression.quantization.files import load_quantized, save_quantized
 from compression.rates import quantize_rate_distortion
@@ -23,13 +22,15 @@ from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.training import Batches, Retrain, TrainingSettings, model_of
 
 
-@with_options(DEFAULTS | {"scope": "global"})
 def pruning(
     criterion: Criterion | None = None,
     *,
     amount: Amount,
     retrain: Retrain | None = None,
-    **options: Unpack[PruneOptions],
+    unit: Unit = "weight",
+    scope: Scope = "global",
+    layers: Sequence[str] | None = None,
+    input_size: Any = None,
 ) -> Technique:
     """Mask weights or neurons, by magnitude unless told otherwise, then retrain.
 
@@ -38,7 +39,9 @@ def pruning(
 
     def apply(model: nn.Module) -> Any:
         chosen = criterion or L1(center="zero")
-        result = prune(model, chosen, amount=amount, **options)
+        result = prune(
+            model, chosen, amount=amount, unit=unit, scope=scope, layers=layers, input_size=input_size
+        )
         return result.model if retrain is None else retrain(result.model)
 
     return Technique("prune", apply)

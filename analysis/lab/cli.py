@@ -16,12 +16,13 @@ from itertools import pairwise
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from analysis import EXIT_STATUS
-from analysis.lab.consoles import patient_streams, quiet_libraries
+from analysis.lab.consoles import open_streams, patient_streams, quiet_libraries
 from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
 from capacity.errors import InputError, unknown
 from capacity.terminal import broken, printable, terminal_width, wrap
 
 C = TypeVar("C")
+MOST, MOST_SEED = 2**48, 2**32  # of whole numbers among the settings
 POSITIVE = (
     "batch_size", "classes", "code_learning_rate", "image_size", "learning_rate", "limit",
     "network_trials", "patience", "ratios", "repeats", "seeds", "temperature", "total", "trials",
@@ -143,6 +144,7 @@ def execute(
     processes under torchrun, the first one speaks.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    open_streams()
     with ended_by_signals(last=arguments is None):
         try:
             follows = _follows()
@@ -278,13 +280,21 @@ def check_numbers(config: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
-            if not math.isfinite(number):
+            if isinstance(number, int) and number >= (most := MOST_SEED if field.name == "seed" else MOST):
+                raise InputError(f"{field.name} must be below {most:,}, found {_short(number)}")
+            if isinstance(number, float) and not math.isfinite(number):
                 raise InputError(f"{field.name} must be a finite number, found {number}")
             if number < 0 or (number == 0 and field.name in POSITIVE):
                 rule = "not be negative"
                 if field.name in POSITIVE:
                     rule = "be at least 1" if isinstance(number, int) else "be positive"
-                raise InputError(f"{field.name} must {rule}, found {number}")
+                raise InputError(f"{field.name} must {rule}, found {_short(number)}")
+
+
+def _short(number: int | float) -> str:
+    """A number in a message; of one that Python does not write in digits, its bits."""
+    long = isinstance(number, int) and number.bit_length() > 200
+    return f"a number of {int(number).bit_length():,} bits" if long else str(number)
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from running import call_of, ends_in_one_line, run_command
@@ -60,6 +61,49 @@ def test_the_streams_are_as_before_afterwards(monkeypatch) -> None:
     with patient_streams():
         sys.stdout.write("text")
     assert sys.stdout is out and out.getvalue() == "text"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="takes a device that is always full")
+def test_a_log_on_a_full_disk_stops_nothing(capfd) -> None:
+    stream = Patient(open("/dev/full", "w"))  # noqa: SIM115
+    assert stream.write("text") == 4
+    stream.flush()
+    stream.write("more")
+    stream.flush()
+    stream.close()
+    said = capfd.readouterr().err
+    assert said == "what is printed from here on is lost: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lead_nowhere(closed: str, tmp_path: Path) -> None:
+    code = (
+        "from analysis.lab.consoles import open_streams, patient_streams\nimport os, sys\nopen_streams()\n"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\nassert file > 2, file\n"
+        "with patient_streams(): print('out'); print('error', file=sys.stderr)\n"
+        "assert sys.stdin.read() == ''\nos.write(file, b'mine')\n"
+    )
+    call = ["sh", "-c", f'exec "$0" -c "$1" "$2" {closed}', sys.executable, code, str(tmp_path / "file")]
+    done = subprocess.run(call, input="", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (done.stdout, done.stderr) == (
+        "" if ">&- " in f" {closed} ".replace("2>&-", "") else "out\n", "" if "2>&-" in closed else "error\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2**32}, "seed must be below 4,294,967,296, found 4294967296"),
+        ({"epochs": 2**48}, "epochs must be below 281,474,976,710,656"),
+        ({"limit": 10**5000}, r"limit must be below 281,474,976,710,656, found a number of 16,610 bits"),
+        ({"batch_size": -(10**5000)}, r"batch_size must be at least 1, found a number of 16,610 bits"),
+    ],
+)
+def test_numbers_too_large_for_any_machine_are_refused(changes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_numbers(dataclasses.replace(import_module("analysis.capacity_curve").Config(), **changes))
 
 
 @pytest.mark.parametrize("command", EXPERIMENTS)

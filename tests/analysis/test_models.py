@@ -92,6 +92,22 @@ def test_unknown_names(name: str, message: str) -> None:
         create(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os:system", "cannot be called with input_size and classes .*def make"),
+        ("builtins:len", "cannot be called with input_size and classes"),
+        ("math:pi", "cannot be called with input_size and classes"),
+        (":make", "'' is no name of a module"),
+        ("..x:make", "'..x' is no name of a module"),
+        ("a b:make", "'a b' is no name of a module"),
+    ],
+)
+def test_what_is_no_factory_is_refused_without_a_call(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        create(name, input_size=(1, 8, 8), classes=10)
+
+
 def test_pictures_too_small_are_refused() -> None:
     with pytest.raises(InputError, match="lenet5 needs pictures"):
         create("lenet5", input_size=(1, 8, 8), classes=10)

@@ -1,5 +1,6 @@
 """One's own tables, texts and picture folders: what a network sees of them, how they are split, bad input."""
 
+import gzip
 import importlib
 import shutil
 from pathlib import Path
@@ -299,3 +300,37 @@ def test_pictures_alone_are_augmented(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"--augment and --shift are for pictures"):
         Runner(RunnerSettings(dataset=written(people(), tmp_path / "people.csv"), shift=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("sparse.csv", None, "is the largest that this machine has memory for"),
+        ("bomb.csv.gz", gzip.compress(bytes(2**24)), "is the largest that this machine has memory for"),
+        ("zeros.csv", b"x,y\n1,a\n\0\0", "is no text: it holds zeros"),
+        ("cut.csv.gz", gzip.compress(b"x,y\n1,a\n" * 999)[:40], "cannot be read as CSV"),
+        ("noise.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\3" + b"\xff" * 99, "cannot be read as CSV"),
+        ("other.csv.bz2", b"BZh91AY", "cannot be read as CSV|columns and no rows"),
+    ],
+)
+def test_tables_that_unpack_into_more_than_memory_are_refused(
+    tmp_path: Path, monkeypatch, name: str, content: bytes | None, message: str
+) -> None:
+    monkeypatch.setattr("analysis.lab.data.csv_files.free_memory", lambda: 2**24)
+    path = tmp_path / name
+    if content is None:
+        with open(path, "wb") as file:
+            file.truncate(2**36)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        load(f"table:{path}")
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_packed_table_is_read_as_it_is_unpacked(tmp_path: Path) -> None:
+    text = "x,y\n" + "".join(f"{k},{'ab'[k % 2]}\n" for k in range(40))
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode()))
+    plain, packed = (load(f"table:{tmp_path / name}") for name in ("a.csv", "a.csv.gz"))
+    assert torch.equal(plain.train.inputs, packed.train.inputs)

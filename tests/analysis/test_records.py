@@ -45,6 +45,60 @@ def test_a_run_is_reopened_and_another_refused(tmp_path, monkeypatch) -> None:
         open_run("command", Config(output="notes"), name="x")
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("name", ["seed-0", "seed-0/l1", "writer.lock", "config.json"])
+def test_a_link_out_of_the_folder_is_refused_and_what_it_leads_to_left_alone(
+    tmp_path, name: str, fresh: bool
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "below").mkdir(parents=True)
+    for path in (mine / "a.json", mine / "below" / "b.json"):
+        path.write_text("{}")
+    config = Config(output=str(tmp_path / "run"))
+    path = open_run("command", config, name="x").path / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(mine / "a.json" if path.suffix else mine)
+    with pytest.raises(InputError, match="is a link that leads out of the output folder"):
+        open_run("command", dataclasses.replace(config, fresh=fresh), name="x")
+    assert sorted(path.name for path in mine.rglob("*")) == ["a.json", "b.json", "below"]
+    assert (mine / "a.json").read_text() == "{}"
+
+
+def test_a_run_folder_may_be_a_link_itself_and_hold_links_inside(tmp_path) -> None:
+    (tmp_path / "disk" / "seed-1").mkdir(parents=True)
+    (tmp_path / "disk" / "seed-0").symlink_to("seed-1")
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "config.json").write_text('{"command": "command", "all_settings": {}}')
+    assert open_run("command", Config(output=str(tmp_path / "run")), name="x").path == tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.json", '{"command": "command", "all_settings": []}', "holds another run: one without"),
+        ("config.json", '{"command": "\\u001b[2J"}', r"one of '\\x1b\[2J'"),
+        ("config.json", '{"command": ["a"]}', "holds another run: one of"),
+        ("config.json", '{"command": "command", "all_settings": {"amount": "\\u202e"}}', r"amount '\\u202e'"),
+        ("environment.json", '{"resumed": [{"environment": 5}]}', ""),
+        ("environment.json", '{"resumed": [5], "platform": "\\u001b[2J"}', ""),
+    ],
+)
+def test_a_folder_from_elsewhere_is_refused_in_one_line(tmp_path, capsys, name, text, told) -> None:
+    config = Config(output=str(tmp_path / "run"))
+    path = open_run("command", config, name="x").path
+    (path / "seed-0").mkdir()
+    (path / "seed-0" / "step.json").write_text("{}")
+    (path / name).write_text(text)
+    if told:
+        with pytest.raises(InputError, match=told) as found:
+            open_run("command", config, name="x")
+        assert str(found.value).isprintable()
+    else:
+        open_run("command", config, name="x")
+        assert capsys.readouterr().out.strip().isprintable()
+
+
 def test_what_a_run_records(tmp_path) -> None:
     run = open_run("command", Config(amount=2, output=str(tmp_path / "r")), name="x")
     config = json.loads((run.path / "config.json").read_text())

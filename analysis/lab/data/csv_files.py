@@ -1,5 +1,7 @@
 """One's own CSV file: its rows, the label of each, and which split each is in."""
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.lab.data.splits import Rows, rows_by_name, split_rows
+from analysis.lab.resources import free_memory
 from analysis.lab.settings import ColumnsSettings
 from capacity.errors import InputError, unknown
 from capacity.inputs import first_line
@@ -14,6 +17,8 @@ from capacity.inputs import first_line
 if TYPE_CHECKING:
     import pandas as pd
 
+CHUNK = 2**20  # bytes read at once
+MEMORY_SHARE = 4  # of the free memory, what a file may take whose cells take more than their text
 FORM = "the first line names the columns, each further line is a sample, and one column is its label"
 
 
@@ -61,12 +66,26 @@ def read_labelled(path: Path, columns: ColumnsSettings, validation: float) -> La
 
 
 def _separator(path: Path) -> str:
-    """A tab, semicolon or comma: whichever the first line has most of."""
-    import gzip
+    """A tab, semicolon or comma: whichever the first line has most of.
 
+    Raises InputError for what is no text, and for a file that is larger, unpacked, than memory carries.
+    """
+    most = free_memory() // MEMORY_SHARE
+    size = path.stat().st_size if path.suffix != ".gz" else 0
     opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
+    with opened(path, "rb") as file:
+        start: bytes = file.read(CHUNK)
+        size = max(size, len(start))
+        while path.suffix == ".gz" and size <= most and (more := len(file.read(CHUNK))):
+            size += more
+    if size > most:
+        raise InputError(
+            f"{path} holds {size:,} bytes or more, and a table of {most:,} is the largest that this machine "
+            f"has memory for; leave rows out"
+        )
+    if b"\0" in start:
+        raise InputError(f"{path} is no text: it holds zeros, as UTF-16 does; save it as UTF-8")
+    first = start.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
     return max((",", ";", "\t"), key=first.count)
 
 
@@ -80,6 +99,7 @@ def _read(path: Path, **options: Any) -> "pd.DataFrame":
         frame: pd.DataFrame = pd.read_csv(
             path,
             sep=separator,
+            compression="gzip" if path.suffix == ".gz" else None,
             encoding="utf-8-sig",
             low_memory=False,
             skipinitialspace=True,
@@ -87,7 +107,9 @@ def _read(path: Path, **options: Any) -> "pd.DataFrame":
         )
     except pd.errors.EmptyDataError as error:
         raise InputError(f"{path} is empty: {FORM}") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError, OSError, EOFError) as error:
+    except InputError:
+        raise
+    except (pd.errors.ParserError, UnicodeDecodeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read as CSV ({first_line(error, 160)}): {FORM}") from error
     if not isinstance(frame.index, pd.RangeIndex):
         raise InputError(f"{path}: its lines have more cells than its first, which names the columns")

@@ -1,5 +1,6 @@
 """Folders of one's own pictures, a folder per class; with train and test folders, or split here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from capacity.errors import InputError
 from capacity.inputs import first_line
 
 FORM = "PATH/CLASS/picture.jpg, or PATH/train/CLASS/picture.jpg and PATH/test/CLASS/picture.jpg"
+MOST_FOLDERS = 100_000
 VALIDATION = ("validation", "valid", "val")
 Parts = tuple[Split, Split, Split, tuple[str, ...]]
 
@@ -71,6 +73,7 @@ def _source(folder: Path) -> Any:
     """The pictures of a folder of class folders; raises InputError where there are none."""
     from torchvision.datasets import ImageFolder
 
+    _require_end(folder)
     try:
         return ImageFolder(str(folder), loader=open_picture)
     except FileNotFoundError as error:
@@ -78,6 +81,25 @@ def _source(folder: Path) -> Any:
             f"imagefolder: no pictures in class folders of {folder} ({first_line(error, 120)}); it must hold "
             f"CLASS/picture.jpg"
         ) from error
+
+
+def _require_end(folder: Path) -> None:
+    """Raise InputError where a link leads back up, or where folders are too many: links are followed."""
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(str(folder), frozenset())]
+    for _ in range(MOST_FOLDERS):
+        if not waiting:
+            return
+        path, above = waiting.pop()
+        try:
+            place = os.stat(path)
+            below = [entry.path for entry in os.scandir(path) if entry.is_dir()]
+        except OSError:  # which nobody can read, or no folder
+            continue
+        mark = (place.st_dev, place.st_ino)
+        if mark in above:
+            raise InputError(f"imagefolder: {path} is a link to a folder that holds it; remove the link")
+        waiting += [(each, above | {mark}) for each in below]
+    raise InputError(f"imagefolder: {folder} holds more than {MOST_FOLDERS:,} folders; name a smaller one")
 
 
 def read_pictures(source: Any, image_size: int) -> Split:

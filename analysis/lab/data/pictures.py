@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PLAIN = ("RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV", "LAB")
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # whatever a name says: no program is started
 TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
@@ -21,7 +22,7 @@ def open_picture(path: str | Path) -> "Image":
     """A picture as its file has it, the first frame of several, decoded to the last byte."""
     from PIL import Image
 
-    with Image.open(require_plain(path)) as picture:
+    with Image.open(require_plain(path), formats=FORMATS) as picture:
         picture.load()
         copied = picture.copy()
         copied.format = picture.format

@@ -1,6 +1,7 @@
 """Networks by name: create("lenet5", input_size=(1, 28, 28), classes=10)."""
 
 import importlib
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -160,14 +161,30 @@ def _torchvision(name: str, classes: int, pretrained: bool) -> nn.Module:
     return model
 
 
+def _require_factory(name: str, factory: Any) -> None:
+    """Raise InputError unless it is called with input_size and classes, as far as that can be known."""
+    try:
+        inspect.signature(factory).bind(input_size=(), classes=1)
+    except TypeError as error:
+        raise InputError(
+            f"model {name!r} cannot be called with input_size and classes ({error}); a factory is "
+            f"def make(input_size, classes)"
+        ) from error
+    except ValueError:  # written in C, and not telling
+        pass
+
+
 def _own(name: str, input_size: Size, classes: int) -> nn.Module:
     path, _, factory = name.partition(":")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise InputError(f"model {name!r}: {path!r} is no name of a module; a factory is package.module:NAME")
     try:
         module: Any = importlib.import_module(path)
     except ImportError as error:
         raise InputError(f"model {name!r}: module {path!r} cannot be imported ({error})") from error
     if not hasattr(module, factory):
         raise unknown(f"factory in {path}", factory, [key for key in vars(module) if not key.startswith("_")])
+    _require_factory(name, getattr(module, factory))
     model = getattr(module, factory)(input_size=tuple(input_size), classes=classes)
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name!r} returned {type(model).__name__}, not a torch.nn.Module")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.runs.cells import as_words
 from analysis.lab.runs.provenance import note_environment
+from analysis.lab.runs.trust import shown
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
 from compression.checkpoints import load_json, save_json, settle
@@ -145,15 +147,33 @@ def run_path(command: str, config: Any, name: str) -> Path:
 
 
 def require_run(path: Path) -> None:
-    """Raise InputError unless a folder holds a run, or the beginning of one, or nothing."""
+    """Raise InputError unless a folder holds a run, or the beginning of one, or nothing; and no way out."""
     if path.exists() and not path.is_dir():
         raise InputError(f"output folder {path} is a file; choose another --output")
+    require_no_way_out(path)
     if (path / "config.json").exists() or not path.exists():
         return
     if any(entry.name not in RECORDS and not is_ours(entry.name) for entry in path.iterdir()):
         raise InputError(
             f"output folder {path} is not empty and holds no run; choose another --output or empty it"
         )
+
+
+def require_no_way_out(folder: Path) -> None:
+    """Raise InputError if a link in a folder leads out of it: what is written there would be elsewhere."""
+    inside = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                try:
+                    good = path.resolve().is_relative_to(inside)
+                except (OSError, RuntimeError):  # a link to itself
+                    good = False
+                if not good:
+                    raise InputError(
+                        f"{path} is a link that leads out of the output folder; move what it leads to here, "
+                        f"or choose another --output, which may be a link itself"
+                    )
 
 
 def _opened(command: str, config: Any, name: str) -> RunDirectory:
@@ -194,11 +214,13 @@ def _read(record: Path) -> dict[str, Any]:
 def _different(stored: Mapping[str, Any], command: str, asked: Mapping[str, Any], config: type) -> list[str]:
     """What was stored and is not what is asked for; an option that the run did not know has its default."""
     if stored.get("command") != command:
-        return [f"one of {stored.get('command')}"]
+        return [f"one of {shown(stored.get('command'))}"]
     default = json.loads(json.dumps(dataclasses.asdict(config())))
     before = stored.get("all_settings", {})
+    if not isinstance(before, dict):
+        return ["one without settings"]
     return [
-        f"{key} {before.get(key, default[key])!r} and not {value!r}"
+        f"{key} {shown(before.get(key, default[key]))} and not {shown(value)}"
         for key, value in asked.items()
         if key not in NOT_IDENTITY and before.get(key, default[key]) != value
     ]

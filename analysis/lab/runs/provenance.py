@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from analysis.lab.runs.trust import shown
 from compression.checkpoints import load_json, save_json
 from compression.processes import own_device
 
@@ -66,10 +67,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     flat = [dict(_flat(facts)) for facts in (before, now)]
     return [
-        f"{name} {flat[0].get(name)} and now {value}"
+        f"{name} {_in_a_line(flat[0].get(name))} and now {value}"
         for name, value in flat[1].items()
         if flat[0].get(name) != value
     ]
+
+
+def _in_a_line(value: Any) -> str:
+    """What a file says, in one line that no terminal obeys."""
+    text = str(value)
+    return text if text.isprintable() and len(text) <= 100 else shown(value)
 
 
 def _flat(facts: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
@@ -91,7 +98,8 @@ def note_environment(record: Path, steps: Sequence[str]) -> list[str]:
     facts = load_json(record, sealed=False)
     resumed = facts.get("resumed")
     resumed = resumed if isinstance(resumed, list) else []
-    latest = resumed[-1].get("environment", {}) if resumed and isinstance(resumed[-1], dict) else facts
+    latest = resumed[-1].get("environment") if resumed and isinstance(resumed[-1], dict) else facts
+    latest = latest if isinstance(latest, dict) else {}
     changes = differences(latest, now)
     if changes and not steps:
         save_json(record, now, sealed=False)

@@ -1,20 +1,35 @@
 """Content decides: equal content in another process is the same, each changed leaf is another."""
 
+import array
+import collections
+import datetime
 import functools
+import importlib
 import json
 import logging
+import operator
+import random
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from capacity import InputError
 from compression.batches import TensorBatches
@@ -94,15 +109,180 @@ def test_every_bit_of_a_tensor_counts(place: int, bit: int) -> None:
         (pruning(amount=0.3), pruning(amount=0.9), "f.apply.amount (0.3 stored, 0.9 asked for)"),
         (DATA, replace(DATA, targets=(torch.arange(30) + 1) % 3), "f.targets"),
         (np.arange(3), np.arange(3) + 1, "f"),
-        (nn.Sequential(nn.Dropout(0.1)), nn.Sequential(nn.Dropout(0.2)), "f.architecture"),
+        (nn.Sequential(nn.Dropout(0.1)), nn.Sequential(nn.Dropout(0.2)),
+         "f.architecture, f.settings.0.p (0.1 stored, 0.2 asked for)"),
         (DataLoader(TensorDataset(torch.zeros(4)), batch_size=2),
          DataLoader(TensorDataset(torch.ones(4)), batch_size=2), "f.dataset.tensors.0"),
-        (nn.BatchNorm1d(2), nn.BatchNorm1d(2, eps=0.1), "f.architecture"),
+        (nn.BatchNorm1d(2), nn.BatchNorm1d(2, eps=0.1),
+         "f.architecture, f.settings.eps (1e-05 stored, 0.1 asked for)"),
     ],
 )  # fmt: skip
 def test_what_differs_is_named(one: object, two: object, part: str) -> None:
     assert describe(f=one) == describe(f=one)
-    assert compare(describe(f=one), describe(f=two)) == [part]
+    assert ", ".join(compare(describe(f=one), describe(f=two))) == part
+
+
+class Scaled(nn.Module):
+    """A network with a setting that neither its weights nor its words show."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.inner, self.rate = nn.Identity(), rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) * self.rate
+
+
+def hooked(rate: float) -> nn.Module:
+    model = nn.Identity()
+    model.register_forward_hook(lambda module, inputs, output: output * rate)
+    return model
+
+
+def buffered(value: float) -> nn.Module:
+    model = nn.Identity()
+    model.register_buffer("scale", torch.tensor(value), persistent=False)
+    return model
+
+
+def frozen(flag: bool) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm1d(2)).requires_grad_(not flag)
+
+
+def ordered(*rows: int) -> DataLoader:
+    return DataLoader(TensorDataset(torch.zeros(9)), sampler=SubsetRandomSampler(rows))
+
+
+def source(text: str, name: str = "Kind") -> object:
+    space: dict[str, object] = {"__name__": "somewhere"}
+    exec(text, space)
+    return space[name]
+
+
+def masked_array(*mask: bool) -> np.ndarray:
+    return np.ma.MaskedArray([1, 2], mask=mask)
+
+
+def sparse(value: float) -> torch.Tensor:
+    dense = torch.eye(64)  # of more numbers than a tensor prints
+    dense[32, 32] = value
+    return dense.to_sparse()
+
+
+def repeating(times: int) -> object:
+    class Repeat:
+        """A decorator that says it is what it decorates."""
+
+        def __init__(self, function: object) -> None:
+            functools.update_wrapper(self, function)  # type: ignore[arg-type]
+            self.function, self.times = function, times
+
+        def __call__(self, model: nn.Module) -> nn.Module:
+            return model
+
+    return Repeat(score)
+
+
+class Locked:
+    """A trainer with a part that cannot be known."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.lock = rate, threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("make", "one", "two"),
+    [
+        (Scaled, 1.0, 2.0),
+        (hooked, 1.0, 2.0),
+        (buffered, 1.0, 2.0),
+        (frozen, True, False),
+        (lambda mode: nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).train(mode)), True, False),
+        (lambda s: nn.CrossEntropyLoss(label_smoothing=s), 0.0, 0.1),
+        (lambda b: nn.SmoothL1Loss(beta=b), 1.0, 2.0),
+        (lambda act: nn.TransformerEncoderLayer(2, 1, 2, activation=act, device="meta"), "relu", "gelu"),
+        (ordered, 1, 2),
+        (lambda w: DataLoader([1, 2], sampler=WeightedRandomSampler([1.0, w], 2)), 1.0, 2.0),
+        (lambda n: DataLoader([1, 2, 3], batch_sampler=BatchSampler([0, 1, 2], n, False)), 2, 3),
+        (lambda v: pd.DataFrame({"a": [1, 2], "b": ["x", v]}), "y", "z"),
+        (lambda v: pd.Series([1, v]), 2, 3),
+        (random.Random, 1, 2),
+        (np.random.default_rng, 1, 2),
+        (operator.itemgetter, 0, 1),
+        (lambda d: collections.deque([d]), 1, 2),
+        (lambda d: datetime.date(2020, 1, d), 1, 2),
+        (lambda v: np.array([np.full(2000, 0), np.r_[np.zeros(1000), v]], dtype=object), 1, 2),
+        (lambda d: np.array([d], dtype="datetime64[D]"), "2020-01-01", "2020-01-02"),
+        (masked_array, True, False),
+        (sparse, 2.0, 3.0),
+        (lambda v: [v].count, 1, 2),
+        (lambda f: collections.defaultdict(f), int, list),
+        (lambda v: source(f"class Kind(dict): rate = {v}")(), 1, 2),  # type: ignore[operator]
+        (lambda v: source(f"class Base:\n  def f(self): return {v}\nclass Kind(Base): pass")(), 1, 2),  # type: ignore[operator]
+        (lambda v: source(f"RATE = {v}\nclass Kind:\n  def __call__(self, m): return m * RATE")(), 1, 2),  # type: ignore[operator]
+        (lambda v: source(f"import enum\nclass Kind(enum.Enum):\n  A = {v}").A, 1, 2),  # type: ignore[attr-defined]
+        (lambda v: source(f"class Kind:\n  @property\n  def a(self): return {v}")(), 1, 2),  # type: ignore[operator]
+        (repeating, 1, 2),
+        (Locked, 1, 2),
+        (lambda v: Image.fromarray(np.full((2, 2), v, np.uint8)), 1, 2),
+        (lambda v: array.array("i", [v]), 1, 2),
+    ],
+)  # fmt: skip
+def test_content_that_does_not_show(make, one: object, two: object) -> None:  # type: ignore[no-untyped-def]
+    assert describe(f=make(one)) == describe(f=make(one))
+    assert compare(describe(f=make(one)), describe(f=make(two)))
+
+
+def test_a_wrapper_that_says_it_is_another_function_counts() -> None:
+    def wrapped(times: int):  # type: ignore[no-untyped-def]
+        @functools.wraps(score)
+        def once(model: nn.Module) -> object:
+            return score(model)
+
+        @functools.wraps(score)
+        def twice(model: nn.Module) -> object:
+            return score(model), score(model)
+
+        return (once, twice)[times - 1]
+
+    assert compare(describe(f=wrapped(1)), describe(f=wrapped(2)))
+
+
+def test_modules_of_the_users_own_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_name(model: object) -> object:
+        return own_recipe.train(model)  # type: ignore[name-defined]  # noqa: F821
+
+    def inside(model: object) -> object:
+        from own_recipe import train  # type: ignore[import-not-found]
+
+        return train(model)
+
+    (tmp_path / "own_recipe.py").write_text("import own_rates\ndef train(m): return m * own_rates.RATE\n")
+    (tmp_path / "own_rates.py").write_text("RATE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(by_name.__globals__, "own_recipe", importlib.import_module("own_recipe"))
+    before = [describe(f=by_name), describe(f=inside)]
+    (tmp_path / "own_rates.py").write_text("RATE = 22\n")
+    assert compare(before[1], describe(f=inside)) == ["f.import own_rates"]
+    monkeypatch.setattr(sys.modules["own_rates"], "RATE", 2)
+    assert compare(before[0], describe(f=by_name)) == [
+        "f.own_recipe.train.own_rates.RATE (1 stored, 2 asked for)"
+    ]
+
+
+def test_pictures_of_the_same_size_count(tmp_path: Path) -> None:
+    class Pictures(torch.utils.data.Dataset):  # type: ignore[type-arg]
+        def __init__(self) -> None:
+            self.paths = sorted(tmp_path.glob("*.bin"))
+
+        def __getitem__(self, place: int) -> bytes:
+            return self.paths[place].read_bytes()
+
+    (tmp_path / "a.bin").write_bytes(b"1")
+    before = describe(f=Pictures())
+    assert before == describe(f=Pictures())
+    (tmp_path / "a.bin").write_bytes(b"2")
+    assert compare(before, describe(f=Pictures())) == ["f.paths files"]
 
 
 def test_globals_that_a_function_reads_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +324,8 @@ def make(rate):
             return self.f(x) * rate
     return Net()
 torch.manual_seed(0)
-print(describe(model=make(2), f=lambda m: make(float(len(str(m)))), kinds={1, 2, 'a'}, rate=0.1))
+print(describe(model=make(2), f=lambda m: make(float(len(str(m)))), kinds={1, 2, 'a'}, rate=0.1,
+    known=lambda m: m in {'a', 'b', 'c', 'd'}, by={make: 1}, compiled=torch.compile(lambda x: x + 1)))
 """
 
 
@@ -226,6 +407,16 @@ def test_a_recipe_never_returns_another_one(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.INFO, logger="compression"):
         run(0.9)
     assert f"resumed from {tmp_path}, 2 of 2 steps" in caplog.text
+
+
+def test_a_recipe_in_another_order_is_another_one(tmp_path: Path) -> None:
+    def run(names: str) -> None:
+        techniques = [replace(pruning(amount=0.5), name=name) for name in names]
+        recipe(net(), techniques, input_size=(5,), evaluate=score, directory=tmp_path, repeats=1)
+
+    run("ab")
+    with pytest.raises(InputError, match=r"order\.0"):
+        run("ba")
 
 
 def test_metrics_are_numbers_of_any_kind() -> None:

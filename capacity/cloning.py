@@ -37,6 +37,7 @@ def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = 
     """
     model = initialized(unwrapped(model))
     memo: dict[int, Any] = {}
+    _prepare_shared(model, device, memo)
     for module in model.modules():
         _prepare(module, device, memo)
     try:
@@ -98,10 +99,53 @@ def _prepare(module: nn.Module, device: str | None, memo: dict[int, Any]) -> Non
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()
     for own in [*module._parameters.values(), *module._buffers.values()]:
+        if own is not None and id(own) in memo:
+            continue
         if device is not None and own is not None:
             memo[id(own)] = _moved(own, device)
         elif own is not None and not own.is_leaf:
             memo[id(own)] = own.detach().clone()
+
+
+def _prepare_shared(model: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
+    """Put copies of tensors that are views of one memory into the memo, so that they stay so in the copy.
+
+    Elsewhere than where they lie, those that see the same memory the same way become one.
+    """
+    groups: dict[int, dict[int, Tensor]] = {}
+    for _, tensor in _tensors(model, duplicates=True):
+        if type(tensor) in (Tensor, nn.Parameter) and tensor.is_leaf and _memory(tensor):
+            groups.setdefault(tensor.untyped_storage()._cdata, {})[id(tensor)] = tensor
+    for held in (list(group.values()) for group in groups.values() if len(group) > 1):
+        if device is None:
+            storage = held[0].detach().untyped_storage().clone()
+            for own in held:
+                memo[id(own)] = _view(own, storage)
+            continue
+        seen: dict[Any, Tensor] = {}
+        for own in held:
+            moved = seen.setdefault(memory_view(own), _moved(own, device))
+            if isinstance(moved, nn.Parameter) == isinstance(own, nn.Parameter):
+                memo[id(own)] = moved
+
+
+def _view(tensor: Tensor, storage: torch.UntypedStorage) -> Tensor:
+    """A tensor that sees this memory as another one sees its own."""
+    seen = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(
+        storage, tensor.storage_offset(), tensor.shape, tensor.stride()
+    )
+    return nn.Parameter(seen, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else seen
+
+
+def memory_view(tensor: Tensor) -> Any:
+    """Which memory a tensor sees and how: equal for tensors that are the same numbers in the same places."""
+    try:
+        storage = tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # sparse and wrapped tensors have no storage of their own
+        return id(tensor)
+    if not tensor.numel() or not storage or tensor.is_meta:
+        return id(tensor)
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _held(value: Any) -> Iterator[Tensor]:
@@ -162,9 +206,9 @@ def _refuse_shared(model: nn.Module, copied: nn.Module) -> None:
         )
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def _tensors(model: nn.Module, *, duplicates: bool = False) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=not duplicates)
+    yield from model.named_buffers(remove_duplicate=not duplicates)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -31,6 +31,16 @@ def require_module(model: Any, name: str = "model") -> None:
     checks.module(name, model)
 
 
+def require_python(model: nn.Module) -> None:
+    """Raise InputError, naming the layer, for TorchScript, which hides its code and its parameters."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"layer {name!r}" if name else "the model"
+            raise InputError(
+                f"{what} is TorchScript, which hides its layers: use the nn.Module it was made from"
+            )
+
+
 def require_weights(model: nn.Module) -> None:
     """Raise InputError for a model with tensors on the meta device, which have shapes but no numbers."""
     require_module(model)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.effective import live_elements, used_elements
-from capacity.inputs import example_input
+from capacity.inputs import example_input, require_python
 from capacity.layers import RULES, functional
 from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
 
@@ -41,7 +41,9 @@ def used_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
     return _by_name(model, input_size, used_elements)
 
 
+@torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def _by_name(model: nn.Module, input_size: Any, elements: Callable[..., Any]) -> dict[str, Tensor]:
+    require_python(model)
     hollow = measurable_copy(model, RULES, device="meta")
     layers = layers_of(hollow, RULES, lambda name, parameter: True)
     traces, _ = traces_of(model, hollow, layers, input_size, RULES)

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from capacity import checks
-from capacity.cloning import unwrapped
+from capacity.cloning import memory_view, unwrapped
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input, tensors_in
+from capacity.inputs import example_input, require_python, tensors_in
 from capacity.layers import RULES, Layer, Rule, functional
 from capacity.parametrized import norm_hooks
 from capacity.passes import (
@@ -30,6 +30,7 @@ SCOPES = ("all", "trainable")
 
 
 @checks.arguments(effective=checks.flag)
+@torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def measure(
     model: nn.Module,
     input_size: Any,
@@ -74,7 +75,7 @@ def measure(
         raise InputError("a TorchScript module hides its layers; measure the nn.Module it was made from")
     wanted = _scope_filter(model, scope)
     hollow = measurable_copy(model, rules, device="meta")
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum({memory_view(p): p.numel() for p in model.parameters()}.values())
     layers = layers_of(hollow, rules, wanted)
     if not layers:
         raise _nothing_to_measure(scope, total)
@@ -86,6 +87,7 @@ def measure(
         traces, notes = traces_of(model, hollow, layers, input_size, rules)
     live = None
     if effective:
+        require_python(model)
         every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
         live, live_notes = _live(model, rules, every, traces, input_size)
         notes = [*notes, *live_notes, *_all_zero(model)]

@@ -16,7 +16,7 @@ from torch import nn
 from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
 from capacity.errors import InputError
-from capacity.inputs import require_weights
+from capacity.inputs import first_line, require_python, require_weights
 from capacity.parametrized import import_hooks, pruning_hooks
 from compression.identity import (
     changed_parts,
@@ -162,10 +162,28 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     from safetensors.torch import save_model as save
 
     bare = initialized(unwrapped(model))
-    require_weights(bare)
+    require_storable(bare)
     bare = import_hooks(clone(bare)) if _hooked(bare) else bare
     facts = {"format": FORMAT, "sha256": fingerprint(bare)}
-    write_tensors(path, lambda beside: save(bare, beside, metadata=facts))
+    try:
+        write_tensors(path, lambda beside: save(bare, beside, metadata=facts))
+    except RuntimeError as error:
+        raise InputError(
+            f"tensors that share their memory in part cannot be stored: {first_line(error)}; give each its "
+            f"own, as by nn.Parameter(tensor.detach().clone())"
+        ) from error
+
+
+def require_storable(model: nn.Module) -> None:
+    """Raise InputError, naming it, for what a file of tensors cannot hold: what get_extra_state keeps."""
+    require_weights(model)
+    require_python(model)
+    for key, value in model.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise InputError(
+                f"{key!r} is of type {type(value).__name__}, and a file of tensors cannot hold it: let "
+                f"get_extra_state return a tensor, or keep what it says in a buffer"
+            )
 
 
 FORMAT = "deepcapacity"  # of which a file without a SHA-256 is damaged
@@ -196,6 +214,7 @@ def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> n
     from safetensors.torch import load_model as load
 
     model = unwrapped(model)
+    require_python(model)
     require_plain(path, most_bytes(model))
     try:
         with safe_open(str(path), framework="pt") as file:

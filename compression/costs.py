@@ -21,6 +21,7 @@ from compression.counting import subnormal_count
 from compression.operations import counter
 
 
+@torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def flops(model: nn.Module, input_size: Any) -> int:
     """Floating-point operations of one sample's forward pass; a multiply-add counts as two.
 
@@ -95,6 +96,7 @@ def latency(model: nn.Module, input_size: Any, *, batch_size: int = 1, repeats: 
     return latencies([model], input_size, batch_size=batch_size, repeats=repeats)[0]
 
 
+@torch.random.fork_rng()
 def latencies(
     models: Sequence[nn.Module], input_size: Any, *, batch_size: int = 1, repeats: int = 30
 ) -> list[Latency]:
@@ -168,6 +170,7 @@ def _spread(times: np.ndarray) -> float:
 
 
 @checks.arguments(batch_size=checks.integer)
+@torch.random.fork_rng()
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:
     """Most bytes that a forward pass holds at once in tensors besides the weights and the input.
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from capacity.cloning import storage_bits
+from capacity.cloning import memory_view, storage_bits
 
 SLOW = (torch.float32, torch.float64, torch.bfloat16)  # whose subnormal numbers make a CPU's kernels slow
 
@@ -18,17 +18,7 @@ def distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
     >>> len(distinct([weight, weight.detach(), weight.T, weight.clone()]))
     3
     """
-    return list({_identity(tensor): tensor for tensor in reversed(list(tensors))}.values())[::-1]
-
-
-def _identity(tensor: Tensor) -> Any:
-    try:
-        storage = tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):  # sparse and wrapped tensors have no storage of their own
-        return id(tensor)
-    if not tensor.numel() or not storage:
-        return id(tensor)
-    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+    return list({memory_view(tensor): tensor for tensor in reversed(list(tensors))}.values())[::-1]
 
 
 def memory_of(tensor: Tensor) -> Any:

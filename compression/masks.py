@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize, prune
 
 from capacity.cloning import clone, unwrapped
 from capacity.errors import InputError, unknown
+from capacity.inputs import require_python
 from capacity.parametrized import (
     Mask,
     add_mask,
@@ -51,6 +52,7 @@ def split_name(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Every parameter as the layers' code reads it: path of the module, the module, own name."""
+    require_python(model)
     for path, module in model.named_modules():
         if not isinstance(module, parametrize.ParametrizationList):
             yield from ((path, module, key) for key in keys_of(module))
@@ -164,6 +166,7 @@ def masked_value(module: nn.Module, key: str) -> Tensor:
 
 def from_torch_pruning(model: nn.Module) -> nn.Module:
     """A copy in which masks of `torch.nn.utils.prune` are masks of this module, dropped values kept."""
+    require_python(model)
     return import_hooks(clone(model))
 
 

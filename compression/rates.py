@@ -18,7 +18,7 @@ from capacity import checks
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.inputs import require_weights
+from capacity.inputs import require_python, require_weights
 from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
@@ -98,6 +98,7 @@ def quantize_rate_distortion(
     if not relative_step > 0:
         raise InputError(f"relative_step must be positive, found {relative_step}")
     require_weights(model)
+    require_python(model)
     plain = plain_copy(model)
     before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
     grids = _install(plain, penalty, relative_step, refresh)

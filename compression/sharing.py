@@ -17,7 +17,7 @@ from capacity import checks
 from capacity.cloning import clone, fold_parametrizations, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
-from capacity.inputs import as_integer, require_weights
+from capacity.inputs import as_integer, require_python, require_weights
 from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
@@ -103,6 +103,7 @@ def share_weights(
     if init not in INITS:
         raise unknown("init", init, INITS)
     require_weights(model)
+    require_python(model)
     plain = plain_copy(model)
     floats = {name: p for name, p in plain.named_parameters() if p.is_floating_point()}
     wanted = _wanted_bits(floats, bits)

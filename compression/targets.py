@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError, unknown
+from capacity.inputs import require_python
 from compression.dataflow import plain_name
 from compression.masks import Masks, masked_value
 from compression.outputs import OutputLayers, output_layers
@@ -111,6 +112,7 @@ def distinct_parameters(model: nn.Module) -> dict[tuple[str, ...], nn.Parameter]
 
 def targets(model: nn.Module) -> dict[str, Target]:
     """Every matrix of floating-point numbers that is a parameter, tied ones once, by name."""
+    require_python(model)
     targets_ = {}
     for names in distinct_parameters(model):
         layer, _, key = names[0].rpartition(".")

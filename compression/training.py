@@ -14,7 +14,7 @@ from capacity import checks
 from capacity.cloning import clone
 from capacity.columns import counted, number
 from capacity.errors import InputError, unknown
-from capacity.inputs import as_integer, require_weights, shown
+from capacity.inputs import as_integer, first_line, require_weights, shown
 from capacity.tables import Statement
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
@@ -317,6 +317,7 @@ def check_training(settings: TrainingSettings, validation: Batches | None) -> No
 
 def _optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
+    fused = all(parameter.is_floating_point() for parameter in parameters)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -324,9 +325,9 @@ def _optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> to
             momentum=settings.momentum,
             weight_decay=decay,
             nesterov=settings.momentum > 0,
-            fused=True,
+            fused=fused,
         )
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
 
 
 def learning_rate_factor(epoch: float, settings: TrainingSettings) -> float:
@@ -483,7 +484,14 @@ class _Loop:
         if self.scaled:
             self.accelerator.backward(loss)
         else:
-            loss.backward()
+            try:
+                loss.backward()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise InputError(
+                    f"the gradients of this loss cannot be computed: {first_line(error)}"
+                ) from error
         if self.shared:  # later, the processes would wait for these gradients and end in an error of theirs
             idle = [n for n, p in self.plain.named_parameters() if p.requires_grad and p.grad is None]
             if idle:

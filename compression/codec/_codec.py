@@ -1,6 +1,6 @@
 """encode() and decode(): the smallest honest file of a pruned, shared-weight or quantized network.
 
-The file holds everything but the architecture, bit for bit:
+The file holds everything but the architecture, and what `get_extra_state` keeps, bit for bit:
 
     4 bytes  "DCZ" and the version of the format: 2 where a tensor is folded (see `records.Matrix`), else 1
     4 bytes  CRC-32 of all that follows
@@ -229,7 +229,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
     Its own order is not to be relied on: a mask that is folded puts a weight behind its bias.
     """
-    state = model.state_dict()
+    state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     for name, tensor in state.items():
         if tensor.is_meta:
             raise without_weights(name)

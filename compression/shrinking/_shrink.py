@@ -98,6 +98,7 @@ class ShrinkResult(Tabular):
 
 
 @checks.arguments(criterion=checks.optional(require_criterion))
+@torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def shrink(
     model: nn.Module,
     input_size: Any,

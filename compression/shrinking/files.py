@@ -13,8 +13,8 @@ from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, initialized, plain_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, require_weights
-from compression.checkpoints import most_bytes
+from capacity.inputs import example_input, first_line
+from compression.checkpoints import most_bytes, require_storable
 from compression.shrinking.sizes import MARK
 from compression.storage import require_plain, write_tensors
 
@@ -32,8 +32,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
     from safetensors.torch import save_file
 
-    require_weights(model)
-    initialized(model)
+    require_storable(initialized(model))
     sizes = {
         name: {
             key: value

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, fold_masks, plain_copy
-from capacity.inputs import example_input, require_weights
+from capacity.inputs import example_input, require_weights, taking
 from capacity.live import used_masks
 from compression._moved import keep_old_names
 from compression.masks import Masks, apply_masks, living_units, masks_of
@@ -15,6 +15,7 @@ from compression.shrinking.coupling import following, graph_of, units_of
 from compression.verification import outputs, probes, relative_difference, tolerance
 
 
+@torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def mask_dead_norm_channels(model: nn.Module, input_size: Any) -> nn.Module:
     """A copy whose batch norms pass nothing on for channels that are masked in the layer before them.
 
@@ -128,7 +129,8 @@ def zero_dead_parameters(model: nn.Module, input_size: Any) -> nn.Module:
     """
     copied = plain_copy(model)
     inputs = probes(copied, input_size)
-    expected = outputs(copied, inputs)
+    with taking(copied, input_size):
+        expected = outputs(copied, inputs)
     parameters = dict(copied.named_parameters())
     while True:  # a weight that is gone can leave more without use
         used = used_masks(copied, input_size)

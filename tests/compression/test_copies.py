@@ -1,5 +1,6 @@
 """Whatever is done with a model, the caller's stays as it was: some fifty kinds, every public function."""
 
+import copy
 import functools
 import inspect
 import tempfile
@@ -24,6 +25,7 @@ from compression.certifying import certify
 from compression.checkpoints import fingerprint, load_model, save_model
 from compression.codec import coding_report, decode, encode
 from compression.costs import flops, latency, peak_memory_bytes
+from compression.counting import parameter_count
 from compression.criteria import L1
 from compression.describing import description_length
 from compression.distillation import distill
@@ -211,6 +213,37 @@ def trained_once() -> Net:
     return net
 
 
+def sharing_memory() -> Net:
+    """Two parameters that are one memory, and a buffer that sees a part of it."""
+    one, two = nn.Linear(16, 16), nn.Linear(16, 16)
+    two.weight = nn.Parameter(one.weight.data)
+    net = Net(nn.Sequential(one, nn.ReLU(), two), (16,), 16)
+    net.register_buffer("first", one.weight.data[:1])
+    return net
+
+
+class Noisy(nn.Module):
+    """Draws in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.inner(x)
+        return found + 0.1 * torch.randn_like(found)
+
+
+class Keeping(nn.Linear):
+    """A layer with state that is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 1}
+
+
 def frozen() -> Net:
     net = dense()
     net.part.requires_grad_(False)
@@ -267,6 +300,9 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "embedding bag": lambda: Net(Tokens(nn.EmbeddingBag(2, 5)), (16,), 5),
     "bilinear": lambda: Net(Pair(), (16,), 4),
     "tied": tied,
+    "sharing memory": sharing_memory,
+    "state that is no tensor": lambda: Net(Keeping(16, 8), (16,), 8),
+    "scripted inside": lambda: dense(torch.jit.script),
     "parameter list": lambda: Net(Parameters(weighted()), (16,), 8),
     "parameter dict": lambda: Net(Parameters(nn.ParameterDict({"a": torch.randn(16, 8)})), (16,), 8),
     "functional": lambda: Net(Functional(), (16,), 8),
@@ -408,7 +444,7 @@ def state_of(model: nn.Module) -> dict[str, Any]:
         gradient = None if parameter.grad is None else parameter.grad.clone()
         found[f"{name} itself"] = (id(parameter), parameter.requires_grad, gradient)
     if not any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
-        found |= {f"{name} stored": value.clone() for name, value in model.state_dict().items()}
+        found |= {f"{name} stored": copy.deepcopy(value) for name, value in model.state_dict().items()}
         inputs = [((x,), {}) for x, _ in data_of(model)]
         found["outputs"] = outputs(model, inputs)[0]
     return found
@@ -493,6 +529,65 @@ def test_a_copy_computes_the_same_with_weights_of_its_own(kind: str) -> None:
             parameter.zero_()
     assert all(map(torch.equal, before[0], outputs(model, inputs)[0]))
     assert not outputs(copied, inputs)[0][0].any()
+
+
+def test_what_shares_memory_does_in_a_copy_and_counts_once() -> None:
+    model = build("sharing memory")
+    copied = clone(model)
+    with torch.no_grad():
+        copied.part[0].weight[0, 0] = 7.0
+    assert copied.part[2].weight[0, 0] == copied.first[0, 0] == 7.0 != model.first[0, 0]
+    numbers = 256 + 2 * 16 + 51
+    assert measure(model, SIZE).total_parameters == parameter_count(copied) == numbers
+    assert measure(model, SIZE).parameters == numbers
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "measure effective", "live_masks", "mask_dead_norm_channels", "zero_dead_parameters",
+        "flops", "latency", "peak_memory_bytes", "factorize", "fit",
+    ],
+)  # fmt: skip
+def test_networks_that_draw_leave_the_generator_as_it_was(function: str) -> None:
+    torch.manual_seed(0)
+    model = Net(Noisy(), (16,), 8)
+    random = torch.random.get_rng_state()
+    FUNCTIONS[function](model)
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_what_training_cannot_do_is_refused() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(self.inner(x)).mul_(2)
+
+    with pytest.raises(InputError, match="gradients of this loss cannot be computed"):
+        once(InPlace())
+
+
+def test_complex_parameters_are_trained() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(16, 3, dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.to(torch.complex64) @ self.weight).abs()
+
+    model = Complex()
+    assert not torch.equal(model.weight, once(model).weight)  # type: ignore[arg-type]
+
+
+def test_memory_shared_in_part_is_not_stored(tmp_path: Path) -> None:
+    model = dense()
+    model.part.bias = nn.Parameter(torch.ones(1).expand(8))
+    with pytest.raises(InputError, match="share their memory in part"):
+        save_model(model, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,6 @@ def measure(
         traces, notes = traces_of(model, hollow, layers, input_size, rules)
     live = None
     if effective:
-        require_python(model)
         every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
         live, live_notes = _live(model, rules, every, traces, input_size)
         notes = [*notes, *live_notes, *_all_zero(model)]
@@ -136,6 +135,7 @@ def _live(
     size: Any,
 ) -> tuple[dict[str, Live], list[str]]:
     """The live part of every layer, in scope or not: what lies outside is on the data path."""
+    require_python(model)
     real = measurable_copy(model, rules)
     mixed = [name for name, note in traces.items() if note.raw and note.sources]
     return live_parts(real, every, example_input(real, size, device=device_of(real)), mixed=mixed)

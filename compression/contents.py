@@ -40,9 +40,9 @@ def fingerprint_of(state: Mapping[str, Any]) -> str:
         if isinstance(tensor, torch.Tensor):
             add_tensor(digest, name, tensor)
         else:  # what set_extra_state keeps
-            found = Parts()
-            found.visit("state", tensor)
-            digest.update(f"{name}{found.texts}".encode())
+            parts = Parts()
+            parts.visit("state", tensor)
+            digest.update(f"{name}{parts.texts}".encode())
     return digest.hexdigest()
 
 
@@ -174,10 +174,10 @@ class Parts:
             return False
         if isinstance(value, list | tuple):
             return all(map(self._is_setting, value))
-        found = Parts(self)
-        found.code = dict(self.code)  # which is looked into again
-        found.visit("", value)
-        return found.known()
+        parts = Parts(self)
+        parts.code = dict(self.code)  # which is looked into again
+        parts.visit("", value)
+        return parts.known()
 
     def _dataclass(self, path: str, value: Any) -> None:
         self.texts[path] = _name(type(value))
@@ -307,15 +307,15 @@ class Parts:
     def _reduced(self, path: str, value: Any) -> None:
         """An object of a C type by what pickling would keep of it."""
         try:
-            found = value.__reduce_ex__(4)
+            reduced = value.__reduce_ex__(4)
         except Exception:  # whatever an object raises that cannot be pickled
             return self._unknown(path, value)
-        if isinstance(found, str):  # a global, by its name
+        if isinstance(reduced, str):  # a global, by its name
             self.texts[path] = _name(value)
             return None
         self.texts[path] = _name(type(value))
-        rest = [list(part) if part is not None else None for part in found[3:5]]
-        self.items(path, [("made", found[0]), ("of", found[1]), ("state", found[2:3]), ("items", rest)])
+        rest = [list(part) if part is not None else None for part in reduced[3:5]]
+        self.items(path, [("made", reduced[0]), ("of", reduced[1]), ("state", reduced[2:3]), ("items", rest)])
         return None
 
     def _files(self, path: str, value: Any) -> None:
@@ -348,8 +348,8 @@ def _is_python(kind: type) -> bool:
 
 
 def _slots(kind: type) -> list[str]:
-    found: list[str] = copyreg._slotnames(kind)  # type: ignore[attr-defined]
-    return found
+    names: list[str] = copyreg._slotnames(kind)  # type: ignore[attr-defined]
+    return names
 
 
 class _Open:

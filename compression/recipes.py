@@ -153,7 +153,8 @@ def recipe(
     if directory is not None:
         content = partial(
             describe, model=model, input_size=input_size, evaluate=evaluate, repeats=repeats,
-            techniques={technique.name: technique for technique in techniques}, order=names,
+            techniques={technique.name: technique for technique in techniques},
+            techniques_in_order=", ".join(names),
         )  # fmt: skip
         store = _Store(Path(directory), "recipe", content, len(names) + 1, fresh=fresh)
     measured = _Measured(model, input_size, evaluate, repeats, store.directory if store else None)

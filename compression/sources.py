@@ -78,26 +78,26 @@ def names_read(code: types.CodeType) -> set[tuple[str, ...]]:
     >>> sorted(names_read((lambda m: textwrap.dedent(m) + str(os.path.sep)).__code__))
     [('os', 'path', 'sep'), ('str',), ('textwrap', 'dedent')]
     """
-    found: set[tuple[str, ...]] = set()
+    names: set[tuple[str, ...]] = set()
     chain: tuple[str, ...] = ()
     for step in dis.get_instructions(code):
         if step.opname in GLOBALS:
-            found.add(chain)
+            names.add(chain)
             chain = (step.argval,)
         elif step.opname in ATTRIBUTES and chain:
             chain = (*chain, step.argval)
         elif step.opname != "CACHE":
-            found.add(chain)
+            names.add(chain)
             chain = ()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= names_read(constant)
-    return (found | {chain}) - {()}
+            names |= names_read(constant)
+    return (names | {chain}) - {()}
 
 
 def globals_read(function: types.FunctionType) -> dict[str, Any]:
     """What a function reads around it, by name: of modules of the user's own, what is read of them."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for first, *rest in sorted(names_read(function.__code__)):
         if first not in function.__globals__:
             continue
@@ -105,17 +105,17 @@ def globals_read(function: types.FunctionType) -> dict[str, Any]:
         while isinstance(value, types.ModuleType) and not is_library(value.__name__) and rest:
             name, value = f"{name}.{rest[0]}", getattr(value, rest.pop(0), None)
         if not isinstance(value, types.ModuleType):
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def imported_sources(function: types.FunctionType) -> dict[str, str]:
     """Syntax trees of the user's own modules that a function imports as it runs, and of those they import."""
     package = function.__globals__.get("__package__") or ""
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for name in _imports_within(function.__code__, package):
-        _add_source(name, found)
-    return found
+        _add_source(name, sources)
+    return sources
 
 
 def _imports_within(code: types.CodeType, package: str) -> Iterator[str]:
@@ -137,9 +137,9 @@ def _absolute(name: str, level: int, package: str) -> str:
     return ".".join([*parents, name]) if name else ".".join(parents)
 
 
-def _add_source(name: str, found: dict[str, str]) -> None:
+def _add_source(name: str, sources: dict[str, str]) -> None:
     """Add the source of a module and of those that it imports, where they are the user's own."""
-    if name in found or not name or is_library(name):
+    if name in sources or not name or is_library(name):
         return
     try:
         spec = importlib.util.find_spec(name)
@@ -149,7 +149,7 @@ def _add_source(name: str, found: dict[str, str]) -> None:
         return
     if tree is None or path is None or _is_installed(str(path)):
         return
-    found[name] = ast.dump(tree)
+    sources[name] = ast.dump(tree)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -160,4 +160,4 @@ def _add_source(name: str, found: dict[str, str]) -> None:
         else:
             continue
         for other in imported:
-            _add_source(other, found)
+            _add_source(other, sources)

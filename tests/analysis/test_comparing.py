@@ -66,11 +66,13 @@ def test_packed_answers_come_back(bits: list[bool]) -> None:
     assert unpacked(packed(torch.tensor(bits)), len(bits)).tolist() == bits
 
 
-def simulated(generator: np.random.Generator, seeds: int, spread: float, gap: float = 0) -> np.ndarray:
+def simulated(
+    generator: np.random.Generator, seeds: int, spread: float, gap: float = 0, *, points: int = 200,
+    own: float = 0.7, easy: float = 2.5,
+) -> np.ndarray:  # fmt: skip
     """(techniques, seeds, points) mistakes of two techniques; their logits differ by seed, point and gap."""
-    points = 200
-    logits = generator.normal(-2.5, 2, points) + generator.normal(0, spread, (2, seeds, 1))
-    logits = logits + generator.normal(0, 0.7, (2, 1, points))
+    logits = generator.normal(-easy, 2, points) + generator.normal(0, spread, (2, seeds, 1))
+    logits = logits + generator.normal(0, own, (2, 1, points))
     logits[0] += gap
     return generator.random(logits.shape) < expit(logits)
 
@@ -85,6 +87,26 @@ def told_apart(count: int, seeds: int, spread: float, gap: float = 0) -> float:
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (2, 1.0), (3, 0.3), (5, 0.6)])
 def test_equal_techniques_are_told_apart_in_five_of_a_hundred_at_most(seeds: int, spread: float) -> None:
     assert told_apart(2000, seeds, spread) <= 0.06
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.5])
+def test_nor_where_seeds_and_points_vary_as_much(spread: float) -> None:
+    """Half of the mistakes, few points: where degrees of freedom by Satterthwaite give too many."""
+    generator = np.random.default_rng(1)
+    found = []
+    for _ in range(2000):
+        one, two = simulated(generator, 5, spread, points=60, own=1.5, easy=0).astype(float)
+        found.append(paired_test(one - two).p_value < 0.05)
+    assert np.mean(found) <= 0.06
+
+
+def test_degrees_of_freedom_lie_between_those_of_seeds_and_of_points() -> None:
+    generator = np.random.default_rng(2)
+    for seeds, points in ((2, 30), (5, 60), (10, 8)):
+        one, two = simulated(generator, seeds, 0.5, points=points).astype(float)
+        degrees = [found for _, found in paired_test(one - two).errors]
+        assert min(seeds, points) - 1 <= degrees[0] <= max(seeds, points) - 1 and degrees[1] == seeds - 1
+    assert paired_test(np.ones((2, 1))).p_value < 1e-9 and paired_test(np.ones((1, 2))).p_value < 1e-9
 
 
 def test_a_gap_of_eleven_points_takes_five_seeds_to_be_found_mostly() -> None:

@@ -64,9 +64,10 @@ class Advice:
 
     log2(units) = intercept + slope · log2(1 + value of `predictor`). `half_range` octaves to both sides held
     `covered` of the `data_sets`, each foretold from the others. `octaves` is the mean distance to the
-    smallest adequate size (1 is a factor of two), `gain` by how much that is nearer than 64 units always, and
-    `regret` the test error beyond that of the best width, each with the half-width of its 95 % interval.
-    `verdict` judges the gain. `limits` holds the least and most rows, features and classes tried.
+    smallest adequate size (1 is a factor of two, which held for `within_two`), `gain` by how much that is
+    nearer than 64 units always, and `regret` the test error beyond that of the best width, each with the
+    half-width of its 95 % interval. `verdict` judges the gain. `limits` holds the least and most rows,
+    features and classes tried.
     """
 
     predictor: str
@@ -77,6 +78,7 @@ class Advice:
     data_sets: int
     widths: tuple[int, ...]
     octaves: tuple[float, float]
+    within_two: int
     gain: tuple[float, float]
     regret: tuple[float, float]
     verdict: str
@@ -109,9 +111,9 @@ class Advice:
         against = "nearer than" if self.beats_64 else "not shown to be nearer than"
         return (
             f"on {self.data_sets} data sets, each foretold from the others, it was off by a factor of "
-            f"{2**off:.1f} on average, {against} 64 units always, and erred {100 * regret[0]:.1f} ± "
-            f"{100 * regret[1]:.1f} points more than the best width; the range held "
-            f"{self.covered} of {self.data_sets}"
+            f"{2**off:.1f} on average (within two on {self.within_two}), {against} 64 units always, and "
+            f"erred {100 * regret[0]:.1f} ± {100 * regret[1]:.1f} points more than the best width; the range "
+            f"held {self.covered} of {self.data_sets}"
         )
 
 

@@ -1,4 +1,4 @@
-"""When to stop squeezing: at the knee of the curve, past the peak of rho, or when the loss is real.
+"""When to stop squeezing: at the knee of the curve, past the peak of what is learned, or at a real loss.
 
 Each rule is a callable for `squeeze(..., stop=...)`, and its `keep` says which of the finished steps is the
 one to use.
@@ -7,11 +7,13 @@ one to use.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from capacity._generalization import left_bits
 from capacity.errors import InputError, unknown
 from compression._moved import keep_old_names
 from compression.evaluation import mcnemar, predictions
@@ -65,19 +67,39 @@ class Knee:
 
 @dataclass(frozen=True)
 class Peak:
-    """Stop when a metric, by default rho = N/C, has not risen for `patience` steps."""
+    """Stop when a metric has not risen for `patience` steps.
 
-    metric: str = "points_per_bit"
+    By default the share of the labels' bits that is learned, the network's capacity paid: unlike rho = N/C,
+    which rises without end as the network vanishes, it is no more than 0 for one that guesses. Where the
+    metrics do not hold it, it is computed from their correct, total, classes and capacity_bits (and
+    label_bits, by default those of equally frequent classes).
+    """
+
+    metric: str = "learned_share"
     patience: int = 1
 
     def keep(self, metrics: Sequence[Metrics]) -> int:
         """Index of the step with the highest value."""
-        return int(np.argmax(_column(metrics, self.metric)))
+        return int(np.argmax(self._values(metrics)))
 
     def __call__(self, first: Step, latest: Step, metrics: Sequence[Metrics]) -> bool:
         if self.patience < 1:
             raise InputError(f"patience must be at least 1, found {self.patience}")
         return len(metrics) - 1 - self.keep(metrics) >= self.patience
+
+    def _values(self, metrics: Sequence[Metrics]) -> list[float]:
+        if self.metric != "learned_share" or all(self.metric in entry for entry in metrics):
+            return _column(metrics, self.metric)
+        names = ("correct", "total", "classes", "capacity_bits")
+        correct, total, classes, bits = (_column(metrics, name) for name in names)
+        label_bits = [
+            float(entry.get("label_bits") or log2(max(found, 2)))
+            for entry, found in zip(metrics, classes, strict=True)
+        ]
+        return [
+            1 - (n * left_bits(1 - right / n, int(k), h) + c) / (n * h)
+            for right, n, k, c, h in zip(correct, total, classes, bits, label_bits, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +108,20 @@ class McNemarStop:
 
     data: batches as for `evaluate`, not shuffled; both models predict all of them. Use validation data:
         a test split that decides when to stop is no longer independent.
-    alpha: level of the two-sided exact test, for all `looks` together (Bonferroni)
+    alpha: level of the two-sided exact test, for all looks together: of so many `looks` each has its part
+        (Bonferroni); where their number is not known the k-th has alpha / (k (k + 1))
     """
 
     data: Iterable[tuple[Tensor, Tensor]]
     alpha: float = 0.05
-    looks: int = 1
+    looks: int | None = None
 
     def keep(self, metrics: Sequence[Metrics]) -> int:
         """Index of the last step before the one that was stopped at."""
         return max(0, len(metrics) - 2)
 
     def __call__(self, first: Step, latest: Step, metrics: Sequence[Metrics]) -> bool:
-        if not 0 < self.alpha < 1 or self.looks < 1:
+        if not 0 < self.alpha < 1 or (self.looks is not None and self.looks < 1):
             raise InputError(f"alpha must lie in (0, 1) and looks be at least 1: {self.alpha}, {self.looks}")
         if latest.index == first.index:
             return False
@@ -109,7 +132,15 @@ class McNemarStop:
                 "McNemarStop compares the same points in the same order: its data must not be shuffled"
             )
         test = mcnemar(before == targets, after == targets)
-        return test.lost > test.gained and test.p_value < self.alpha / self.looks
+        return test.lost > test.gained and test.p_value < self.level(latest.index - first.index)
+
+    def level(self, look: int) -> float:
+        """That of the test at this look, from 1 on.
+
+        >>> McNemarStop([]).level(1), McNemarStop([], looks=5).level(3)
+        (0.025, 0.01)
+        """
+        return self.alpha / (look * (look + 1) if self.looks is None else self.looks)
 
 
 def _column(metrics: Sequence[Mapping[str, Any]], name: str) -> list[float]:

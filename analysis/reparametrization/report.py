@@ -118,8 +118,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     if config.smoke or frame["seed"].nunique() == 1:
         return [*lines, str(Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED)]
     unmoved = factors[factors["stays"] == len(CHANGES)]["measure"]
-    stay = listed([MEASURES[name] for name in unmoved]) if len(unmoved) else "no measure"
-    lines.append(f"Under all changes {'stay' if len(unmoved) > 1 else 'stays'}: {stay}")
+    stay = listed([MEASURES[name] for name in unmoved]) if len(unmoved) else "none"
+    lines.append(f"Moved by no change: {stay}")
     for name in ("previous_bits", "effective_bits", "rounded_bits"):
         lines.append(said(MEASURES[name], means[means["measure"] == name]))
     return lines

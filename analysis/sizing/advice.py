@@ -42,6 +42,7 @@ def advice_of(frame: "pd.DataFrame", kind: str) -> Advice:
         data_sets=len(sets),
         widths=tuple(int(width) for width in np.sort(frame["width"].unique())),
         octaves=_mean(distances),
+        within_two=int((distances <= 1).sum()),
         gain=gain,
         regret=_mean(regrets(frame, sets, foretold.octaves)),
         verdict=str(compare(Estimate(*gain), Estimate(0.0, 0.0), margin=0, lower_is_better=False).verdict),

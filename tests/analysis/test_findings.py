@@ -1,6 +1,7 @@
 """The numbers in the capacity guide are those of the recorded runs' own summaries."""
 
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from analysis.description_length.report import best
 from analysis.lab.runs.loading import Run, finished
+from analysis.reparametrization.report import moves
 from analysis.sizing.advice import advice_of
-from analysis.sizing.judging import foretell_by_the_best
+from analysis.sizing.judging import foretell, foretell_by_the_best
 from analysis.sizing.predictors import REACHED
 from analysis.sizing.sizes import adequate
 from capacity import mean_half_width
@@ -92,6 +94,67 @@ def test_no_other_pair_of_pilots_is_shown_to_foretell_better() -> None:
     assert (
         f"off by a factor of {2 ** np.median(chosen):.1f} in the median, {2 ** np.median(alone):.1f}" in GUIDE
     )
+
+
+def ladder(frame: pd.DataFrame) -> np.ndarray:
+    """log2 of the smallest adequate width of those up to 16, (data sets, 1)."""
+    return np.log2(adequate(frame[frame["width"] <= 16])["adequate"].to_numpy(dtype=float))[:, None]
+
+
+def gap(frame: pd.DataFrame) -> np.ndarray:
+    """log2(1 + rows · what 16 units gain over 4), (data sets, 1)."""
+    sets = adequate(frame[frame["width"] <= 16])
+    return np.log2(1 + (sets["rows"] * sets["pilot_gap"].clip(lower=0)).to_numpy(dtype=float))[:, None]
+
+
+def test_pilots_on_splits_of_their_own() -> None:
+    """Those that share their splits with the size to be found share its chance too."""
+    frame, pilots = run("sizing").frame, run("sizing-pilots").frame
+    assert not set(frame["seed"]) & set(pilots["seed"]) and sorted(pilots["width"].unique())[-1] == 16
+    octaves = np.log2(adequate(frame)["adequate"].to_numpy(dtype=float))
+    alone = foretell_by_the_best({"gap": gap(pilots)}, octaves)
+    distance = np.abs(alone.octaves - octaves)
+    held = int((distance <= alone.half_ranges).sum())
+    assert held / len(octaves) >= 0.8
+    off = 2 ** np.median(distance)
+    assert f"the range holds {held} of {len(octaves)}, off by a factor of {off:.1f} in the median" in GUIDE
+    same, own = (
+        2 ** np.median(np.abs(foretell(np.hstack([ladder(f), gap(f)]), octaves) - octaves))
+        for f in (frame, pilots)
+    )
+    assert f"on the same splits ({same:.1f}), and does no better on its own ({own:.1f})" in GUIDE
+
+
+def test_how_sharply_the_size_itself_is_found() -> None:
+    frame = run("sizing").frame
+    apart = []
+    for pair in combinations(range(5), 2):
+        two = frame["seed"].isin(pair)
+        sizes = [np.log2(adequate(part)["adequate"].astype(float)) for part in (frame[two], frame[~two])]
+        apart.append(np.abs(sizes[0] - sizes[1]))
+    middle, mean = 2 ** np.median(apart), 2 ** np.mean(apart)
+    assert f"differs by a factor of {middle:.0f} in the median, and of {mean:.1f} on average" in GUIDE
+
+
+STAYS = {
+    "margin": ["margin"], "path norm": ["path_norm"], "product of spectral norms": ["spectral_norm"],
+    "effective capacity": ["effective_bits"],
+    'capacity, "previous" and "running"': ["previous_bits", "running_bits"],
+    "proven: bits of the weights, and parameters": ["storage_bits", "parameters"],
+    "file, rounded by rate": ["rounded_bits"], "Frobenius norm": ["frobenius_norm"],
+    "sharpness": ["sharpness"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "measures"), STAYS.items())
+def test_what_stays_while_the_function_stays(said: str, measures: list[str]) -> None:
+    found = moves(summary_of("reparametrization")).set_index("measure")
+    for measure in measures:
+        row = found.loc[measure]
+        ends = [f"{1 if abs(row[end] - 1) < 0.005 else row[end]:.2g}" for end in ("least", "most")]
+        assert f"| {said} | {row['stays']:.0f} | {ends[0]}, {ends[1]} |" in GUIDE
+    assert list(found[found["stays"] == 10].index) == ["margin"]
+    assert run("reparametrization").frame["moved"].max() < 5e-7
 
 
 @pytest.mark.parametrize("code", ["file", "prequential"])

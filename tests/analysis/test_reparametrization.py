@@ -173,7 +173,7 @@ def test_verdicts_follow_the_factors() -> None:
     assert tuple(found.loc["path_norm", ["stays", "moves", "undecided"]]) == (9, 0, 1)
     assert tuple(found.loc["margin", ["stays", "moves"]]) == (9, 1) and found.loc["margin", "most"] == 3
     lines = headline(frame, Config())
-    stay = next(line for line in lines if line.startswith("Under all changes stay"))
+    stay = next(line for line in lines if line.startswith("Moved by no change"))
     assert MEASURES["parameters"] in stay and MEASURES["margin"] not in stay
     assert "quick pass: no verdict" in headline(frame, Config(smoke=True))
     cells = next(row for row in table(frame).rows if row["label"] == MEASURES["parameters"])

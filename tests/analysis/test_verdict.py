@@ -69,6 +69,21 @@ def test_chance_is_taken_for_a_difference_in_five_of_a_hundred(seeds: int) -> No
     assert 0.035 <= false <= 0.06
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_what_lies_at_the_margin_is_called_equivalent_in_five_of_a_hundred_at_most(seeds: int) -> None:
+    """2,000 simulations; a wide interval earns nothing. Of ten seeds equal ones are found in eight of ten."""
+
+    def share(gap: float, spread: float) -> float:
+        values = np.random.default_rng(seeds).normal(gap, spread, (2000, seeds))
+        found = [difference(Estimate(v.mean(), mean_half_width(v.tolist()))).verdict for v in values]
+        return found.count(Verdict.EQUIVALENT) / len(found)
+
+    for spread in (0.0005, 0.002, 0.02):
+        assert share(0.005, spread) <= 0.05
+    assert share(0.0, 0.02) < 0.05
+    assert seeds < 10 or share(0.0, 0.004) > 0.8
+
+
 def test_printed_digits_and_demonstrations() -> None:
     assert matches(4.2, "4.20") and not matches(4.21, "4.20") and not matches(math.nan, "4")
     assert exact(True, True).verdict == Verdict.EXACT

@@ -267,8 +267,12 @@ def memorization(
         torch.manual_seed(seed)
         network = build()
         report = measure(network, (inputs,))
-        if network(torch.zeros(2, inputs)).shape != (2, 1):
-            raise InputError("memorization needs a network with one output for each sample")
+        outputs = network(torch.zeros(2, inputs))
+        if not isinstance(outputs, Tensor) or outputs.shape != (2, 1):
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise InputError(
+                f"memorization needs a network with one output for each sample: (2, 1) of two, found {found}"
+            )
         linear = network if isinstance(network, nn.Linear) else None
         generator = np.random.default_rng(seed)
         drawn = [

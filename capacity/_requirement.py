@@ -26,6 +26,7 @@ import numpy as np
 
 from capacity import checks, tables
 from capacity._generalization import label_entropy, mean_half_width
+from capacity.classes import array_of, class_codes, require_two_classes
 from capacity.columns import KEY, Column, percent, with_interval
 from capacity.errors import InputError, unknown
 from capacity.inputs import as_integer
@@ -74,6 +75,7 @@ class Requirement(tables.Tabular):
     label_bits: float = float("nan")  # entropy H of the labels
     largest_class: float = float("nan")  # its share of the rows
     formula: Formula = "nntailoring"
+    constant_features: int = 0  # of `features`
 
     @property
     def maximum_bits(self) -> int:
@@ -92,13 +94,21 @@ class Requirement(tables.Tabular):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the heuristic's source warns of, where these data are such."""
-        if self.classes is None or not self.largest_class > 0:
-            return ()
-        if self.classes == 2 and self.largest_class <= BALANCED:
-            return ()
-        size = f"{self.classes} classes, the largest with {percent(self.largest_class)} of the rows"
-        return (f"the heuristic's source calls it reliable for two balanced classes only; here: {size}",)
+        """What makes the count mean less: its source's own warning, and what is odd about these data."""
+        found = []
+        if self.classes and self.largest_class > 0 and (self.classes > 2 or self.largest_class > BALANCED):
+            size = f"{self.classes} classes, the largest with {percent(self.largest_class)} of the rows"
+            found.append(
+                f"the heuristic's source calls it reliable for two balanced classes only; here: {size}"
+            )
+        if self.classes == self.rows > 2:
+            found.append("every row is a class of its own: there is nothing to learn from others")
+        if self.constant_features:
+            found.append(
+                f"{self.constant_features:,} of {self.features:,} features are the same in all rows: they "
+                f"tell no labels apart, and count in the need"
+            )
+        return tuple(found)
 
     @property
     def growth(self) -> float:
@@ -193,8 +203,8 @@ def requirement(
     that differ by rounding only are equal (see `capacity.sums`), so it does not depend on the unit of the
     features, the order of their columns or their number type either.
 
-    Raises InputError for lengths that differ, fewer than two rows, NaN, labels of one class, or an unknown
-    formula.
+    Raises InputError for lengths that differ, fewer than two rows, NaN, labels of one class, fractions as
+    labels without a tolerance, or an unknown formula.
 
     >>> requirement([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]).expected_bits
     4
@@ -216,7 +226,8 @@ def requirement(
     )
     entropy, largest = (float("nan"),) * 2 if classes is None else _balance(targets)
     thresholds = int(progression[-1].thresholds)
-    return Requirement(rows, columns, classes, thresholds, progression, entropy, largest, formula)
+    constant = int((table.values == table.values[:1]).all(axis=0).sum())
+    return Requirement(rows, columns, classes, thresholds, progression, entropy, largest, formula, constant)
 
 
 def _balance(codes: np.ndarray) -> tuple[float, float]:
@@ -225,7 +236,7 @@ def _balance(codes: np.ndarray) -> tuple[float, float]:
 
 
 def _checked(features: Any, labels: Any, tolerance: float | None) -> tuple[Table, np.ndarray]:
-    targets = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    targets = array_of(labels)
     table = table_of(features)
     if targets.ndim == 2 and len(targets) == len(table.values):
         raise InputError(
@@ -241,18 +252,9 @@ def _checked(features: Any, labels: Any, tolerance: float | None) -> tuple[Table
         raise InputError(f"at least 2 rows are needed, found {len(targets)}")
     if tolerance is not None:
         return table, _numeric_targets(targets, tolerance)
-    if targets.dtype.kind == "f" and np.isnan(targets).any():
-        raise InputError(f"label {int(np.argwhere(np.isnan(targets))[0, 0])} is NaN")
-    try:
-        names, codes = np.unique(targets, return_inverse=True)
-    except TypeError as error:
-        kinds = sorted({type(label).__name__ for label in targets.tolist()})
-        raise InputError(
-            f"labels must all be of one type, found {', '.join(kinds)}; drop missing ones"
-        ) from error
-    if len(names) < 2:
-        raise InputError(f"all labels are {names[0]!r}: data of one class needs no bits")
-    return table, codes.reshape(-1)
+    names, codes = class_codes(targets)
+    require_two_classes(names, "data of one class needs no bits")
+    return table, codes
 
 
 def _numeric_targets(targets: np.ndarray, tolerance: float) -> np.ndarray:

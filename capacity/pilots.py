@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from capacity import checks
+from capacity.classes import array_of, class_codes, require_two_classes
 from capacity.errors import InputError
 from capacity.sums import table_of
 
@@ -44,25 +45,31 @@ def pilot(features: Any, labels: Any, *, seed: int = 0) -> Pilot:
 
     features: (rows, ...) numbers; labels: (rows,) classes of any names.
 
-    Raises InputError for fewer than 25 rows, lengths that differ, and labels of one class.
+    Raises InputError for fewer than 25 rows, lengths that differ, rows that are all the same, labels of one
+    class, of more classes than training rows, and fractions as labels.
     """
     values = table_of(features).values
-    targets = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    targets = array_of(labels)
     if targets.shape != (len(values),) or len(targets) < 25:
         raise InputError(
             f"a pilot needs a label for each row and at least 25 rows, found {len(values)} rows and labels "
             f"of shape {targets.shape}"
         )
     chosen = np.random.default_rng(seed).permutation(len(targets))[:ROWS]
-    names, codes = np.unique(targets[chosen], return_inverse=True)
-    if len(names) < 2:
-        raise InputError(f"all labels are {names[0]!r}: there is nothing to learn")
-    splits = split(np.asarray(values[chosen], dtype=np.float64), codes.reshape(-1), range(SEEDS))
+    inputs = np.asarray(values[chosen], dtype=np.float64)
+    names, codes = class_codes(targets[chosen])
+    require_two_classes(names, "there is nothing to learn")
+    if (inputs == inputs[:1]).all():
+        raise InputError("all rows are the same: no feature tells their labels apart")
+    splits = split(inputs, codes, range(SEEDS))
+    rows = splits.train[1].shape[1]
+    if len(names) > rows:
+        raise InputError(f"{len(names):,} classes are more than the {rows:,} rows that a pilot trains on")
     errors = [
         float(np.mean(train(splits, units, steps=STEPS, learning_rate=LEARNING_RATE).validation))
         for units in UNITS
     ]
-    return Pilot(splits.train[1].shape[1], *errors)
+    return Pilot(rows, *errors)
 
 
 @dataclass(frozen=True)

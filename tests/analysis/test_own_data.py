@@ -59,6 +59,20 @@ def test_a_table_is_standardised_and_one_hot_by_its_training_rows(tmp_path: Path
     assert data.notes == ("people.csv: column 'name' is left out: 200 different words in 200 rows",)
 
 
+def test_columns_that_tell_nothing_are_left_out_and_said(tmp_path: Path) -> None:
+    frame = people().drop(columns="name")
+    frame.insert(0, "year", 2024.0)
+    frame.insert(1, "land", "CH")
+    data = load(written(frame, tmp_path / "people.csv"))
+    assert data.shape == (5,)
+    assert data.notes == tuple(
+        f"people.csv: column {name!r} is left out: {value} in every training row"
+        for name, value in (("year", "2024.0"), ("land", "CH"))
+    )
+    with pytest.raises(InputError, match=r"'year' is 2024\.0 in every training row"):
+        load(written(frame[["year", "grade"]], tmp_path / "few.csv"))
+
+
 def test_gaps_are_filled_by_the_training_rows_and_said(tmp_path: Path) -> None:
     frame = people()
     frame["part"] = ["train"] * 120 + ["Test"] * 60 + ["val"] * 20

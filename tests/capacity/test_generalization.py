@@ -140,3 +140,17 @@ def test_more_right_is_more_learned(classes: int, total: int) -> None:
 
 def test_an_interval_of_what_is_partly_unknown_is_unknown() -> None:
     assert math.isnan(mean_half_width([1.0, math.nan, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], "labels are empty"),
+        (np.array([None, "a"], dtype=object), "found NoneType, str"),
+        ([0.0, np.nan], "label 1 is NaN"),
+        ([0.5, 1.0], "fractions such as 0.5"),
+    ],
+)
+def test_what_has_no_entropy(labels, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        label_entropy(labels)

@@ -96,6 +96,7 @@ def test_crossing_one_half() -> None:
     [
         (lambda: nn.Linear(2, 1), [0], "at least 1"),
         (lambda: nn.Linear(2, 2), [3], "one output"),
+        (lambda: nn.LSTM(2, 1), [3], "one output for each sample: .* found tuple"),
     ],
 )
 def test_bad_input(build, points: list[int], message: str) -> None:

@@ -85,3 +85,23 @@ def test_what_no_experiment_covers() -> None:
 def test_bad_input(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+ROWS = np.random.default_rng(5).normal(size=(60, 3))
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "message"),
+    [
+        (ROWS, np.zeros(60), r"all labels are 0\.0: there is nothing to learn"),
+        (ROWS, np.arange(60), "60 classes are more than the 36 rows that a pilot trains on"),
+        (np.ones((60, 3)), np.arange(60) % 2, "all rows are the same"),
+        (ROWS, ROWS[:, 0], "fractions such as"),
+        (ROWS, np.where(np.arange(60) == 3, np.nan, 1.0), "is NaN"),
+        (ROWS, np.array([None, *["a"] * 59], dtype=object), "found NoneType, str"),
+        (ROWS, np.eye(3)[np.arange(60) % 3], "labels of shape"),
+    ],
+)
+def test_labels_and_rows_that_no_pilot_can_use(features, labels, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pilot(features, labels)

@@ -98,6 +98,9 @@ def test_pictures_are_flattened_and_bytes_do_not_overflow() -> None:
         ([[1.0], [np.nan]], [0, 1], "row 1 holds NaN"),
         ([[1.0], [2.0]], [0.0, np.nan], "label 1 is NaN"),
         ([["a"], ["b"]], [0, 1], "features must be numbers"),
+        (CORNERS, np.ones(4), r"^all labels are 1\.0: data of one class"),
+        (CORNERS, [0.0, 1.0, 0.25, 1.0], "fractions such as 0.25: .* takes them with a tolerance"),
+        (CORNERS, torch.tensor([0.5, 1.0, 0.25, 1.0]), "fractions such as 0.5"),
         (CORNERS, np.eye(4), r"labels.argmax\(1\)"),
         (CORNERS, np.array([0, None, 1, 1], dtype=object), "found NoneType, int"),
     ],
@@ -125,6 +128,20 @@ def test_the_book_s_form(labels: list[int], bits: int) -> None:
         requirement(CORNERS, labels).expected_bits
         == requirement(CORNERS, labels, formula="nntailoring").expected_bits
     )
+
+
+def test_odd_data_are_named_beside_the_count() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(30, 3)), np.arange(30) % 2
+    assert requirement(features, labels).warnings == ()
+    features[:, 1] = 7
+    assert requirement(features, labels).constant_features == 1
+    assert "1 of 3 features are the same in all rows" in " ".join(str(requirement(features, labels)).split())
+    own = requirement(features, np.arange(30))
+    assert any("every row is a class of its own" in warning for warning in own.warnings)
+    assert requirement(np.ones((30, 2)), labels).thresholds == 1
+    targets = requirement(features, rng.normal(size=30), tolerance=0.1)
+    assert targets.warnings == requirement(features, labels).warnings
 
 
 def test_an_unknown_formula() -> None:

@@ -23,7 +23,8 @@ def read_table(path: Path, columns: ColumnsSettings, validation: float) -> DataS
     """A table as (N, features) floats: a feature per number, one per category.
 
     Gaps among numbers become the median of the training rows, gaps among categories a category. Columns of
-    words that are nearly all different, numbered rows, and empty columns are left out; `notes` says so.
+    words that are nearly all different, numbered rows, and columns that are empty or the same in
+    every training row are left out; `notes` says so.
 
     Raises InputError for what `read_labelled` refuses, and for cells that are no numbers where others are.
     """
@@ -59,8 +60,11 @@ def _usable(table: Labelled, categories: set[str]) -> "tuple[pd.DataFrame, list[
                 f"{unknown('column', wanted, map(str, frame.columns))} in {path}, to take as --categories"
             )
     for name, column in frame.items():
-        if not column.notna().iloc[table.rows.train].any():
+        seen = column.iloc[table.rows.train]
+        if not seen.notna().any():
             left[name] = "empty"
+        elif seen.nunique(dropna=False) == 1:
+            left[name] = f"{seen.iloc[0]} in every training row"
         elif name in categories:
             columns[name] = column
         elif _is_numeric(column):

@@ -269,9 +269,9 @@ def memorization(
         report = measure(network, (inputs,))
         outputs = network(torch.zeros(2, inputs))
         if not isinstance(outputs, Tensor) or outputs.shape != (2, 1):
-            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise InputError(
-                f"memorization needs a network with one output for each sample: (2, 1) of two, found {found}"
+                f"memorization needs a network with one output for each sample: (2, 1) of two, found {shape}"
             )
         linear = network if isinstance(network, nn.Linear) else None
         generator = np.random.default_rng(seed)

@@ -95,20 +95,20 @@ class Requirement(tables.Tabular):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What makes the count mean less: its source's own warning, and what is odd about these data."""
-        found = []
+        remarks = []
         if self.classes and self.largest_class > 0 and (self.classes > 2 or self.largest_class > BALANCED):
             size = f"{self.classes} classes, the largest with {percent(self.largest_class)} of the rows"
-            found.append(
+            remarks.append(
                 f"the heuristic's source calls it reliable for two balanced classes only; here: {size}"
             )
         if self.classes == self.rows > 2:
-            found.append("every row is a class of its own: there is nothing to learn from others")
+            remarks.append("every row is a class of its own: there is nothing to learn from others")
         if self.constant_features:
-            found.append(
+            remarks.append(
                 f"{self.constant_features:,} of {self.features:,} features are the same in all rows: they "
                 f"tell no labels apart, and count in the need"
             )
-        return tuple(found)
+        return tuple(remarks)
 
     @property
     def growth(self) -> float:

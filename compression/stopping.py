@@ -93,8 +93,8 @@ class Peak:
         names = ("correct", "total", "classes", "capacity_bits")
         correct, total, classes, bits = (_column(metrics, name) for name in names)
         label_bits = [
-            float(entry.get("label_bits") or log2(max(found, 2)))
-            for entry, found in zip(metrics, classes, strict=True)
+            float(entry.get("label_bits") or log2(max(count, 2)))
+            for entry, count in zip(metrics, classes, strict=True)
         ]
         return [
             1 - (n * left_bits(1 - right / n, int(k), h) + c) / (n * h)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.reparametrization.config import CHANGES, Config
-from capacity.columns import KEY, Column, with_interval
+from capacity.columns import KEY, Column, number, with_interval
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -112,8 +112,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     factors = moves(means)
     count = int(means["networks"].iloc[0])
     lines = [
-        f"{count} networks, {len(CHANGES)} changes of each; outputs moved by {frame['moved'].max():.1g} of "
-        f"the largest at most"
+        f"{count} networks, {len(CHANGES)} changes of each; outputs moved by at most "
+        f"{number(frame['moved'].max(), '.1g')} of the largest"
     ]
     if config.smoke or frame["seed"].nunique() == 1:
         return [*lines, str(Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED)]

@@ -9,6 +9,7 @@ from analysis.generalization_study.trials import network, samples
 from analysis.reparametrization.changes import WAYS, changed
 from analysis.reparametrization.measures import measures
 from analysis.sizing.tables import table
+from capacity.columns import number
 from capacity.errors import InputError
 from compression.batches import TensorBatches
 from compression.ensembles import fit_together
@@ -48,8 +49,8 @@ def measure_one(name: str, config: "Config") -> list[dict[str, Any]]:
             moved = largest_move(model, other, train[0])
             if not moved < CLOSE:
                 raise InputError(
-                    f"{name}, seed {seed}: outputs moved by {moved:.1g} of the largest when {change}; a "
-                    f"smaller --factor rounds less"
+                    f"{name}, seed {seed}: outputs moved by {number(moved, '.1g')} of the largest "
+                    f"when {change}; a smaller --factor rounds less"
                 )
             rows.append(facts | {"change": change, "moved": moved} | measures(other, *train, seed=seed))
     return rows

@@ -20,6 +20,7 @@ from compression.checkpoints import load_json, save_json, write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 from analysis.reproduce.article_tables import TABLES, comparison_table, reports_table
+from analysis.reproduce.evidence import answer_rows, evidence_numbers
 from analysis.reproduce.numbers import (
     certificates,
     exact_numbers,
@@ -66,9 +67,11 @@ def write_article(
     directory = RunDirectory(folder)
     numbers = dict(exact_numbers()) | dict(verdict_counts(lines))
     numbers |= dict(surrogate_numbers(runs)) | dict(recorded_numbers(full)) | dict(certificates(full))
+    numbers |= dict(evidence_numbers())
     numbers["QuickPass"] = "1" if style.smoke else "0"
     directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     directory.save_text(reports_table(lines), "reports.tex")
+    directory.save_text(answer_rows(), "answer.tex")
     sources = []
     for name, run in {**runs, **full}.items():
         figure = run.plot()
@@ -82,7 +85,7 @@ def write_article(
         directory.save_text(TABLES[run.command](run), f"{name}.tex")
     endings = (".pdf", ".png", *((".pgf",) if style.pgf else ()))
     pictures = [f"{name.replace('_', '-')}{ending}" for name in {**runs, **full} for ending in endings]
-    tables = ["numbers", "reports", "sources", "comparison", *full]
+    tables = ["numbers", "reports", "answer", "sources", "comparison", *full]
     save_json(folder / MANIFEST, {"written": sorted([*pictures, *(f"{name}.tex" for name in tables)])})
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from analysis import answer
 from analysis.answer import RECORDED, RECORDS
@@ -10,9 +10,6 @@ from analysis.lab.reporting.latex import escape
 from analysis.lab.runs.loading import Run, finished
 from capacity.columns import with_interval
 from capacity.latex import number_in_latex
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def answer_rows(folder: Path = RECORDS) -> str:
@@ -39,7 +36,7 @@ def _of_sizes(run: Run) -> Iterator[tuple[str, str]]:
     from analysis.sizing.predictors import REACHED
 
     advice = advice_of(run.frame, "pilot")
-    reached = run.summary().set_index("predictor").loc[REACHED]
+    reached: Any = run.summary().set_index("predictor").loc[REACHED]
     yield "SizingSets", str(advice.data_sets)
     yield "SizingCovered", str(advice.covered)
     yield "SizingWithinTwo", str(advice.within_two)
@@ -51,7 +48,7 @@ def _of_sizes(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _of_memory(run: Run) -> Iterator[tuple[str, str]]:
-    rows = run.summary().set_index("line")
+    rows: Any = run.summary().set_index("line")
     first = rows.loc["previous_bits"]
     yield "MemorySearches", str(first["networks"])
     yield "MemoryCrossed", str(first["crossed"])
@@ -62,7 +59,7 @@ def _of_memory(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _of_gaps(run: Run) -> Iterator[tuple[str, str]]:
-    means = run.summary()
+    means: Any = run.summary()
     place = int(means.index[means["measure"] == "capacity"][0])
     row, best = means.loc[place], means.loc[0]
     yield "GapNetworks", str(len(run.frame) // run.frame["seed"].nunique())
@@ -78,7 +75,7 @@ def _of_changes(run: Run) -> Iterator[tuple[str, str]]:
     from analysis.reparametrization.config import CHANGES
     from analysis.reparametrization.report import moves
 
-    moved: pd.DataFrame = moves(run.summary()).set_index("measure")
+    moved: Any = moves(run.summary()).set_index("measure")
     yield "StayMeasures", str(len(moved))
     yield "StayChanges", str(len(CHANGES))
     yield "StayWhole", str(int((moved["stays"] == len(CHANGES)).sum()))

@@ -4,15 +4,13 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from idx_files import write_idx
-from running import ends_in_one_line, run_command
+from resuming import computed, same_files
+from running import ends_in_one_line, kill_when, run_command
 
 from analysis.capacity_curve import PRESETS, Config, headline, plot, run, summary, table
 from capacity import dense_capacity
@@ -22,11 +20,7 @@ SMALL = ["--seeds", "2", "--epochs", "6", "--retrain-epochs", "3", "--criterion"
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("capacity_curve", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return folder
+    return computed(tmp_path_factory, "capacity_curve", *SMALL)[0]
 
 
 def test_the_run_folder(undisturbed: Path) -> None:
@@ -55,22 +49,16 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 
 def killed_at_random_moments(undisturbed: Path, folder: Path, kills: int) -> None:
-    moments = random.Random(kills)
-    call = [sys.executable, "-m", "analysis.capacity_curve", *SMALL, "--output", str(folder)]
-    step_files: dict[Path, int] = {}
+    every = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.name != "writer.lock"]
+    moments, call = random.Random(kills), ("capacity_curve", *SMALL, "--output", str(folder))
+    steps: dict[Path, int] = {}
     for _ in range(kills):
-        with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-            while not (folder / "config.json").exists() and process.poll() is None:
-                time.sleep(0.02)
-            time.sleep(moments.uniform(0, 7))
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-        for path, written in step_files.items():
-            assert path.stat().st_mtime_ns == written, f"{path} was computed again"
-        step_files = {path: path.stat().st_mtime_ns for path in folder.rglob("step-*.json")}
-    assert run_command("capacity_curve", *SMALL, "--output", str(folder)).returncode == 0
-    assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
-    assert (folder / "capacity_curve.pdf").read_bytes() == (undisturbed / "capacity_curve.pdf").read_bytes()
+        left = [path for path in every if path.parts[0].startswith("seed") and not (folder / path).exists()]
+        kill_when(*call, exists=folder / moments.choice(sorted(left)))
+        assert all(path.stat().st_mtime_ns == written for path, written in steps.items())  # none again
+        steps = {path: path.stat().st_mtime_ns for path in folder.rglob("step-*.json")}
+    assert run_command(*call).returncode == 0
+    same_files(folder, undisturbed, "results.csv", "capacity_curve.pdf")
 
 
 def test_killed_and_resumed_it_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:

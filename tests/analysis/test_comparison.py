@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import sweeping
 import torch
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed
+from running import ends_in_one_line, run_command
 
 from analysis.comparison import ALL, Config, compare, headline, main, pareto, plot, summary, table
 from analysis.lab.models import create
@@ -30,10 +31,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("comparison", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and "masked (mask only)" in done.stdout and "by error" in done.stdout
+    folder, text = computed(tmp_path_factory, "comparison", *SMALL)
+    assert "masked (mask only)" in text and "by error" in text
     return folder
 
 
@@ -69,9 +68,8 @@ def test_flops_by_hand_masked_and_shrunk(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_results(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = ["comparison", *SMALL, "--output", str(folder)]
-    kill_when(*call, exists=folder / "seed-0" / "shrunk.json")
-    assert run_command(*call, "--processes", "2").returncode == 0
+    more = ("--processes", "2")
+    killed_and_resumed("comparison", *SMALL, folder=folder, at="seed-0/shrunk.json", more=more)
     timed = [f"{kind}_{size}{unit}" for size in (1, 32) for kind, unit in
              (("latency", "_ms"), ("base_latency", "_ms"), ("speedup", ""))]  # fmt: skip
     ours, theirs = (pd.read_csv(path / "results.csv").drop(columns=timed) for path in (folder, undisturbed))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed, same_files
+from running import ends_in_one_line
 
 from analysis.compression_frontier import PRESETS, Config, headline, main, plot, summary, table
 from analysis.lab.data.datasets import load
@@ -20,10 +21,8 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("compression_frontier", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and "code books" in done.stdout
+    folder, text = computed(tmp_path_factory, "compression_frontier", *SMALL)
+    assert "code books" in text
     return folder
 
 
@@ -54,11 +53,8 @@ def test_the_error_is_that_of_the_file(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = ["compression_frontier", *SMALL, "--output", str(folder)]
-    kill_when(*call, exists=folder / "seed-0" / "rate-0.3.json")
-    assert run_command(*call).returncode == 0
-    for name in ("results.csv", "compression_frontier.pdf", "seed-0/rate-0.1.dcz"):
-        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    killed_and_resumed("compression_frontier", *SMALL, folder=folder, at="seed-0/rate-0.3.json")
+    same_files(folder, undisturbed, "results.csv", "compression_frontier.pdf", "seed-0/rate-0.1.dcz")
 
 
 def frame_of(model: str = "lenet300") -> tuple[pd.DataFrame, Config]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed, same_files
+from running import ends_in_one_line, run_command
 
 from analysis.description_length import Config, headline, main, table
 from analysis.description_length.trials import DescriptionTrials, labelled
@@ -21,11 +22,9 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("description_length", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "The 1,293 training labels are 4,294 bits" in done.stdout
-    assert done.stdout.count("one seed: no verdict") == 4  # two codes of two kinds of labels
+    folder, text = computed(tmp_path_factory, "description_length", *SMALL)
+    assert "The 1,293 training labels are 4,294 bits" in text
+    assert text.count("one seed: no verdict") == 4  # two codes of two kinds of labels
     return folder
 
 
@@ -59,11 +58,10 @@ def test_true_labels_are_told_in_fewer_bits_than_shuffled(undisturbed: Path) -> 
 
 def test_killed_and_resumed_it_gives_the_same(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = ["description_length", *SMALL, "--output", str(folder)]
-    kill_when(*call, exists=folder / "seed-0" / "true" / "seed-0" / "prequential.json")
-    assert run_command(*call).returncode == 0
-    for name in ("results.csv", "description_length.pdf", "seed-0/shuffled/seed-0/rate-0.003.dcz"):
-        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+    at = "seed-0/true/seed-0/prequential.json"
+    killed_and_resumed("description_length", *SMALL, folder=folder, at=at)
+    file = "seed-0/shuffled/seed-0/rate-0.003.dcz"
+    same_files(folder, undisturbed, "results.csv", "description_length.pdf", file)
 
 
 def test_a_fresh_start_computes_anew(undisturbed: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed, same_files
+from running import ends_in_one_line
 from torch import nn
 
 from analysis.distillation_table import PRESETS, Config, headline, main, summary, table
@@ -19,11 +20,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("distillation_table", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return folder
+    return computed(tmp_path_factory, "distillation_table", *SMALL)[0]
 
 
 def test_the_run_folder(undisturbed: Path) -> None:
@@ -37,15 +34,8 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    kill_when(
-        "distillation_table",
-        *SMALL,
-        "--output",
-        str(folder),
-        exists=folder / "seed-0" / "mlp_student" / "alone.json",
-    )
-    assert run_command("distillation_table", *SMALL, "--output", str(folder)).returncode == 0
-    assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
+    killed_and_resumed("distillation_table", *SMALL, folder=folder, at="seed-0/mlp_student/alone.json")
+    same_files(folder, undisturbed, "results.csv")
 
 
 def test_smoke_with_every_variant(tmp_path: Path, capsys) -> None:

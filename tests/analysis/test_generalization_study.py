@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed, same_files
+from running import ends_in_one_line
 from torch import nn
 
 from analysis.generalization_study import Config, headline, main, summary, table
@@ -198,10 +199,8 @@ def test_presets_have_the_networks_they_promise() -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("generalization_study", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "quick pass: no verdict" in done.stdout
+    folder, text = computed(tmp_path_factory, "generalization_study", *SMALL)
+    assert "quick pass: no verdict" in text
     return folder
 
 
@@ -216,11 +215,9 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    call = ["generalization_study", *SMALL, "--output", str(folder)]
-    kill_when(*call, exists=folder / "network-wine-1-4-2.json")
-    done = run_command(*call)
-    assert done.returncode == 0 and "resumed from" in done.stdout
-    assert (folder / "results.csv").read_bytes() == (undisturbed / "results.csv").read_bytes()
+    done = killed_and_resumed("generalization_study", *SMALL, folder=folder, at="network-wine-1-4-2.json")
+    assert "resumed from" in done.stdout
+    same_files(folder, undisturbed, "results.csv")
 
 
 def test_verdicts_turn_with_the_measurement(undisturbed: Path) -> None:

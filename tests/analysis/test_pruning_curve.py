@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from running import ends_in_one_line, kill_when, run_command
+from resuming import computed, killed_and_resumed
+from running import ends_in_one_line
 
 from analysis.lab.literature import published
 from analysis.pruning_curve import PRESETS, Config, equal_accuracy, headline, main, plot, summary
@@ -15,10 +16,8 @@ MEASURED = ["latency_ms", "dense_latency_ms"]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("pruning_curve", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "" and "mask only" in done.stdout
+    folder, text = computed(tmp_path_factory, "pruning_curve", *SMALL)
+    assert "mask only" in text
     return folder
 
 
@@ -37,12 +36,7 @@ def test_the_run_folder(undisturbed: Path) -> None:
 
 def test_killed_and_resumed_it_gives_the_same_results(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    kill_when(
-        "pruning_curve", *SMALL, "--output", str(folder), exists=folder / "seed-0" / "l1" / "0.500000.json"
-    )
-    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
-    assert run_command("pruning_curve", *SMALL, "--output", str(folder)).returncode == 0
-    assert all(path.stat().st_mtime_ns == moment for path, moment in written.items())
+    killed_and_resumed("pruning_curve", *SMALL, folder=folder, at="seed-0/l1/0.500000.json")
     one, two = (pd.read_csv(path / "results.csv").drop(columns=MEASURED) for path in (undisturbed, folder))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 

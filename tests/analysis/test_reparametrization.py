@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import ends_in_one_line, run_command
+from resuming import computed
+from running import ends_in_one_line
 from torch import Tensor, nn
 
 from analysis.generalization_study.measures import margin, path_norm, spectral_norm, weights_of
@@ -182,10 +183,8 @@ def test_verdicts_follow_the_factors() -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    done = run_command("reparametrization", *SMALL, "--output", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "quick pass: no verdict" in done.stdout
+    folder, text = computed(tmp_path_factory, "reparametrization", *SMALL)
+    assert "quick pass: no verdict" in text
     return folder
 
 

@@ -63,7 +63,7 @@ def test_without_shared_memory_one_process_computes_and_says_why(tmp_path: Path,
         "print([row['square'] for row in found.rows])"
     )
     call = f'mount -t tmpfs -o {options} none /dev/shm && exec {sys.executable} -c "$0" "$@"'
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1] / "helpers")
     done = subprocess.run(
         apart("bash", "-c", call, code, here, str(tmp_path)), capture_output=True, text=True
     )

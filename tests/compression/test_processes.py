@@ -11,7 +11,7 @@ import pytest
 from capacity import InputError
 from compression.processes import rank
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

@@ -9,17 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import run_forked
+from forking import run_forked, start_forked
 
 
 def call_of(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"analysis.{module}", *arguments]
 
 
+def can_fork(arguments: tuple[str, ...]) -> bool:
+    """Whether a command can be forked: where the system does so, and it starts no workers of its own."""
+    return "--processes" not in arguments and "forkserver" in multiprocessing.get_all_start_methods()
+
+
 def run_command(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
     """A command's outcome; one that starts workers of its own is a plain process, which ends them at once."""
-    plain = "--processes" in arguments or "forkserver" not in multiprocessing.get_all_start_methods()
-    if options.keys() <= {"cwd", "env", "encoding"} and not plain:
+    if options.keys() <= {"cwd", "env", "encoding"} and can_fork(arguments):
         return run_forked(f"analysis.{module}", list(arguments), **options)
     return subprocess.run(call_of(module, *arguments), capture_output=True, text=True, **options)
 
@@ -33,12 +37,20 @@ def run_python(code: str) -> str:
 
 def kill_when(module: str, *arguments: str, exists: Path) -> None:
     """Start a command in its own process and kill it as soon as a file exists."""
-    call = call_of(module, *arguments)
-    with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    if can_fork(arguments):
+        process = start_forked(f"analysis.{module}", list(arguments))
         while not exists.exists():
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return
+    call = call_of(module, *arguments)
+    with subprocess.Popen(call, stdout=subprocess.DEVNULL, start_new_session=True) as plain:
+        while not exists.exists():
+            assert plain.poll() is None
+            time.sleep(0.01)
+        os.killpg(plain.pid, signal.SIGKILL)
 
 
 def ends_in_one_line(main, arguments: list[str], message: str, folder: Path, capsys) -> None:

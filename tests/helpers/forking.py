@@ -6,7 +6,8 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 LIBRARIES = ["numpy", "scipy.stats", "pandas", "torch", "torchvision", "accelerate", "sklearn.datasets"]
@@ -26,17 +27,34 @@ def run_forked(
     The process is new: arguments, folder, environment, streams and exit status are its own, and our packages
     are imported in it; libraries were imported before it began. PYTHONIOENCODING counts.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
     with tempfile.TemporaryDirectory() as folder:
         streams = [str(Path(folder) / name) for name in ("stdout", "stderr")]
-        place, variables = str(cwd or os.getcwd()), dict(os.environ if env is None else env)
-        work = (module, arguments, place, variables, streams)
-        process = context.Process(target=_command, args=work)
-        process.start()
+        process = _started(_command, (module, arguments, *_surroundings(cwd, env), streams))
         process.join()
         out, error = (Path(stream).read_text(encoding) for stream in streams)
     return subprocess.CompletedProcess([module, *arguments], process.exitcode, out, error)
+
+
+def start_forked(module: str, arguments: list[str]) -> BaseProcess:
+    """The process of a command that leads a group of its own, as of a new session; what it says is lost."""
+    return _started(_leader, (module, arguments, *_surroundings(None, None), [os.devnull] * 2))
+
+
+def _surroundings(cwd: Path | None, env: Mapping[str, str] | None) -> tuple[str, dict[str, str]]:
+    return str(cwd or os.getcwd()), dict(os.environ if env is None else env)
+
+
+def _started(target: Callable[..., None], work: tuple) -> BaseProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    process = context.Process(target=target, args=work)
+    process.start()
+    return process
+
+
+def _leader(*work) -> None:
+    os.setsid()
+    _command(*work)
 
 
 def _command(module, arguments, place, variables, streams) -> None:

@@ -47,15 +47,6 @@ def dense_parameters(inputs: int, units: int) -> int:
     return (inputs + 1) * units
 
 
-def convolution_parameters(kernel_elements: int, inputs: int, outputs: int, *, groups: int = 1) -> int:
-    """Parameters of a convolution, bias included: (kernel · inputs / groups + 1) · outputs.
-
-    >>> convolution_parameters(9, 64, 128)
-    73856
-    """
-    return (kernel_elements * inputs // groups + 1) * outputs
-
-
 def stored_bits(parameters: int, input_bits: int | None) -> int:
     """Rules 2 and 4: bits a layer stores; `input_bits` is None where nothing caps it.
 

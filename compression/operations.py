@@ -12,7 +12,6 @@ import torch
 from torch.utils.flop_counter import sdpa_flop_count
 
 aten = torch.ops.aten
-GATES = {0: 1, 1: 1, 2: 4, 3: 3}  # of recurrent layers, by the mode that torch numbers: relu, tanh, LSTM, GRU
 
 Shape = Sequence[int]
 

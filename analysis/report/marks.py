@@ -86,10 +86,6 @@ def matching_row(rows: "pd.DataFrame", numbers: Sequence[float], text: str) -> i
     return places[0] if len(places) == 1 else None
 
 
-def _words(rows: "pd.DataFrame", place: int) -> list[str]:
-    return [value for value in rows.iloc[place] if isinstance(value, str) and value]
-
-
 def _holds(rows: "pd.DataFrame", place: int, wanted: Sequence[float], tolerance: float) -> bool:
     numbers = [value for value in rows.iloc[place] if isinstance(value, int | float)]
     return any(abs(value - want) <= tolerance * abs(want) for value in numbers for want in wanted if want)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity import InputError, dense_capacity, memorizable_rows
-from capacity.rules import convolution_parameters, dense_parameters
+from capacity.rules import dense_parameters
 
 sizes = st.lists(st.integers(1, 50), min_size=1, max_size=6)
 
@@ -57,14 +57,6 @@ def test_conventions_are_ordered(inputs: int, units: list[int]) -> None:
     )
     assert running <= previous <= uncapped
     assert uncapped == sum(dense_parameters(a, b) for a, b in zip([inputs, *units], units, strict=False))
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 5))
-def test_convolution_parameters_are_torchs(inputs: int, outputs: int, kernel: int) -> None:
-    from torch import nn
-
-    with_torch = sum(p.numel() for p in nn.Conv2d(inputs, outputs, kernel).parameters())
-    assert convolution_parameters(kernel**2, inputs, outputs) == with_torch
 
 
 def test_memorizable_rows() -> None:

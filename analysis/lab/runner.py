@@ -242,6 +242,9 @@ def _loaded(config: RunnerSettings, validation: float) -> DataSet:
     )
     if augmentation(config) is not None and len(data.shape) != 3:
         raise InputError(f"--augment and --shift are for pictures; a sample of {data.name} is {data.shape}")
+    if config.shift and config.shift >= min(data.shape[-2:]):
+        side = min(data.shape[-2:])
+        raise InputError(f"shift must be below the pictures' side, {side} pixels, found {config.shift}")
     if config.limit is None:
         return data
     return data.map(partial(_evenly, count=config.limit))

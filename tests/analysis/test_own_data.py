@@ -316,6 +316,15 @@ def test_pictures_alone_are_augmented(tmp_path: Path) -> None:
         Runner(RunnerSettings(dataset=written(people(), tmp_path / "people.csv"), shift=1))
 
 
+def test_shifts_as_large_as_a_picture_are_refused() -> None:
+    from analysis.capacity_curve.config import Config
+    from analysis.lab.runner import Runner
+
+    Runner(Config(shift=7, limit=64))
+    with pytest.raises(InputError, match="shift must be below the pictures' side, 8 pixels, found 8"):
+        Runner(Config(shift=8, limit=64))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from analysis.lab.cli import execute
+from capacity.columns import counted
 from capacity.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def _machine(facts: dict[str, Any]) -> str:
     packages = facts.get("packages")
     known = packages.items() if isinstance(packages, dict) else ()
     versions = "".join(f", {name} {version}" for name, version in known if version)
-    machine = f"on {facts.get('device')} with {facts.get('threads')} threads"
+    threads = facts.get("threads")
+    count = counted(threads, "thread") if isinstance(threads, int) else f"{threads} threads"
+    machine = f"on {facts.get('device')} with {count}"
     return f"Python {facts.get('python')}{versions}, {machine}; commit {facts.get('commit') or 'unknown'}."
 
 

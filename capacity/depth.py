@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SHORT = 4  # letters of names that need no slant
 NAMED = 12  # layers, up to which their names fit below
 
 
@@ -43,7 +44,8 @@ def plot_depth(rows: Sequence[Mapping[Any, Any]], *, title: str = "", ax: "Axes 
     axes.yaxis.set_major_formatter(spaced(short_number))
     if len(shown) <= NAMED:
         names = [str(row["name"]) for row in shown]
-        axes.set_xticks(depth, names, rotation=30, ha="right", rotation_mode="anchor")
+        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(depth, names, **(slanted if max(map(len, names), default=0) > SHORT else {}))
         axes.set_xlabel("")
     if ax is None:
         figure.legend(loc="outside upper center", ncols=4)

@@ -91,7 +91,7 @@ def test_help_fits(command: str, monkeypatch, capsys) -> None:
 def test_what_a_command_prints_fits(command: str, tmp_path: Path, monkeypatch) -> None:
     for width in WIDTHS:  # the second and third go on from the first
         monkeypatch.setenv("COLUMNS", str(width))
-        done = run_command(command, "--smoke", "--output", str(tmp_path / "run"))
+        done = run_command(command, "--smoke", "--output", "run", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         readable(done.stdout, width)
         before = done.stdout.partition("───")[0]

@@ -44,7 +44,7 @@ def plot_depth(rows: Sequence[Mapping[Any, Any]], *, title: str = "", ax: "Axes 
     axes.yaxis.set_major_formatter(spaced(short_number))
     if len(shown) <= NAMED:
         names = [str(row["name"]) for row in shown]
-        slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
         axes.set_xticks(depth, names, **(slanted if max(map(len, names), default=0) > SHORT else {}))
         axes.set_xlabel("")
     if ax is None:

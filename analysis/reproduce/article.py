@@ -20,7 +20,7 @@ from compression.checkpoints import load_json, save_json, write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 from analysis.reproduce.article_tables import TABLES, comparison_table, reports_table
-from analysis.reproduce.evidence import answer_rows, evidence_numbers
+from analysis.reproduce.evidence import answer_rows, evidence_numbers, evidence_runs
 from analysis.reproduce.numbers import (
     certificates,
     exact_numbers,
@@ -72,13 +72,11 @@ def write_article(
     directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     directory.save_text(reports_table(lines), "reports.tex")
     directory.save_text(answer_rows(), "answer.tex")
-    sources = []
     for name, run in {**runs, **full}.items():
         figure = run.plot()
         fit_venue(figure, style.venue)
         save_figure(figure, folder, name.replace("_", "-"), pgf=style.pgf)
-        call = escape(run.call).replace("--", "-{}-")  # two hyphens, which TeX would join
-        sources.append(rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\")
+    sources = [_source(name, run) for name, run in {**runs, **full, **evidence_runs()}.items()]
     directory.save_text("\n".join(sources) + "\n", "sources.tex")
     directory.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name, run in full.items():
@@ -87,6 +85,12 @@ def write_article(
     pictures = [f"{name.replace('_', '-')}{ending}" for name in {**runs, **full} for ending in endings]
     tables = ["numbers", "reports", "answer", "sources", "comparison", *full]
     save_json(folder / MANIFEST, {"written": sorted([*pictures, *(f"{name}.tex" for name in tables)])})
+
+
+def _source(name: str, run: Run) -> str:
+    """A row of the table of commands."""
+    call = escape(run.call).replace("--", "-{}-")  # two hyphens, which TeX would join
+    return rf"{escape(name.replace('_', '-'))} & \texttt{{{call}}} \\"
 
 
 def remove_written(folder: Path) -> None:

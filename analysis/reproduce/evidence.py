@@ -19,12 +19,15 @@ def answer_rows(folder: Path = RECORDS) -> str:
     return "".join(f"{' & '.join(escape(str(row[name])) for name in names)} \\\\\n" for row in table.rows)
 
 
+def evidence_runs(folder: Path = RECORDS) -> dict[str, Run]:
+    """The recorded runs that the article's answer rests on, by name."""
+    names = (*RECORDED, "sizing", "memorization-bounds", "generalization", "reparametrization")
+    return {name: finished(folder / name) for name in names}
+
+
 def evidence_numbers(folder: Path = RECORDS) -> Iterator[tuple[str, str]]:
     """Macros of the recorded runs of sizing, memorizing, generalizing and of functions that stay."""
-    runs = {
-        name: finished(folder / name)
-        for name in ("sizing", "memorization-bounds", "generalization", "reparametrization")
-    }
+    runs = evidence_runs(folder)
     yield from _of_sizes(runs["sizing"])
     yield from _of_memory(runs["memorization-bounds"])
     yield from _of_gaps(runs["generalization"])

@@ -36,6 +36,7 @@ Train and measure
 Files
     encode, decode              the smallest file, and back
     coding_report               bits of that file, tensor by tensor
+    encode_checkpoint, decode_checkpoint, open_checkpoint   folders of weights, without loss
     certify                     the error on new data that it guarantees
     description_length, prequential_length      bits that tell the labels: which share is learned
     save_model, load_model      weights and masks as safetensors
@@ -58,7 +59,14 @@ if TYPE_CHECKING:
     from compression.calibration import ActivationNorm, BatchNormScale, Fisher, Taylor
     from compression.certifying import certify
     from compression.checkpoints import load_model, save_model
-    from compression.codec import coding_report, decode, encode
+    from compression.codec import (
+        coding_report,
+        decode,
+        decode_checkpoint,
+        encode,
+        encode_checkpoint,
+        open_checkpoint,
+    )
     from compression.costs import flops, latency, peak_memory_bytes
     from compression.criteria import L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir
     from compression.describing import description_length, prequential_length
@@ -102,9 +110,11 @@ __all__ = [
     "certify",
     "coding_report",
     "decode",
+    "decode_checkpoint",
     "description_length",
     "distill",
     "encode",
+    "encode_checkpoint",
     "evaluate",
     "export_onnx",
     "factorize",
@@ -116,6 +126,7 @@ __all__ = [
     "load_quantized",
     "load_shrunk",
     "mcnemar",
+    "open_checkpoint",
     "peak_memory_bytes",
     "prequential_length",
     "prune",
@@ -139,7 +150,7 @@ _NAMES = {
     "calibration": "ActivationNorm BatchNormScale Fisher Taylor",
     "certifying": "certify",
     "checkpoints": "load_model save_model",
-    "codec": "coding_report decode encode",
+    "codec": "coding_report decode decode_checkpoint encode encode_checkpoint open_checkpoint",
     "costs": "flops latency peak_memory_bytes",
     "criteria": "L1 L2 EnergyPerBit GeometricMedian Random Reservoir",
     "describing": "description_length prequential_length",

@@ -50,6 +50,33 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a temporary folder beside, flush its files to disk and rename it to `path`.
+
+    Raises InputError where `path` is occupied, OSError where it cannot be written, with nothing left.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is there already: name a folder that is not, or an empty one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
+    try:
+        inner = folder / path.name
+        inner.mkdir()
+        write(inner)
+        for file in (file for file in inner.rglob("*") if file.is_file()):
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+        if path.exists():
+            path.rmdir()
+        os.replace(inner, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise _about(error, path) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _about(error: OSError, path: Path) -> OSError:
     """The error of a temporary file or a library, as one of the file that was to be written."""
     reason = error.strerror or str(error)

@@ -9,5 +9,23 @@ from compression.codec._codec import (
     decode,
     encode,
 )
+from compression.codec.archive import Archive
+from compression.codec.checkpoint import CheckpointFile, CheckpointReport, encode_checkpoint
+from compression.codec.restoring import Checkpoint, decode_checkpoint, open_checkpoint
 
-__all__ = ["HEADER", "MAGIC", "CodedTensor", "CodingReport", "coding_report", "decode", "encode"]
+__all__ = [
+    "HEADER",
+    "MAGIC",
+    "Archive",
+    "Checkpoint",
+    "CheckpointFile",
+    "CheckpointReport",
+    "CodedTensor",
+    "CodingReport",
+    "coding_report",
+    "decode",
+    "decode_checkpoint",
+    "encode",
+    "encode_checkpoint",
+    "open_checkpoint",
+]

@@ -2,11 +2,13 @@
 
 The file holds everything but the architecture, and what `get_extra_state` keeps, bit for bit:
 
-    4 bytes  "DCZ" and the version of the format: 2 where a tensor is folded (see `records.Matrix`), else 1
+    4 bytes  "DCZ" and the version of the format: 3 where raw bytes are packed, else 2 where a tensor is
+             folded (see `records.Matrix`), else 1
     4 bytes  CRC-32 of all that follows
     4 bytes  CRC-32 of the architecture: names, shapes and types of the state dict
     records  one for each tensor, layer by layer, its weight first (see `Kind`), with its code book
-    raw      the bytes of the tensors that are not worth coding
+    raw      the bytes of the tensors that are not worth coding; of many numbers in planes of their exponents
+             and mantissas, see `compression.codec.packing`
     words    all coded tensors in one stream of a range coder, see `compression.codec.context_model`
 
 A tensor is coded when it has few distinct values: zeros cost what it takes to say where the others are,
@@ -18,6 +20,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,7 @@ from compression.codec.records import (
     Matrix,
     TensorEncoding,
     bit_patterns,
+    is_packed,
     pattern_bits,
     plan_of,
     raw_parts,
@@ -50,7 +54,8 @@ from compression.storage import require_plain, write_atomically
 
 MAGIC = b"DCZ"
 HEADER = len(MAGIC) + 9
-VERSIONS = (1, 2)  # from 2 on, few rows of very many columns are folded
+VERSIONS = (1, 2, 3)  # from 2 on, few rows of very many columns are folded; from 3 on, raw bytes packed
+CHECKPOINT = 4
 
 
 @dataclass(frozen=True)
@@ -134,14 +139,14 @@ def encode(model: nn.Module, path: str | Path) -> int:
     _encode_tensors(coder, tensors, plans)
     words = coder.words().astype("<u4").tobytes()
     architecture = struct.pack("<I", _architecture(tensors))
-    pairs = zip(tensors.values(), plans, strict=True)
-    version = VERSIONS[any(plan.kind in CODED and Matrix.of(t).folds > 1 for t, plan in pairs)]
+    version = _version(tensors, plans)
 
     def write(beside: Path) -> None:
         crc = zlib.crc32(architecture)
         with open(beside, "wb") as file:
             file.write(MAGIC + bytes([version]) + bytes(4) + architecture)
-            for part in (*(plan.record for plan in plans), *raw_parts(tensors, plans), words):
+            raw = raw_parts(tensors, plans, packed=version > 2)
+            for part in chain((plan.record for plan in plans), raw, [words]):
                 crc = zlib.crc32(part, crc)
                 file.write(part)
             file.seek(len(MAGIC) + 1)
@@ -163,6 +168,10 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     copied = plain_copy(model)
     tensors = _tensors(copied)
     content = _content(require_plain(path), most_bytes(copied))
+    if content[3] == CHECKPOINT:
+        raise InputError(
+            f"{path} is a packed checkpoint: open_checkpoint reads it, decode_checkpoint restores it"
+        )
     if content[3] not in VERSIONS:
         raise InputError(f"{path} has format version {content[3]}; this release reads up to {VERSIONS[-1]}")
     crc, architecture = struct.unpack("<II", content[4:HEADER])
@@ -171,7 +180,7 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     if architecture != _architecture(tensors):
         raise InputError(f"{path} was written from another architecture than this {type(model).__name__}")
     try:
-        tensors_read = Reader(content[HEADER:], tensors, folds=content[3] > 1).tensors()
+        tensors_read = Reader(content[HEADER:], tensors, content[3]).tensors()
     except (ValueError, AssertionError, struct.error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
     with torch.no_grad():
@@ -198,11 +207,12 @@ def coding_report(model: nn.Module) -> CodingReport:
     tensors = _tensors(plain_copy(model))
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
+    packed = _version(tensors, plans) > 2
     once = {id(tensor) for tensor in distinct(tensors.values())}
     for (name, tensor), plan, meter in zip(tensors.items(), plans, meters, strict=True):
         patterns = bit_patterns(tensor)
         nonzero = int(np.count_nonzero(patterns)) if patterns is not None else tensor.numel()
-        raw = sum(map(len, raw_parts({name: tensor}, [plan])))
+        raw = sum(map(len, raw_parts({name: tensor}, [plan], packed=packed)))
         entropy = float(raw) if patterns is None or plan.kind not in CODED else pattern_bits(patterns) / 8
         rows.append(
             CodedTensor(
@@ -241,6 +251,14 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
         return order[layer], key != "weight", key
 
     return {name: state[name].detach() for name in sorted(state, key=place)}
+
+
+def _version(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> int:
+    """The oldest version of the format that these tensors can be written in."""
+    pairs = list(zip(tensors.values(), plans, strict=True))
+    if any(is_packed(tensor, plan) for tensor, plan in pairs):
+        return 3
+    return 2 if any(plan.kind in CODED and Matrix.of(tensor).folds > 1 for tensor, plan in pairs) else 1
 
 
 def _architecture(tensors: Mapping[str, Tensor]) -> int:

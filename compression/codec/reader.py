@@ -1,5 +1,6 @@
 """Reader: what `encode` wrote, back into tensors; nothing it says is believed before it is checked."""
 
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,20 +22,23 @@ from compression.codec.records import (
     TensorEncoding,
     float_type,
     grid,
+    is_packed,
     raw_size,
 )
+from compression.codec.unpacking import unpack
 
 
 class Reader:
     """Reads the records, the raw bytes and the coded words of a file for these tensors."""
 
-    def __init__(self, content: memoryview, model: Mapping[str, Tensor], *, folds: bool) -> None:
-        self.content, self.model, self.folds, self.at = content, model, folds, 0
+    def __init__(self, content: memoryview, model: Mapping[str, Tensor], version: int) -> None:
+        self.content, self.model, self.at = content, model, 0
+        self.folds, self.packed = version > 1, version > 2
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the file by name; raises ValueError or AssertionError where it makes no sense."""
         plans = {name: self._record(name) for name in self.model}
-        raw = {name: self._take(raw_size(self.model[name], plan)) for name, plan in plans.items()}
+        raw = {name: self._raw(self.model[name], plan) for name, plan in plans.items()}
         rest = self.content[self.at :]
         if len(rest) % 4:
             raise ValueError(f"{len(rest)} bytes are no whole number of words")
@@ -53,7 +57,7 @@ class Reader:
             elif plan.kind is Kind.COUNT:
                 tensors[name] = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
             else:
-                tensors[name] = numbers_of(raw[name], tensor, plan).view(tensor.shape)
+                tensors[name] = self._numbers(raw[name], tensor, plan).view(tensor.shape)
         return tensors
 
     def _coded(
@@ -71,8 +75,21 @@ class Reader:
         if len(where) != plan.stored:
             raise ValueError(f"{len(where)} places for {plan.stored} values")
         flat = torch.zeros(tensor.numel(), dtype=tensor.dtype)
-        flat[where] = numbers_of(raw, tensor, plan)
+        flat[where] = self._numbers(raw, tensor, plan)
         return flat.view(tensor.shape)
+
+    def _raw(self, tensor: Tensor, plan: TensorEncoding) -> memoryview:
+        if not (self.packed and is_packed(tensor, plan)):
+            return self._take(raw_size(tensor, plan))
+        (length,) = struct.unpack("<Q", self._take(8))
+        return self._take(length)
+
+    def _numbers(self, raw: memoryview, like: Tensor, plan: TensorEncoding) -> Tensor:
+        """Raw bytes as numbers of the tensor's type."""
+        kind = torch.float16 if plan.kind in HALVES else like.dtype
+        if self.packed and is_packed(like, plan):
+            return unpack(raw, kind, (plan.stored,) if plan.stored else like.shape).to(like.dtype)
+        return torch.frombuffer(bytearray(raw), dtype=kind).to(like.dtype) if raw else like.new_empty(0).cpu()
 
     def _take(self, size: int) -> memoryview:
         if self.at + size > len(self.content):
@@ -148,9 +165,3 @@ class Reader:
         unsigned = np.dtype(UNSIGNED[tensor.element_size()])
         content = self._take(unsigned.itemsize * count)
         return np.frombuffer(content, dtype=unsigned.newbyteorder("<")).astype(unsigned)
-
-
-def numbers_of(raw: memoryview, like: Tensor, plan: TensorEncoding) -> Tensor:
-    """Raw bytes as numbers of the tensor's type."""
-    kind = torch.float16 if plan.kind in HALVES else like.dtype
-    return torch.frombuffer(bytearray(raw), dtype=kind).to(like.dtype) if raw else like.new_empty(0).cpu()

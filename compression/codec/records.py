@@ -1,6 +1,7 @@
 """How one tensor is stored in a compressed file: the kinds of records, and the cheapest for a tensor."""
 
 import enum
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from compression._moved import keep_old_names
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, traits_of
+from compression.codec.packing import pack
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
+PACKED = 1024  # numbers from which what is not coded is packed
+BOOK_SHARE = 0.05  # of a tensor's bits, from which its code book may cost more than it saves
 LONG, FOLDED = 8192, 4096  # columns from which few rows are folded, and of what is folded
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -23,7 +27,7 @@ class Kind(enum.IntEnum):
 
     Where a tensor of several dimensions is coded, its record ends with its traits (see
     `compression.codec.context_model`): a byte with the strengths of rows and of columns, four bits each, and
-    a number, the stride.
+    a number, the stride. In files of version 3 the raw bytes of many numbers are packed, length first.
     """
 
     RAW = 0  # nothing; the tensor's bytes are among the raw ones
@@ -109,8 +113,11 @@ def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> TensorEncoding:
     if len(values) > MOST_VALUES:
         return raw
     coded = _book(tensor, values)
-    bits = 8 * len(coded.record) + entropy_bits(np.append(counts, len(patterns) - len(nonzero)))
-    return coded if bits < raw_bits else raw
+    bits = entropy_bits(np.append(counts, len(patterns) - len(nonzero)))
+    if 8 * len(coded.record) > BOOK_SHARE * bits and is_packed(tensor, raw):
+        places = entropy_bits(np.array([len(nonzero), len(patterns) - len(nonzero)])) if raw.stored else 0.0
+        raw_bits = places + 8 * sum(map(len, raw_parts({"": tensor}, [raw], packed=True)))
+    return coded if bits + 8 * len(coded.record) < raw_bits else raw
 
 
 def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[TensorEncoding, float]:
@@ -216,13 +223,25 @@ def varint(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def raw_parts(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> Iterator[bytes]:
+def raw_parts(
+    tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding], *, packed: bool
+) -> Iterator[bytes]:
+    """The bytes of what is not coded, in order; with `packed`, those of many numbers packed, length first."""
     for tensor, plan in zip(tensors.values(), plans, strict=True):
         if plan.kind in RAW:
-            flat = tensor.cpu().contiguous().flatten()
-            flat = flat[flat != 0] if plan.stored else flat
-            flat = flat.half() if plan.kind in HALVES else flat
-            yield flat.view(torch.uint8).numpy().tobytes()
+            numbers = tensor.cpu()
+            numbers = numbers[numbers != 0] if plan.stored else numbers
+            numbers = numbers.half() if plan.kind in HALVES else numbers
+            if packed and is_packed(tensor, plan):
+                content = pack(numbers)
+                yield struct.pack("<Q", len(content)) + content
+            else:
+                yield numbers.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def is_packed(tensor: Tensor, plan: TensorEncoding) -> bool:
+    """Whether a tensor's own bytes are packed as `compression.codec.packing` does, from version 3 on."""
+    return plan.kind in RAW and (plan.stored or tensor.numel()) >= PACKED
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def long_row(rows: int, columns: int) -> nn.Module:
 def test_long_rows_come_back_bit_for_bit(rows: int, columns: int, tmp_path: Path) -> None:
     model = long_row(rows, columns)
     size = encode(model, tmp_path / "long.dcz")
-    assert (tmp_path / "long.dcz").read_bytes()[:4] == b"DCZ\x02"
+    assert (tmp_path / "long.dcz").read_bytes()[3] == (3 if columns > 9000 else 2)  # 3: values are packed
     back = decode(tmp_path / "long.dcz", nn.Linear(columns, rows))
     assert torch.equal(back.weight, model.weight) and torch.equal(back.bias, model.bias)
     report = coding_report(model)

@@ -18,7 +18,7 @@ from torch import fx, nn
 from capacity.cloning import initialized, unwrapped
 from compression._moved import first_name
 from compression.digests import add_array, add_files, add_tensor
-from compression.sources import globals_read, imported_sources, is_library, source_of
+from compression.sources import attributes_read, globals_read, imported_sources, is_library, source_of
 from compression.trackers import TrackedRun
 
 MOST_PARTS = 24  # a container of more parts is one hash
@@ -148,15 +148,17 @@ class Parts:
     def _settings(self, module: nn.Module, *, alike: bool) -> Iterator[tuple[str, Any]]:
         """What a module computes with besides weights, buffers that are stored and submodules.
 
-        Of a library's modules, what is public, known and no tensor. `alike`: the mode of the whole model.
+        Of a library's modules, what is public, known and no tensor; of the user's, what their code names and
+        does not set anew in each forward pass. `alike`: the mode of the whole model.
         """
         if isinstance(module, torch.jit.ScriptModule):
             return
-        theirs = is_library(type(module).__module__)
+        kind = type(module)
+        theirs = all(is_library(base.__module__) for base in kind.__mro__)
         for key, fact in sorted(vars(module).items()):
             if key in OF_MODULES or (theirs and isinstance(module, fx.GraphModule)):
                 continue
-            if not theirs or key == "forward" or (not key.startswith("_") and self._is_setting(fact)):
+            if key == "forward" or (self._is_setting(key, fact) if theirs else key in attributes_read(kind)):
                 yield key, fact
         for key in sorted(module._non_persistent_buffers_set):
             yield key, module._buffers[key]
@@ -168,12 +170,12 @@ class Parts:
         if module.training != alike:
             yield "training", module.training
 
-    def _is_setting(self, value: Any) -> bool:
+    def _is_setting(self, key: str, value: Any) -> bool:
         """Whether a library's module may keep this to compute with, and it can be known."""
-        if isinstance(value, torch.Tensor | nn.Module):
+        if key.startswith("_") or isinstance(value, torch.Tensor | nn.Module):
             return False
         if isinstance(value, list | tuple):
-            return all(map(self._is_setting, value))
+            return all(self._is_setting(key, part) for part in value)
         parts = Parts(self)
         parts.code = dict(self.code)  # which is looked into again
         parts.visit("", value)

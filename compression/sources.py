@@ -109,6 +109,31 @@ def globals_read(function: types.FunctionType) -> dict[str, Any]:
     return values
 
 
+@functools.cache
+def attributes_read(kind: type) -> frozenset[str]:
+    """Attributes that a class of the user's own names, but for those that its forward pass sets anew."""
+    named: set[str] = set()
+    renewed: set[str] = set()
+    for base in (base for base in kind.__mro__ if not is_library(base.__module__)):
+        for name, member in vars(base).items():
+            if isinstance(member, types.FunctionType):
+                steps = [
+                    step for step in _steps(member.__code__) if step.opname.endswith(("_ATTR", "_METHOD"))
+                ]
+                named |= {step.argval for step in steps}
+                if "forward" in name:
+                    renewed |= {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    return frozenset(named - renewed)
+
+
+def _steps(code: types.CodeType) -> Iterator[dis.Instruction]:
+    """The byte code of a function and of those inside it."""
+    yield from dis.get_instructions(code)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _steps(constant)
+
+
 def imported_sources(function: types.FunctionType) -> dict[str, str]:
     """Syntax trees of the user's own modules that a function imports as it runs, and of those they import."""
     package = function.__globals__.get("__package__") or ""

@@ -233,6 +233,25 @@ def test_content_that_does_not_show(make, one: object, two: object) -> None:  # 
     assert compare(describe(f=make(one)), describe(f=make(two)))
 
 
+def test_what_a_forward_pass_leaves_behind_is_no_setting() -> None:
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rate, self.last = 2.0, None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last = x * self.rate
+            return self.last
+
+    model = Watched()
+    before = describe(f=model)
+    model(torch.ones(2))
+    model._note_of_a_trainer = True  # type: ignore[assignment]
+    assert describe(f=model) == before
+    model.rate = 3.0
+    assert compare(before, describe(f=model)) == ["f.settings.rate (2.0 stored, 3.0 asked for)"]
+
+
 def test_a_wrapper_that_says_it_is_another_function_counts() -> None:
     def wrapped(times: int):  # type: ignore[no-untyped-def]
         @functools.wraps(score)

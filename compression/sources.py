@@ -109,7 +109,6 @@ def globals_read(function: types.FunctionType) -> dict[str, Any]:
     return values
 
 
-@functools.cache
 def attributes_read(kind: type) -> frozenset[str]:
     """Attributes that a class of the user's own names, but for those that its forward pass sets anew."""
     named: set[str] = set()

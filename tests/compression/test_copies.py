@@ -39,6 +39,7 @@ from compression.quantization.sqnr import signal_to_noise_db
 from compression.rates import quantize_rate_distortion
 from compression.recipes import recipe
 from compression.schedules import rewind
+from compression.semistructured import prune_n_of_m
 from compression.sensitivity import sensitivity
 from compression.sharing import share_weights
 from compression.shrinking import load_shrunk, save_shrunk, shrink
@@ -357,6 +358,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "measure effective": lambda m: measure(m, SIZE, effective=True),
     "live_masks": lambda m: live_masks(m, SIZE),
     "prune weights": lambda m: prune(m, L1(), amount=0.5),
+    "prune_n_of_m": lambda m: prune_n_of_m(m, L1()),
     "prune neurons": lambda m: prune(m, L1(), amount=1, unit="neuron", scope="global"),
     "prune_to_budget": lambda m: prune_to_budget(
         m, L1(), input_size=SIZE, budget=Budget("parameters", at_most=measure(m, SIZE).parameters * 0.8)

@@ -143,6 +143,7 @@ def said(label: str, part: "pd.DataFrame") -> str:
 def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     """The factor of each change and measure, as a number and as a colour."""
     import numpy as np
+    from matplotlib import colormaps
 
     from analysis.lab.reporting import figures
     from analysis.reparametrization.measures import MEASURES
@@ -152,9 +153,10 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     factors = means.pivot(index="measure", columns="change", values="factor_mean").loc[order, list(CHANGES)]
     values = factors.to_numpy(dtype=float)
     figure, axes = figures.new_figure(figures.PAGE_INCHES, 4.0)
-    shade = np.clip(np.log2(values), -2, 2)
-    axes.imshow(shade, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
+    shades = colormaps["RdBu_r"](np.clip(np.log2(values) / 8 + 0.5, 0.25, 0.75))
+    axes.set(xlim=(-0.5, len(CHANGES) - 0.5), ylim=(len(order) - 0.5, -0.5))
     for (row, column), value in np.ndenumerate(values):
+        axes.plot([column], [row], "o", markersize=14, color=tuple(shades[row, column]))
         same = abs(value - 1) < MARGIN / 2
         axes.text(
             column, row, "1" if same else f"{value:.2g}", ha="center", va="center", fontsize=6.5,

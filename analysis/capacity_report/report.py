@@ -1,13 +1,10 @@
-"""Capacity of a network layer by layer: table, CSV, LaTeX, and a picture along its depth."""
+"""Headline, table and pictures of a network's capacity, and the files they are written to."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from analysis.lab.cli import execute
-from analysis.lab.reporting.story import Story, counted
-from analysis.lab.settings import OutputSettings, ScoreSettings
+from analysis.capacity_report.config import Config
+from analysis.capacity_report.trials import frame_of, network_of, report_of
+from analysis.lab.reporting.story import counted
 from capacity.columns import number, percent
 from capacity.errors import InputError
 from capacity.figures import styled
@@ -15,100 +12,8 @@ from capacity.figures import styled
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from torch import nn
 
-    from capacity.report import CapacityReport
     from capacity.tables import Table
-
-
-@dataclass(frozen=True)
-class Config(OutputSettings, ScoreSettings):
-    """Measure a network by name; with --correct and --total also how well each layer's bits are used."""
-
-    model: str = "mlp"
-    """mlp, lenet300, lenet5, vgg16, vgg16bn, googlenet, resnet18 and the others that README names,
-    torchvision:NAME or package.module:factory."""
-    input_size: tuple[int, ...] = (1, 8, 8)
-    """Shape of one sample, such as 3 224 224."""
-    classes: int = 10
-    """Outputs of the network."""
-    convention: Literal["previous", "running", "uncapped"] = "previous"
-    """How a layer's capacity is capped by what feeds it."""
-    scope: Literal["all", "trainable"] = "all"
-    """All layers, or those that learn."""
-    pretrained: bool = False
-    """Load ImageNet weights (they matter for --effective only)."""
-    effective: bool = False
-    """Count only non-zero parameters on a live path; reads the weights."""
-    output: str = ""
-    """Run folder; by default runs/capacity_report-MODEL-HASH."""
-    smoke: bool = False
-    """Measure the default network; the command is quick anyway."""
-
-
-def _steps(c: Config) -> list[str]:
-    size = " x ".join(map(str, c.input_size))
-    lines = [
-        f"The layers of {c.model!r} that a sample of {size} passes were measured in order, convention "
-        f"{c.convention!r}, scope {c.scope}; no data and no training were needed."
-    ]
-    counts = "Only parameters that are not zero and on a live path from input to output count."
-    return [*lines, counts] if c.effective else lines
-
-
-STORY = Story(
-    "How many bits can each layer of this network store, and which layers are limited by what enters them?",
-    _steps,
-    [
-        "A capacity is what the named convention counts, and no measurement of what training finds.",
-        "It depends on the size of the sample: larger pictures bring more bits to the layers behind.",
-    ],
-)
-
-
-def report_of(config: Config, model: "nn.Module | None" = None) -> "CapacityReport":
-    """Measure the network of these settings, built anew unless it is given."""
-    from capacity import measure
-
-    return measure(
-        network_of(config) if model is None else model,
-        config.input_size, convention=config.convention, scope=config.scope, effective=config.effective,
-    )  # fmt: skip
-
-
-def network_of(config: Config) -> "nn.Module":
-    """Build the network, without memory for its weights where they are not needed."""
-    import torch
-
-    from analysis.lab.models import create
-
-    if not config.input_size or min(config.input_size) < 1:
-        raise InputError(f"input_size must be positive numbers such as 3 224 224, found {config.input_size}")
-    build = partial(
-        create,
-        config.model,
-        input_size=config.input_size,
-        classes=config.classes,
-        pretrained=config.pretrained,
-    )
-    hollow = not (config.effective or config.pretrained)
-    try:
-        with torch.device("meta" if hollow else "cpu"):
-            return build()
-    except (RuntimeError, NotImplementedError):  # some constructors compute with numbers meta does not have
-        return build()
-
-
-def run(config: Config) -> "pd.DataFrame":
-    """A row per layer."""
-    return frame_of(report_of(config))
-
-
-def frame_of(report: "CapacityReport") -> "pd.DataFrame":
-    """The report's rows as they are written to results.csv."""
-    frame = report.to_frame()
-    frame["sources"] = [" ".join(sources) for sources in frame["sources"]]
-    return frame
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
@@ -206,11 +111,3 @@ def start(config: Config) -> None:
     if used is not None:
         print(f"\n{used.table().to_text(wide=config.wide)}")
     print(f"\n{file_lines(folder.path, figures)}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    execute(Config, {"default": Config()}, start, arguments)
-
-
-if __name__ == "__main__":
-    main()

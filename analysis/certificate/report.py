@@ -1,13 +1,9 @@
-"""The error on new data that each file of a compression_frontier run guarantees, beside the one it makes."""
+"""Headline, table and figure of the guarantees, and the files they are written to."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import tyro
-
-from analysis.lab.cli import execute
-from analysis.lab.settings import OutputSettings
+from analysis.certificate.config import COMMAND, Config
+from analysis.certificate.trials import certified
 from capacity.columns import percent
 from capacity.errors import InputError
 from capacity.figures import styled
@@ -19,49 +15,8 @@ if TYPE_CHECKING:
     from analysis.lab.runs.loading import Run
     from capacity.tables import Table
 
-COMMAND = "compression_frontier"
+
 MORE = "with --wide and in certificate.csv"
-
-
-@dataclass(frozen=True)
-class Config(OutputSettings):
-    """Write RUN/certificate.csv, .tex and .pdf: bound the error of every file by its bytes."""
-
-    run: tyro.conf.Positional[str] = ""
-    """A run folder of compression_frontier."""
-    confidence: float = 0.95
-    """Probability over the draw of the training samples that the bounds hold."""
-    choices: int = 1
-    """Alternatives among which the training samples decided before this run; the run's files come on top."""
-    smoke: bool = False
-    """Nothing is left out; the command is quick anyway."""
-
-
-def certified(run: "Run", config: Config) -> "pd.DataFrame":
-    """A row per file: bytes, errors on what training saw and on the test, and the bounds, as fractions.
-
-    Any of the run's files may be picked by its bound: each pays for that choice.
-    """
-    from capacity.certificates import certificate
-
-    frame = run.frame
-    choices = len(frame) * config.choices
-    rows = []
-    for row in frame.to_dict("records"):
-        total = int(row["all_points"] - row["total"])
-        errors = total - int(row["correct_of_all"] - row["correct"])
-        bound = certificate(
-            errors, total, int(row["file_bytes"]), choices=choices, confidence=config.confidence
-        )
-        rows.append({
-            "seed": row["seed"], "method": row["method"], "density": row["density"],
-            "file_bytes": bound.file_bytes, "code_bits": bound.code_bits, "training_samples": total,
-            "training_error": bound.training_error, "top1_error_bound": bound.error_bound,
-            "kl_error_bound": bound.kl_error_bound, "top1_error": row["top1_error"],
-        })  # fmt: skip
-    import pandas as pd
-
-    return pd.DataFrame(rows)
 
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
@@ -170,11 +125,3 @@ def start(config: Config) -> None:
     print("\n".join(printable(broken(line)) for line in headline(frame, run, config)))
     print(f"\n{shown.text(wide=config.wide)}\n")
     print(f"written: {folder.path}/certificate.csv, .tex and .pdf")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    execute(Config, {"default": Config()}, start, arguments)
-
-
-if __name__ == "__main__":
-    main()

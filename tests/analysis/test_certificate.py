@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from running import run_command
 
-from analysis.certificate import Config, certified, headline
+from analysis.certificate import Config, certified, headline, plot
 from analysis.lab.runs.loading import finished
 from capacity import certificate
 
@@ -26,7 +26,11 @@ def test_a_recorded_run(tmp_path: Path) -> None:
     assert row["top1_error_bound"] == pytest.approx(bound.error_bound)
     assert (frame["top1_error"] <= frame["top1_error_bound"]).all()
     assert "0 of 21 files err more on the test than their bound" in done.stdout
-    assert (folder / "certificate.pdf").stat().st_size > 5_000
+    assert (folder / "certificate.pdf").read_bytes().startswith(b"%PDF-")
+    drawn = plot(frame, finished(folder)).axes[0].lines[:3]
+    for line, name in zip(drawn, ("top1_error_bound", "top1_error", "training_error"), strict=True):
+        assert line.get_xdata().tolist() == frame["file_bytes"].tolist()
+        assert line.get_ydata().tolist() == (100 * frame[name].clip(lower=1e-5)).tolist()
 
 
 def test_a_broken_bound_is_told() -> None:

@@ -78,7 +78,9 @@ def test_a_method_of_a_frontier_cannot_read_a_file(tmp_path: Path) -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1))
 def test_words_come_back_as_they_were(words: list[str]) -> None:
     frame = pd.DataFrame({"name": words, "number": range(len(words))})
-    assert as_read(as_words(frame)).equals(frame) or any(word[:1] == "'" for word in words)
+    quoted = [word[:1] == "'" and word[1:2] in tuple("=+-@\t\r") for word in words]  # read without it
+    expected = [word[1:] if away else word for word, away in zip(words, quoted, strict=True)]
+    assert as_read(as_words(frame)).equals(frame.assign(name=expected))
 
 
 @pytest.mark.parametrize("name", ["x $(touch p)", "a'b", "-x", "a b;c", "`x`"])
@@ -90,7 +92,7 @@ def test_a_command_that_is_shown_is_quoted(tmp_path: Path, name: str) -> None:
     facts.pop("sha256_of_the_rest", None)
     (folder / "config.json").write_text(json.dumps(facts))
     words = shlex.split(finished(folder).call)
-    assert name in words or f"--dataset={name}" in words
+    assert (f"--dataset={name}" if name.startswith("-") else name) in words
 
 
 def bomb(path: Path, side: int) -> None:

@@ -49,6 +49,14 @@ def run(*options: str) -> None:
     )  # fmt: skip
 
 
+def refused_nothing(place: Path) -> None:
+    """The run in place is taken up: the same rows, from the steps that were kept."""
+    results, steps = place / "run/results.csv", sorted((place / "run").glob("seed-*/**/*.json"))
+    rows, written = results.read_bytes(), [path.stat().st_mtime_ns for path in steps]
+    run()
+    assert results.read_bytes() == rows and [path.stat().st_mtime_ns for path in steps] == written
+
+
 def refused(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     with pytest.raises(SystemExit) as stopped:
         run(*options)
@@ -102,6 +110,7 @@ def test_an_option_that_a_run_did_not_know_has_its_default(place: Path) -> None:
     facts = load_json(record)
     del facts["all_settings"]["patience"]
     save_json(record, facts)
+    refused_nothing(place)
 
 
 def test_settings_that_were_written_over_are_no_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,4 +127,4 @@ def test_settings_without_a_seal_are_another_release_s(place: Path) -> None:
     record = place / "run/config.json"
     facts = load_json(record)
     record.write_text(json.dumps(facts))
-    run()
+    refused_nothing(place)

@@ -108,7 +108,7 @@ def test_another_model_of_the_callers_in_a_closure_is_left_to_the_caller() -> No
     teacher, model = net(), net()
     model.forward = functools.partial(lambda first, second, x: first(x) + second(x), model.forward, teacher)
     copied = clone(model)
-    assert copied.forward.args[1] is teacher or torch.equal(copied(X), model(X))
+    assert torch.equal(copied(X), model(X))
     with torch.no_grad():
         for parameter in copied.parameters():
             parameter.zero_()

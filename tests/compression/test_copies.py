@@ -460,14 +460,14 @@ def compare(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
-def untouched(kind: str, work: Callable[[nn.Module], Any]) -> Iterator[str]:
-    """What `work` changed about a model of this kind, and what it raised besides InputError."""
+def untouched(kind: str, work: Callable[[nn.Module], Any], refused: set[str]) -> Iterator[str]:
+    """What `work` changed about a model of this kind, and what it raised; InputError goes to `refused`."""
     model = build(kind)
     before, random = state_of(model), torch.random.get_rng_state()
     try:
         work(model)
     except InputError:
-        pass
+        refused.add(kind)
     except Exception as error:
         yield f"{kind}: {type(error).__name__}: {str(error)[:200]}"
     if not torch.equal(torch.random.get_rng_state(), random):
@@ -497,7 +497,7 @@ def test_every_public_function_that_takes_a_model_is_there() -> None:
             "Module" in str(value.annotation) for value in inspect.signature(function).parameters.values()
         )
     }
-    assert len(takes) > 25
+    assert {"measure", "prune", "shrink", "fit", "quantize", "encode"} <= takes
     assert takes == takes & set().union(*map(called, FUNCTIONS.values()), ELSEWHERE)
 
 
@@ -505,8 +505,10 @@ def test_every_public_function_that_takes_a_model_is_there() -> None:
 def test_the_callers_model_stays_as_it_was(function: str) -> None:
     kinds = SLOW.get(function, tuple(KINDS))
     kinds = tuple(kind for kind in kinds if function != "shrink" or kind not in NOT_SHRUNK)
-    found = [line for kind in kinds for line in untouched(kind, FUNCTIONS[function])]
-    assert not found, "\n".join(found)
+    refused: set[str] = set()
+    changes = [line for kind in kinds for line in untouched(kind, FUNCTIONS[function], refused)]
+    assert not changes, "\n".join(changes)
+    assert len(refused) < len(kinds)
 
 
 @pytest.mark.parametrize(("scheme", "kinds"), QUANTIZED)
@@ -514,8 +516,10 @@ def test_the_callers_model_stays_as_it_was_when_quantized(scheme: str, kinds: tu
     def work(model: nn.Module) -> Any:
         return quantize(model, scheme=scheme, input_size=SIZE, calibration=data_of(model))
 
-    found = [line for kind in kinds for line in untouched(kind, work)]
-    assert not found, "\n".join(found)
+    refused: set[str] = set()
+    changes = [line for kind in kinds for line in untouched(kind, work, refused)]
+    assert not changes, "\n".join(changes)
+    assert len(refused) < len(kinds)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lazy"])

@@ -43,10 +43,12 @@ def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = 
     try:
         for compiled, written in reversed(_compiled(model)):  # each by hand: it answers for what it holds
             memo[id(compiled)] = type(compiled)(copy.deepcopy(written, memo), compiled.dynamo_ctx)
-        copied = copy.deepcopy(model, memo)
+        with torch.no_grad():  # scripted modules copy their parameters by an operation
+            copied = copy.deepcopy(model, memo)
     except Exception as error:  # whatever an attribute raises when it is copied
         raise _uncopied(model, error) from error
     own_classes(copied)
+    _keep_scripted_gradients(model, copied)
     _keep_hooks(model, copied, memo)
     if not foreign_hooks:
         without_foreign_hooks(copied)
@@ -158,6 +160,16 @@ def _held(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from _held(item)
+
+
+def _keep_scripted_gradients(model: nn.Module, copied: nn.Module) -> None:
+    """Parameters of scripted modules learn in the copy if they do in the original."""
+    for module, other in zip(model.modules(), copied.modules(), strict=True):
+        if isinstance(module, torch.jit.ScriptModule):
+            for own, new in zip(
+                module.parameters(recurse=False), other.parameters(recurse=False), strict=True
+            ):
+                new.requires_grad_(own.requires_grad)
 
 
 def _keep_hooks(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:

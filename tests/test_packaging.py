@@ -239,7 +239,7 @@ def test_the_command_lists_and_loads_no_torch(installed: Path) -> None:
     )
     found = python("-c", code, executable=installed, PYTHONPATH="")
     assert found.stdout.endswith("\nFalse\n") and "Exit status: 0 done; 2" in found.stdout
-    assert all(f"deepcapacity {name.replace('_', '-')} " in found.stdout for name in commands())
+    assert all(f"deepcapacity {name.replace('_', '-')}\n" in found.stdout for name in commands())
 
 
 def test_the_command_says_its_version_and_names_the_nearest_command(installed: Path) -> None:

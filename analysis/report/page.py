@@ -80,7 +80,8 @@ def article(run: Run, mark: str) -> str:
         parts.append(_section("What was found", _points(lines)))
     first, *others = run.tables().values()
     shown = html_table(first).to_html(row_ids=f"{mark}-row", caption="results")
-    parts.append(_section("Figure", figures(run, means, mark)))
+    rows = means if len(first.rows) == len(means) else means.iloc[:0]  # the table may be made of other rows
+    parts.append(_section("Figure", figures(run, rows, mark)))
     parts.append(_section("Means and 95 % intervals" if repeated else "Results", shown))
     for table in others:
         parts.append(_section(table.caption, html_table(table).to_html(caption=table.caption)))
@@ -96,17 +97,17 @@ def article(run: Run, mark: str) -> str:
     return f'<article id="{mark}">{"".join(parts)}</article>'
 
 
-def figures(run: Run, means: "pd.DataFrame", mark: str) -> str:
-    """The run's figures, each for wide screens and for phones."""
+def figures(run: Run, rows: "pd.DataFrame", mark: str) -> str:
+    """The run's figures, each for wide screens and for phones; marks lead to the rows that they show."""
     figures_ = []
     for place, name in enumerate(run.figures()):
         label = name.replace("_", " ")
         options = {"row_ids": f"{mark}-row", "label": label}
         wide = run.figures()[name]()
-        versions = [("wide", inline_svg(wide, means, prefix=f"{mark}-f{place}", **options))]
+        versions = [("wide", inline_svg(wide, rows, prefix=f"{mark}-f{place}", **options))]
         narrow = run.figures()[name]()
         if for_phones(narrow):
-            versions.append(("narrow", inline_svg(narrow, means, prefix=f"{mark}-n{place}", **options)))
+            versions.append(("narrow", inline_svg(narrow, rows, prefix=f"{mark}-n{place}", **options)))
         if len(versions) == 1:
             versions = [("any", versions[0][1])]
         figures_ += [f'<figure class="{kind}">{svg}</figure>' for kind, svg in versions]

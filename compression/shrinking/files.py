@@ -27,7 +27,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 Sizes = dict[str, dict[str, Any]]
 
 
-@checks.arguments(path=checks.path)
+@checks.arguments(model=checks.module, path=checks.path)
 def save_shrunk(model: nn.Module, path: str | Path) -> None:
     """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
     from safetensors.torch import save_file

@@ -112,7 +112,8 @@ def test_published_points_and_equal_accuracy() -> None:
     assert "sparse momentum: 1.53 % at 95 % pruned; ours 1.21 %: better" in text
     assert "variational dropout: 1.90 % at 98.5 % pruned; ours 5.01 %: worse" in text
     assert "l1: up to 95 % pruned within 0.5 points of dense" in text and "random: no amount" in text
-    labels = [text.get_text() for text in plot(frame, config).axes[0].get_legend().get_texts()]
+    (legend,) = plot(frame, config).legends
+    labels = [text.get_text() for text in legend.get_texts()]
     assert any("published: sparse momentum" in label for label in labels)
     difference = summary(frame).set_index("criterion").loc["random", "top1_error_difference_mean"]
     assert difference == pytest.approx(0.49)

@@ -66,10 +66,8 @@ def test_the_table_compares_with_float() -> None:
     assert not any("slower" in line for line in headline(frame, Config()))
     assert "2.conv 14.0 dB, 0 17.0 dB" in "\n".join(headline(frame, Config()))
     assert len(plot(frame, Config()).axes) == 3
-    assert [text.get_text() for text in plot_noise(frame).axes[0].get_legend().get_texts()] == [
-        "8 bits",
-        "4 bits",
-    ]
+    (legend,) = plot_noise(frame).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["8 bits", "4 bits"]
     assert all(PRESETS[name].preset == name for name in PRESETS)
 
 

@@ -45,7 +45,10 @@ def test_a_terminal_shows_a_bar_on_standard_error() -> None:
 
 
 def test_a_pipe_shows_nothing() -> None:
-    code = "from compression.progress import reporting\nwith told(True, 2, 'epochs') as report: report(1, 2)"
+    code = (
+        "from compression.progress import reporting\n"
+        "with reporting(True, 2, 'epochs') as report: report(1, 2)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
 

@@ -355,7 +355,7 @@ def test_the_citation_is_valid_and_of_this_version() -> None:
     bibtex = citation.as_bibtex()
     assert all(f"{field} = {{" in bibtex for field in ("author", "title", "year"))
     assert f"version: {capacity.__version__}\n" in citation.cffstr
-    assert f"- {capacity.__version__}:" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"### {capacity.__version__}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 USERS_PROJECT = """

@@ -34,7 +34,7 @@ def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[
     """Names, as in the model, of the weights that a converted graph stores as integers."""
     names = set()
     for node in graph.graph.nodes:
-        if node.op == "get_attr" and not _attribute(graph, str(node.target)).is_floating_point():
+        if node.op == "get_attr" and _is_float(graph, node) is False:
             names |= {observers[name] for name in _provenance(node) | _readers(node) if name in observers}
     return names
 
@@ -58,15 +58,17 @@ def readers_of_floats(graph: fx.GraphModule) -> dict[str, str]:
     """What reads each tensor that a converted graph stores in float: names of operations."""
     readers = {}
     for node in graph.graph.nodes:
-        if node.op == "get_attr" and _attribute(graph, str(node.target)).is_floating_point():
+        if node.op == "get_attr" and _is_float(graph, node):
             targets = (getattr(user.target, "_overloadpacket", user.target) for user in node.users)
             readers[str(node.target)] = ", ".join(sorted({getattr(t, "__name__", str(t)) for t in targets}))
     return readers
 
 
-def _attribute(graph: nn.Module, name: str) -> Any:
-    owner, _, key = name.rpartition(".")
-    return getattr(graph.get_submodule(owner), key)
+def _is_float(graph: fx.GraphModule, node: fx.Node) -> bool | None:
+    """Whether what a node reads is a tensor of floats; None if it is no tensor but a graph in the graph."""
+    owner, _, key = str(node.target).rpartition(".")
+    value = getattr(graph.get_submodule(owner), key)
+    return value.is_floating_point() if isinstance(value, torch.Tensor) else None
 
 
 def by_memory(model: nn.Module, values: Mapping[str, Any]) -> dict[Any, Any]:

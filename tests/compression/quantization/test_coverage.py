@@ -211,6 +211,27 @@ def test_zeros_of_a_turned_weight_stay_where_they_are() -> None:
     assert not result.left_in_float
 
 
+class Twice(nn.Module):
+    """Two inputs through one network, as siamese ones have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8)
+        )
+
+    def forward(self, one: Tensor, two: Tensor) -> Tensor:
+        return (self.net(one) - self.net(two)).abs()
+
+
+def test_a_network_called_twice_becomes_integers() -> None:
+    model, pair = Twice().eval(), (batch((1, 8, 8)), batch((1, 8, 8), seed=1))
+    data = [(pair, torch.zeros(8, dtype=torch.long))]
+    result = quantize(model, scheme="static", input_size=[(1, 8, 8), (1, 8, 8)], calibration=data)
+    assert not result.left_in_float
+    assert relative_difference([[model(*pair)]], [[result.model(*pair)]]) < 0.06
+
+
 IDS = torch.tensor([[3, 29, 0, 7], [1, 1, 2, 9]])
 
 

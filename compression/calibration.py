@@ -6,6 +6,7 @@ Batches are those of `fit`; they are gone through anew each time, so give a list
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -110,10 +111,12 @@ class ActivationNorm:
 
             return note
 
-        with torch.no_grad(), _Hooks() as hooks:
+        with torch.no_grad(), ExitStack() as hooks:
             for name, module in model.named_modules():
                 if isinstance(module, MULTIPLYING) and "weight" in module._parameters:
-                    hooks.add(module.register_forward_hook(hook(f"{name}.weight" if name else "weight")))
+                    hooks.enter_context(
+                        module.register_forward_hook(hook(f"{name}.weight" if name else "weight"))
+                    )
             _pass_all(model, self.batches)
         weights = dict(model.named_parameters(remove_duplicate=False))
         return {name: widened(weights[name].detach()).abs() * sums.sqrt() for name, sums in squares.items()}
@@ -146,31 +149,14 @@ class BatchNormScale:
             if output is not None and isinstance(norm.weight, Tensor):
                 scores[f"{name}.weight" if name else "weight"] = _spread(layer, norm.weight.detach().abs())
 
-        with torch.no_grad(), _Hooks() as hooks:
+        with torch.no_grad(), ExitStack() as hooks:
             for name, module in model.named_modules():
                 if isinstance(module, MULTIPLYING):
-                    hooks.add(module.register_forward_hook(emit(name)))
+                    hooks.enter_context(module.register_forward_hook(emit(name)))
                 elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    hooks.add(module.register_forward_pre_hook(scale))
+                    hooks.enter_context(module.register_forward_pre_hook(scale))
             _pass_all(model, self.batches, most=1)
         return scores
-
-
-class _Hooks:
-    """Hooks that are gone when the block ends."""
-
-    def __init__(self) -> None:
-        self.handles: list[Any] = []
-
-    def add(self, handle: Any) -> None:
-        self.handles.append(handle)
-
-    def __enter__(self) -> "_Hooks":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
 
 
 def _gradients(

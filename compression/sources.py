@@ -79,20 +79,19 @@ def names_read(code: types.CodeType) -> set[tuple[str, ...]]:
     [('os', 'path', 'sep'), ('str',), ('textwrap', 'dedent')]
     """
     names: set[tuple[str, ...]] = set()
-    chain: tuple[str, ...] = ()
-    for step in dis.get_instructions(code):
-        if step.opname in GLOBALS:
-            names.add(chain)
-            chain = (step.argval,)
-        elif step.opname in ATTRIBUTES and chain:
-            chain = (*chain, step.argval)
-        elif step.opname != "CACHE":
-            names.add(chain)
-            chain = ()
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= names_read(constant)
-    return (names | {chain}) - {()}
+    for part in _codes(code):
+        chain: tuple[str, ...] = ()
+        for step in dis.get_instructions(part):
+            if step.opname in GLOBALS:
+                names.add(chain)
+                chain = (step.argval,)
+            elif step.opname in ATTRIBUTES and chain:
+                chain = (*chain, step.argval)
+            elif step.opname != "CACHE":
+                names.add(chain)
+                chain = ()
+        names.add(chain)
+    return names - {()}
 
 
 def globals_read(function: types.FunctionType) -> dict[str, Any]:
@@ -117,7 +116,10 @@ def attributes_read(kind: type) -> frozenset[str]:
         for name, member in vars(base).items():
             if isinstance(member, types.FunctionType):
                 steps = [
-                    step for step in _steps(member.__code__) if step.opname.endswith(("_ATTR", "_METHOD"))
+                    step
+                    for code in _codes(member.__code__)
+                    for step in dis.get_instructions(code)
+                    if step.opname.endswith(("_ATTR", "_METHOD"))
                 ]
                 named |= {step.argval for step in steps}
                 if "forward" in name:
@@ -125,12 +127,12 @@ def attributes_read(kind: type) -> frozenset[str]:
     return frozenset(named - renewed)
 
 
-def _steps(code: types.CodeType) -> Iterator[dis.Instruction]:
-    """The byte code of a function and of those inside it."""
-    yield from dis.get_instructions(code)
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of those inside it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _steps(constant)
+            yield from _codes(constant)
 
 
 def imported_sources(function: types.FunctionType) -> dict[str, str]:
@@ -144,14 +146,12 @@ def imported_sources(function: types.FunctionType) -> dict[str, str]:
 
 def _imports_within(code: types.CodeType, package: str) -> Iterator[str]:
     """Names of modules, and of what may be one, that code imports."""
-    steps = list(dis.get_instructions(code))
-    for before, between, step in zip(steps, steps[1:], steps[2:], strict=False):
-        if step.opname == "IMPORT_NAME":
-            name = _absolute(step.argval, before.argval, package)
-            yield from (name, *(f"{name}.{part}" for part in between.argval or ()))
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _imports_within(constant, package)
+    for part in _codes(code):
+        steps = list(dis.get_instructions(part))
+        for before, between, step in zip(steps, steps[1:], steps[2:], strict=False):
+            if step.opname == "IMPORT_NAME":
+                name = _absolute(step.argval, before.argval, package)
+                yield from (name, *(f"{name}.{inner}" for inner in between.argval or ()))
 
 
 def _absolute(name: str, level: int, package: str) -> str:

@@ -35,19 +35,10 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     if rank() > 0:
         return
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
-    try:
-        beside = folder / path.name
+    with _beside(path) as beside:
         write(beside)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        _flush_file(beside)
         os.replace(beside, path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        raise _about(error, path) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -58,23 +49,36 @@ def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -
     path = Path(path)
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path} is there already: name a folder that is not, or an empty one")
+    with _beside(path) as beside:
+        beside.mkdir()
+        write(beside)
+        for file in (file for file in beside.rglob("*") if file.is_file()):
+            _flush_file(file)
+        if path.exists():
+            path.rmdir()
+        os.replace(beside, path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A place beside `path`, to be renamed to it inside; what is left there is removed.
+
+    Raises OSError of `path` for one of the place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent))
     try:
-        inner = folder / path.name
-        inner.mkdir()
-        write(inner)
-        for file in (file for file in inner.rglob("*") if file.is_file()):
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
-        if path.exists():
-            path.rmdir()
-        os.replace(inner, path)
+        yield folder / path.name
         _flush_folder(path.parent)
     except OSError as error:
         raise _about(error, path) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _about(error: OSError, path: Path) -> OSError:

@@ -19,6 +19,7 @@ from capacity.errors import InputError
 from capacity.tables import Table, Tabular
 from compression.codec.archive import VERSION, Archive, ArchiveWriter, Source, bytes_of
 from compression.codec.sources import SUFFIXES, opened
+from compression.identity import file_sha256
 from compression.storage import read_text, write_atomically, write_folder_atomically
 
 LISTING, CODED, FORMAT = "checkpoint.json", ".dcz", "deepcapacity checkpoint"
@@ -197,9 +198,3 @@ def _parts(archive: Archive) -> Iterator[bytes | memoryview]:
         yield struct.pack("<Q", len(header)) + header
     for name in archive:
         yield bytes_of(archive[name])
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as it is."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

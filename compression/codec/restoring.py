@@ -17,10 +17,10 @@ from compression.codec.checkpoint import (
     LISTING,
     CheckpointFile,
     Progress,
-    file_sha256,
     quiet,
     sha256_of,
 )
+from compression.identity import file_sha256
 from compression.storage import read_text, write_atomically, write_folder_atomically
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from capacity.cloning import memory_view
 from capacity.errors import InputError
 from compression.storage import require_plain
 
@@ -28,11 +29,10 @@ class OpenFile:
 
     def __iter__(self) -> Iterator[tuple[str, Tensor, str | None]]:
         """Name, tensor, and the name of an earlier one if that is the same memory."""
-        seen: dict[tuple[Any, ...], str] = {}
+        seen: dict[Any, str] = {}
         for name in self.names:
             tensor = self.tensors[name] if self.header is None else self.tensors.get_tensor(name)
-            key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-            same_as = seen.setdefault(key, name) if self.header is None and tensor.numel() else name
+            same_as = seen.setdefault(memory_view(tensor), name) if self.header is None else name
             yield name, tensor, same_as if same_as != name else None
 
 

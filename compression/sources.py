@@ -33,7 +33,9 @@ def is_library(module: str | None) -> bool:
 
 
 def _is_installed(place: str) -> bool:
-    """Whether a file lies where Python or its installer put it."""
+    """Whether a file lies where Python or an installer put it, of another environment or the system too."""
+    if not {"site-packages", "dist-packages"}.isdisjoint(Path(place).parts):
+        return True
     known = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     return place.startswith(tuple(os.path.join(root, "") for root in (*known, site.getusersitepackages())))
 
@@ -169,7 +171,7 @@ def _add_source(name: str, sources: dict[str, str]) -> None:
         spec = importlib.util.find_spec(name)
         path = Path(spec.origin) if spec is not None and spec.origin else None
         tree = None if path is None or path.suffix != ".py" else ast.parse(path.read_bytes())
-    except (ImportError, ValueError, AttributeError, OSError, SyntaxError):
+    except Exception:  # of any kind: to find a part is to import the package that holds it
         return
     if tree is None or path is None or _is_installed(str(path)):
         return

@@ -460,3 +460,22 @@ def test_what_moved_is_stored_under_its_first_name() -> None:
         "save": "compression.quantized_files.save_quantized",
         "encode": "compression.codec.encode",
     }
+
+
+def test_packages_of_another_environment_go_by_their_names(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "site-packages" / "borrowed_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("def work(x):\n    return x\n")
+    monkeypatch.syspath_prepend(package.parent)
+    work = importlib.import_module("borrowed_package").work
+    assert describe(work=work) == {"work": "borrowed_package.work"}
+
+
+def test_what_cannot_be_imported_is_no_source(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "for_others").mkdir()
+    (tmp_path / "for_others" / "__init__.py").write_text("assert False\n")
+    (tmp_path / "own_work.py").write_text(
+        "def work(x):\n    from for_others import part\n    return part(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert unknown_parts(describe(work=importlib.import_module("own_work").work)) == []

@@ -28,5 +28,5 @@ def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     if near and len(names) > 40:
         return InputError(f"unknown {what} {given!r}{hint} ({len(names):,} are known)")
-    shown = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
+    shown = ", ".join(names) if len(names) <= 40 else f"{', '.join(names[:5])} and {len(names) - 5:,} more"
     return InputError(f"unknown {what} {given!r}{hint} (known: {shown})")

@@ -97,7 +97,8 @@ def shown(value: Any) -> str:
 
 def first_line(error: BaseException, most: int = 300) -> str:
     """What an error says, in one line of at most so many characters; its type where it says nothing."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[: most - 4].rpartition(' ')[0] or said[: most - 4]} ..."
 
 
 @contextmanager

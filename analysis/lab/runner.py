@@ -45,6 +45,18 @@ class _Task:
     objective: Objective | None
 
 
+def _require_taking(network: nn.Module, data: DataSet, config: RunnerSettings) -> None:
+    """Raise InputError for a network that cannot take these data, naming those that can take rows."""
+    try:
+        measure(network, data.input_size)
+    except InputError as error:
+        flat = "; rows of numbers go to mlp, mlp_student, lenet300 or a factory of your own"
+        raise InputError(
+            f"{config.model} does not take {config.dataset}, whose samples have the shape {data.shape}"
+            f"{flat if len(data.shape) == 1 else ''}: {error}"
+        ) from error
+
+
 class Runner:
     """Data, networks, training and scoring of one experiment."""
 
@@ -66,7 +78,7 @@ class Runner:
         self.sample_shape = data.shape
         self.device = own_device()
         network = self.build(config.model, 0, pretrained=config.pretrained)  # frozen parts are all trials'
-        measure(network, data.input_size)  # refuses a network that cannot take this data
+        _require_taking(network, data, config)
         self.frozen: nn.Module | None = None
         if cache_features:
             self.frozen, network = split_frozen(network)

@@ -56,7 +56,10 @@ def test_a_table_is_standardised_and_one_hot_by_its_training_rows(tmp_path: Path
     by_age, order = frame.sort_values("age"), every[:, 0].argsort()
     assert [["Bern", "Oslo", "Rome"][int(k)] for k in every[order, 2:].argmax(1)] == list(by_age["city"])
     assert [data.classes[int(k)] for k in labels[order]] == list(by_age["grade"])
-    assert data.notes == ("people.csv: column 'name' is left out: 200 different words in 200 rows",)
+    assert data.notes == (
+        "people.csv: the label is column 'grade', the last",
+        "people.csv: column 'name' is left out: 200 different words in 200 rows",
+    )
 
 
 def test_columns_that_tell_nothing_are_left_out_and_said(tmp_path: Path) -> None:
@@ -65,7 +68,7 @@ def test_columns_that_tell_nothing_are_left_out_and_said(tmp_path: Path) -> None
     frame.insert(1, "land", "CH")
     data = load(written(frame, tmp_path / "people.csv"))
     assert data.shape == (5,)
-    assert data.notes == tuple(
+    assert data.notes[1:] == tuple(
         f"people.csv: column {name!r} is left out: {value} in every training row"
         for name, value in (("year", "2024.0"), ("land", "CH"))
     )
@@ -148,7 +151,7 @@ def test_texts_are_hashed(tmp_path: Path) -> None:
 
     written(pd.DataFrame(TEXTS), tmp_path / "reviews.csv")
     data = load(f"text:{tmp_path / 'reviews.csv'}")
-    assert data.shape == (2048,) and data.notes == ("reviews.csv: the text is column 'review'",)
+    assert data.shape == (2048,) and data.notes[1:] == ("reviews.csv: the text is column 'review'",)
     assert torch.allclose(data.test.inputs.square().mean(1), torch.ones(8))
     found = {tuple(row.nonzero().flatten().tolist()) for row in data.train.inputs}
     theirs = HashingVectorizer(n_features=2048).transform(TEXTS["review"][:4])
@@ -284,7 +287,7 @@ def test_bad_texts_and_folders_are_told_the_form_expected(tmp_path: Path) -> Non
         load(f"imagefolder:{pets}")
 
 
-@pytest.mark.parametrize("command", ["capacity_curve", "data_requirement"])
+@pytest.mark.parametrize("command", ["capacity_curve", "data_requirement", "distillation_table"])
 def test_commands_take_a_table_and_say_what_reading_it_changed(tmp_path: Path, command: str, capsys) -> None:
     main = importlib.import_module(f"analysis.{command}").main
     name = written(people(), tmp_path / "people.csv")

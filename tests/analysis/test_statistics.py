@@ -44,3 +44,13 @@ def test_a_group_with_a_missing_value_has_a_mean_and_no_interval() -> None:
     assert means["seconds_mean"].tolist() == [2.0, 2.0]
     assert means.loc["a", "seconds_half_width"] == pytest.approx(12.706, abs=1e-3)
     assert pd.isna(means.loc["b", "seconds_half_width"])
+
+
+def test_what_is_never_measured_has_no_mean() -> None:
+    frame = pd.DataFrame(
+        {"name": ["a", "a", "b"], "top5_error": [None] * 3, "top1_error": [0.25, 0.75, None]}
+    )
+    means = summarize(frame, ["name"], ["top1_error", "top5_error", "absent"]).set_index("name")
+    assert means["top5_error_mean"].isna().all() and means["top5_error_half_width"].isna().all()
+    assert means["top1_error_mean"].tolist()[:1] == [0.5] and np.isnan(means.loc["b", "top1_error_mean"])
+    assert not any("absent" in name for name in means)

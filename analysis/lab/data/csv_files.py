@@ -47,7 +47,7 @@ def read_labelled(path: Path, columns: ColumnsSettings, validation: float) -> La
     label = _named(path, frame, columns.label or str(frame.columns[-1]), "--label")
     words = _labels_as_written(path, frame, label)
     here = words != ""
-    notes = []
+    notes = [] if columns.label else [f"{path.name}: the label is column {label!r}, the last"]
     if not here.all():
         notes.append(f"{path.name}: rows without a label in {label!r} are left out: {(~here).sum():,}")
     frame, words = frame[here], words[here]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from capacity.columns import counted
 from capacity.errors import InputError
 from compression.batches import Augment, TensorBatches
 
@@ -135,7 +136,9 @@ def split_rows(labels: np.ndarray, validation: float, seed: int, name: str) -> R
     Raises InputError for too few rows.
     """
     if len(labels) < 10:
-        raise InputError(f"{name} has {len(labels)} rows with a label; at least 10 are needed to split them")
+        raise InputError(
+            f"{name} has {counted(len(labels), 'row')} with a label; at least 10 are needed to split them"
+        )
     rest, test = stratified(labels, np.arange(len(labels)), TEST_SHARE, seed)
     train, held = stratified(labels, rest, validation, seed + 1)
     return Rows(train, held, test)

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 def summarize(frame: "pd.DataFrame", by: list[str], columns: list[str]) -> "pd.DataFrame":
     """For each group the mean and the half-width of its 95 % interval: NAME_mean, NAME_half_width.
 
-    Columns that a run of an earlier version does not hold are left out; a group in which a value is missing
-    has no interval.
+    Columns that a run of an earlier version does not hold are left out; a group in which a value is missing,
+    as the top-5 error of few classes is, has no interval.
     """
-    grouped = frame.groupby(by, sort=False)
-    parts = {}
-    for column in (name for name in columns if name in frame.columns):
-        parts[f"{column}_mean"] = grouped[column].mean()
-        parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
     import pandas as pd
 
+    held = [name for name in columns if name in frame.columns]
+    grouped = frame.assign(**{name: pd.to_numeric(frame[name]) for name in held}).groupby(by, sort=False)
+    parts = {}
+    for column in held:
+        parts[f"{column}_mean"] = grouped[column].mean()
+        parts[f"{column}_half_width"] = grouped[column].apply(lambda values: mean_half_width(values.tolist()))
     return pd.DataFrame(parts).reset_index()
 
 

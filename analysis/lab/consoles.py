@@ -75,9 +75,11 @@ def patient_streams() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Leave out what libraries tell of homes that cannot be written and of missing semaphores: runs work.
+    """Leave out what libraries tell of homes, semaphores, types and new databases: runs work.
 
     Where fewer processes compute for it, the run says so itself.
     """
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    for name in ("matplotlib", "torch.utils._pytree"):  # homes; torchao's types, which torch knows by now
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets its logger as it is imported

@@ -92,13 +92,17 @@ class Experiment:
         self.check(config)
         for kind in config.track:
             require_installed(kind)
+        return self.taken(config)
+
+    def taken(self, config: Any) -> Any:
+        """The settings that a run takes: those of a quick pass where one was asked for."""
         return self.smoke(config) if config.smoke else config
 
     def directory(self, config: Any) -> "RunDirectory":
         """The run directory of these settings: new, to be resumed, or emptied for a fresh start."""
         from analysis.lab.runs.directory import trial_folder
 
-        return trial_folder(self.name, self.smoke(config) if config.smoke else config)
+        return trial_folder(self.name, self.taken(config))
 
     def trials_of(self, config: Any) -> Trials:
         """What runs a trial per seed under these settings."""
@@ -138,6 +142,7 @@ class Experiment:
         from analysis.lab.runs.directory import settings_of
         from capacity.terminal import broken, printable
 
+        config = self.taken(config)
         folder = self.directory(replace(config, fresh=False))
         tables = {"table": self.table(frame, config)} | {
             name: make(frame) for name, make in self.tables.items()
@@ -155,6 +160,8 @@ class Experiment:
         print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
+            where = f"in files of {folder.path} where no server is set up"
+            print(printable(broken(f"tracked: {', '.join(config.track)}, {where}")))
         print(file_lines(folder.path, saved))
 
     def start(self, config: Any) -> None:
@@ -202,7 +209,7 @@ class CellExperiment(Experiment):
         """The run directory of these settings: runs/COMMAND-NAME-HASH."""
         from analysis.lab.runs.directory import open_run
 
-        config = self.smoke(config) if config.smoke else config
+        config = self.taken(config)
         return open_run(self.name, config, name=self.cells.name(config))
 
     def run(self, config: Any) -> "pd.DataFrame":
@@ -257,4 +264,4 @@ class CellExperiment(Experiment):
 
     def opening(self, config: Any) -> str:
         """How many cells there are."""
-        return f"{self.name}: {self.cells.said(self.smoke(config) if config.smoke else config)}"
+        return f"{self.name}: {self.cells.said(self.taken(config))}"

@@ -44,6 +44,7 @@ def test_smoke_with_every_variant(tmp_path: Path, capsys) -> None:
     main(["--smoke", *students, "--variants", *every, "--output", str(tmp_path / "a")])
     frame = pd.read_csv(tmp_path / "a" / "results.csv")
     assert len(frame) == 1 + 2 * len(every)
+    assert "64 labels for the students" in capsys.readouterr().out  # those of a quick pass
     main(["--smoke", "--labels", "None", "--shift", "1", "--output", str(tmp_path / "b")])
     assert "all labels" in capsys.readouterr().out
 

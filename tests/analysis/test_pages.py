@@ -114,11 +114,11 @@ def test_smoke_runs_give_whole_pages(command, tmp_path: Path, capsys) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_smoke_run_of_every_command_gives_a_whole_page(command: str, tmp_path: Path) -> None:
-    assert run_command(command, "--smoke", "--output", str(tmp_path / "run")).returncode == 0
-    done = run_command("report", str(tmp_path / "run"))
+def test_the_smoke_run_of_every_command_gives_a_whole_page(command: str, quick_run) -> None:
+    folder, _ = quick_run(command)
+    done = run_command("report", "run", cwd=folder)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    whole((tmp_path / "run" / "report.html").read_text(encoding="utf-8"), tmp_path / "run")
+    whole((folder / "run" / "report.html").read_text(encoding="utf-8"), folder / "run")
 
 
 def test_a_page_is_valid_html() -> None:
@@ -275,17 +275,15 @@ def browser_path() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def every_page(tmp_path_factory) -> dict[str, Path]:
+def every_page(tmp_path_factory, quick_run) -> dict[str, Path]:
     """A page of each recorded run, and of a quick run of each command that none is recorded of."""
     folder = tmp_path_factory.mktemp("pages")
-    runs = list(RECORDED)
+    runs = {path.name: path for path in RECORDED}
     for command in sorted(set(COMMANDS) - {finished(path).command for path in RECORDED}):
-        done = run_command(command, "--smoke", "--output", str(folder / command))
-        assert done.returncode == 0, done.stderr
-        runs.append(folder / command)
-    paths = {path.name: folder / f"{path.name}.html" for path in runs}
-    for path in runs:
-        paths[path.name].write_text(page([finished(path)]), encoding="utf-8")
+        runs[command] = quick_run(command)[0] / "run"
+    paths = {name: folder / f"{name}.html" for name in runs}
+    for name, path in runs.items():
+        paths[name].write_text(page([finished(path)]), encoding="utf-8")
     return paths
 
 

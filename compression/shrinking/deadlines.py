@@ -42,6 +42,43 @@ class Stopwatch:
         return max(time.clock_gettime(self.processor) - self.before, WAITING * passed)
 
 
+class _Watcher(threading.Thread):
+    """Asks the thread that made it to raise `_Late` after `seconds` of work, and each second from then on."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.left = seconds
+        self.watched = ctypes.c_ulong(threading.get_ident())
+        self.watch = Stopwatch()
+        self.over, self.asked = threading.Event(), threading.Event()
+
+    def ask(self) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(self.watched, ctypes.py_object(_Late))
+
+    def run(self) -> None:
+        seconds = self.left
+        while not self.over.wait(max(self.left, 0.001)):
+            self.left = seconds - self.watch.seconds()
+            if self.left <= 0:
+                self.asked.set()
+                self.ask()
+                self.left = 1.0
+
+    def settle(self) -> None:
+        """Let no request be left: taken back, one would keep Python 3.11 from tracing anything ever after."""
+        self.over.set()
+        self.join()
+        if not self.asked.is_set():
+            return
+        self.asked.clear()
+        try:
+            self.ask()  # in place of one that has not come yet
+            while True:
+                pass
+        except _Late:
+            pass
+
+
 @contextmanager
 def time_limit(seconds: float, what: str) -> Iterator[None]:
     """Within it, Python code of this thread may work for `seconds`; then NoEnd is raised, which names `what`.
@@ -52,36 +89,15 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
 
     Raises NoEnd when the time is up.
     """
-    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    thread, over, gradients = (
-        ctypes.c_ulong(threading.get_ident()),
-        threading.Event(),
-        torch.is_grad_enabled(),
-    )
-    watch = Stopwatch()
-
-    def wait() -> None:
-        left = seconds
-        while not over.wait(max(left, 0.001)):
-            left = seconds - watch.seconds()
-            if left <= 0:
-                raised(thread, ctypes.py_object(_Late))
-                left = 1.0
-
-    watcher = threading.Thread(target=wait, daemon=True)
-
-    def settle() -> None:
-        over.set()
-        watcher.join()
-        raised(thread, None)  # what was asked for and did not come yet
-
+    gradients = torch.is_grad_enabled()
+    watcher = _Watcher(seconds)
     try:
         watcher.start()
         yield
-        settle()
+        watcher.settle()
     except _Late:
-        settle()
+        watcher.settle()
         torch.set_grad_enabled(gradients)
         raise NoEnd(f"{what} did not end within {seconds:.0f} s") from None
     finally:
-        settle()
+        watcher.settle()

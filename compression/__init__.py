@@ -7,6 +7,7 @@ Make smaller (a new model comes back, yours is never changed)
     prune           mask weights or neurons by a criterion
     prune_to_budget mask as much as a budget asks for
     prune_n_of_m    keep 2 of every 4 weights, as sparse tensor cores read them
+    prune_with_feedback     mask weights, and move the others so that each layer's output stays near
     shrink          really remove channels
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
+    from compression.feedback import prune_with_feedback
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
     from compression.rates import quantize_rate_distortion
@@ -132,6 +134,7 @@ __all__ = [
     "prune",
     "prune_n_of_m",
     "prune_to_budget",
+    "prune_with_feedback",
     "quantize",
     "quantize_rate_distortion",
     "recipe",
@@ -158,6 +161,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
+    "feedback": "prune_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

@@ -117,7 +117,7 @@ class ActivationNorm:
                     hooks.enter_context(
                         module.register_forward_hook(hook(f"{name}.weight" if name else "weight"))
                     )
-            _pass_all(model, self.batches)
+            pass_all(model, self.batches)
         weights = dict(model.named_parameters(remove_duplicate=False))
         return {name: widened(weights[name].detach()).abs() * sums.sqrt() for name, sums in squares.items()}
 
@@ -155,7 +155,7 @@ class BatchNormScale:
                     hooks.enter_context(module.register_forward_hook(emit(name)))
                 elif isinstance(module, nn.modules.batchnorm._BatchNorm):
                     hooks.enter_context(module.register_forward_pre_hook(scale))
-            _pass_all(model, self.batches, most=1)
+            pass_all(model, self.batches, most=1)
         return scores
 
 
@@ -200,7 +200,7 @@ def _sample(tensor: Tensor, *, size: int, k: int) -> Tensor:
     return tensor[k : k + 1] if tensor.dim() and len(tensor) == size else tensor
 
 
-def _pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) -> None:
+def pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) -> None:
     """Run the model on the inputs of each batch, or of so many; raises InputError if there are none."""
     count = 0
     for batch in batches:

@@ -94,6 +94,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "model": net(), "criterion": L1(), "amount": 0.5, "unit": "neuron", "scope": "layer"}),
     "prune_to_budget": (compression.prune_to_budget, {
         "model": net(), "criterion": L1(), **SIZE, "budget": Budget("parameters", 120)}),
+    "prune_with_feedback": (compression.prune_with_feedback, {
+        "model": net(), "batches": BATCHES, "amount": 0.5, "sequential": False, "damping": 0.01}),
     "quantize": (compression.quantize, {
         "model": net(), "scheme": "static", **SIZE, "calibration": BATCHES, "retrain": None}),
     "quantize_rate_distortion": (compression.quantize_rate_distortion, {

@@ -1,0 +1,161 @@
+"""The curvature of a layer's squared output error in its weights, from what calibration data give the layer.
+
+For outputs W·x the mean squared error of Ŵ over positions is ½ Σ_r (w_r - ŵ_r)ᵀ H (w_r - ŵ_r) with
+H = 2·mean(x·xᵀ), the same for all rows w_r of a group. Sums are in double precision, in parts that memory
+holds, whatever the batches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capacity.errors import InputError
+from compression.calibration import pass_all
+from compression.feedback.layers import is_readable, matrices_of, rows_of
+from compression.targets import Choice, Target
+
+MOST_ELEMENTS = 2**23  # of the rows that are multiplied at once
+MOST_BYTES = 2**30  # of the curvatures that are held at once
+
+
+@dataclass
+class Curvature:
+    """Σ x·xᵀ of each group, (groups, inputs, inputs), and over how many positions."""
+
+    total: Tensor
+    positions: int = 0
+
+    def add(self, module: nn.Module, given: Tensor) -> None:
+        """Take in what a layer was given; raises InputError for numbers that are not finite."""
+        batched = given.flatten(0, -2) if isinstance(module, nn.Linear) else given
+        share = -(-rows_of(module, batched[:1]).numel() * len(batched) // MOST_ELEMENTS)
+        for part in batched.chunk(max(1, share)):
+            rows = rows_of(module, part.detach().float())
+            self.total += (rows.transpose(1, 2) @ rows).double().to(self.total.device)
+            self.positions += rows.shape[1]
+
+    @property
+    def hessian(self) -> Tensor:
+        """H = 2·mean(x·xᵀ), (groups, inputs, inputs)."""
+        return self.total * (2 / max(1, self.positions))
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The layers to compress in the order in which they are called, and the batches that they are shown.
+
+    `sequential` lets each layer see what the compressed ones before it give; else all see what the network
+    as it came gives, in fewer passes.
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    choice: Choice
+    sequential: bool = True
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, batches: Iterable[Any], choice: Choice, *, sequential: bool = True,
+        unfit: Callable[[Target], str] = lambda target: "",
+    ) -> "Walk":  # fmt: skip
+        """A walk through the layers of a choice whose inputs can be seen; others are left, with the reason.
+
+        `unfit` says of a target why it is left, or nothing. Raises InputError if there is none to go to.
+        """
+        reasons = {name: obstacle(model, t) or unfit(t) for name, t in choice.chosen.items()}
+        fit = {name: target for name, target in choice.chosen.items() if not reasons[name]}
+        order: dict[str, Target] = {}
+        _watch(model, batches, fit, lambda name, module, given: order.setdefault(name, fit[name]), most=1)
+        left = {
+            name: (target, reasons[name] or "it is not called on these batches")
+            for name, target in choice.chosen.items()
+            if name not in order
+        }
+        if not order:
+            why = "; ".join(f"{name!r}: {reason}" for name, (_, reason) in list(left.items())[:4])
+            raise InputError(f"there is no layer whose inputs can be seen{': ' if why else ''}{why}")
+        return cls(model, batches, Choice(order, {**choice.left, **left}), sequential)
+
+    def steps(self) -> Iterator[tuple[Target, Tensor]]:
+        """Each target and its H; what is done to its weight before the next is asked for is seen there."""
+        chosen = self.choice.chosen
+        for names in [[name] for name in chosen] if self.sequential else _portions(chosen):
+            found = {name: _empty(chosen[name]) for name in names}
+            part = {name: chosen[name] for name in names}
+
+            def add(name: str, module: nn.Module, given: Tensor, into: Any = found) -> None:
+                into[name].add(module, given)
+
+            _watch(self.model, self.batches, part, add)
+            for name in names:
+                curvature = found.pop(name)
+                if not bool(torch.isfinite(curvature.total).all()):
+                    raise InputError(f"layer {name!r} is given NaN or infinity on these batches")
+                yield chosen[name], curvature.hessian
+
+
+def _watch(
+    model: nn.Module,
+    batches: Iterable[Any],
+    targets: Mapping[str, Target],
+    see: Callable[[str, nn.Module, Tensor], Any],
+    most: int | None = None,
+) -> None:
+    """Run the model; `see` is called with a target's name, each module that holds it, and its input."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            values = [*args, *kwargs.values()]
+            if values and isinstance(values[0], Tensor):
+                see(name, module, values[0])
+
+        return note
+
+    with torch.no_grad(), ExitStack() as hooks:
+        for name, target in targets.items():
+            for module in owners_of(model, target):
+                hooks.enter_context(module.register_forward_pre_hook(hook(name), with_kwargs=True))
+        pass_all(model, batches, most=most)
+
+
+def owners_of(model: nn.Module, target: Target) -> list[nn.Module]:
+    """The layers that hold a weight: several where it is tied."""
+    paths = dict.fromkeys(name.rpartition(".")[0] for name in target.names)
+    return list(dict.fromkeys(model.get_submodule(path) for path in paths))
+
+
+def obstacle(model: nn.Module, target: Target) -> str:
+    """Why a weight's inputs cannot be seen; empty if they can."""
+    unread = [module for module in owners_of(model, target) if not is_readable(module)]
+    if not unread and target.key == "weight":
+        return ""
+    kind = type(unread[0] if unread else target.module).__name__
+    return f"what {kind} multiplies it with is not what the layer is given"
+
+
+def _shape(target: Target) -> torch.Size:
+    return matrices_of(target.module, torch.empty(target.shape, device="meta")).shape
+
+
+def _empty(target: Target) -> Curvature:
+    groups, _, inputs = _shape(target)
+    return Curvature(torch.zeros(groups, inputs, inputs, dtype=torch.float64))
+
+
+def _portions(targets: Mapping[str, Target]) -> list[list[str]]:
+    """Layers whose curvatures are held together."""
+    portions: list[list[str]] = [[]]
+    held = 0
+    for name, target in targets.items():
+        groups, _, inputs = _shape(target)
+        size = 8 * groups * inputs**2
+        if held + size > MOST_BYTES and portions[-1]:
+            portions.append([])
+            held = 0
+        portions[-1].append(name)
+        held += size
+    return portions

@@ -1,0 +1,150 @@
+"""prune_with_feedback(): less output error than masks alone, patterns, and what cannot be."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from capacity import InputError, measure
+from compression import L1, load_model, prune, prune_n_of_m, prune_with_feedback, save_model
+from compression.masks import masks_of
+
+
+def batches(seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(12, 12, generator=generator)
+    return [
+        ((torch.randn(30, 12, generator=generator) @ mixed).view(30, 3, 2, 2), torch.arange(30) % 4)
+        for _ in range(3)
+    ]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    stem = [nn.Conv2d(3, 8, 2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2)]
+    return nn.Sequential(*stem, nn.ReLU(), nn.Flatten(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+
+
+def change(model: nn.Module, other: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
+    with torch.no_grad():
+        return sum(float((model(x) - other(x)).square().sum()) for x, _ in data)
+
+
+@settings(max_examples=6)
+@given(st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 20))
+def test_a_layer_errs_less_than_with_the_same_mask_alone(amount, seed):
+    layer, data = nn.Linear(12, 9), [x.flatten(1) for x, _ in batches(seed)]
+    result = prune_with_feedback(layer, data, amount=amount, layers=[""], damping=1e-9)
+    x = torch.cat(data)
+    with torch.no_grad():
+        errors = [
+            float((x @ (weight - layer.weight).t()).square().sum())
+            for weight in (result.model.weight, layer.weight * result.masks["weight"])
+        ]
+    assert errors[0] < 0.9 * errors[1]
+    energy = float((x @ layer.weight.detach().t()).square().sum())
+    assert result.output_errors[""] == pytest.approx(errors[0] / energy, rel=1e-3)
+    assert int((~result.masks["weight"]).sum()) == round(amount * 108)
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_network_stays_nearer_than_by_magnitude(sequential):
+    model, data = network(), batches()
+    before = [p.clone() for p in model.parameters()]
+    result = prune_with_feedback(model, data, amount=0.5, sequential=sequential)
+    plain = prune(model, L1("zero"), amount=0.5).model
+    assert change(result.model, model, data) < 0.7 * change(plain, model, data)
+    assert [(row.name, row.before, row.pruned) for row in result.layers] == [
+        ("0", 96, 48), ("3", 288, 144), ("6", 128, 64)
+    ]  # fmt: skip
+    assert result.achieved == 0.5 and result.left[0].name == "8"
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert "output error" in str(result)
+    assert torch.equal(result.model[8].weight, model[8].weight)
+
+
+def test_masks_are_those_of_the_package(tmp_path):
+    model, data = network(), batches()
+    result = prune_with_feedback(model, data, amount={"0": 24, "6": 0.5})
+    assert result.achieved == {"0": 24, "6": 0.5} and masks_of(result.model).keys() == {
+        "0.weight",
+        "6.weight",
+    }
+    save_model(result.model, tmp_path / "net")
+    again = load_model(network(), tmp_path / "net").eval()
+    assert torch.equal(again(data[0][0]), result.model(data[0][0]))
+    report = measure(result.model, (3, 2, 2), effective=True)
+    assert report.capacity_bits < measure(model, (3, 2, 2)).capacity_bits
+    more = prune_with_feedback(result.model, data, amount=0.5, layers=["0"])
+    assert more.layers[0].before == 72 and more.layers[0].pruned == 36
+    assert not (more.masks["0.weight"] & ~result.masks["0.weight"]).any()
+
+
+def test_two_of_four():
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)), []
+    data = [x.flatten(1) for x, _ in batches()]
+    result = prune_with_feedback(model, data, n_of_m=(2, 4))
+    plain = prune_n_of_m(model, L1("zero"))
+    for name, mask in result.masks.items():
+        assert bool((mask.reshape(-1, 4).sum(1) == 2).all()), name
+    pairs = [(x, x) for x in data]
+    assert change(result.model, model, pairs) < 0.5 * change(plain.model, model, pairs)
+    assert result.requested == result.achieved == 0.5
+    conv = prune_with_feedback(network(), batches(), n_of_m=(2, 4))
+    assert conv.masks.keys() == {"0.weight", "3.weight", "6.weight"}
+
+
+def test_a_weight_in_two_layers_sees_what_both_are_given():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False), nn.Linear(4, 2)
+    )
+    model[2].weight = model[0].weight
+    data = [torch.randn(20, 4, generator=torch.Generator().manual_seed(1))]
+    result = prune_with_feedback(model, data, amount=0.5)
+    assert result.model[2].weight.data_ptr() == result.model[0].weight.data_ptr() or torch.equal(
+        result.model[2].weight, result.model[0].weight
+    )
+    assert int((result.model[0].weight == 0).sum()) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "either amount or n_of_m"),
+        ({"amount": 0.5, "n_of_m": (2, 4)}, "either amount or n_of_m"),
+        ({"n_of_m": (4, 4)}, "0 < n < m"),
+        ({"n_of_m": (2, 5)}, "no multiple of 5"),
+        ({"amount": 2.0}, "amount must be"),
+        ({"amount": 96, "layers": ["0"]}, "cannot prune 96"),
+        ({"amount": 0.5, "layers": ["nine"]}, "nine"),
+        ({"amount": 0.5, "damping": -1}, "damping"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        prune_with_feedback(network(), batches(), **arguments)
+
+
+def test_layers_without_inputs_to_see_are_left():
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.after = nn.MultiheadAttention(4, 2), nn.Linear(4, 4)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.after(self.attention(x, x, x)[0]).relu())
+
+    torch.manual_seed(0)
+    result = prune_with_feedback(Attending(), [torch.randn(5, 3, 4)], amount=0.5)
+    assert result.masks.keys() == {"after.weight"}
+    reasons = {row.name: row.reason for row in result.left}
+    assert "MultiheadAttention" in reasons["attention.in_proj_weight"]
+    assert "not called" in reasons["attention.out_proj"]
+    with pytest.raises(InputError, match="NaN or infinity"):
+        prune_with_feedback(Attending(), [torch.full((5, 3, 4), torch.inf)], amount=0.5)
+    with pytest.raises(InputError, match="no calibration batches"):
+        prune_with_feedback(Attending(), [], amount=0.5)

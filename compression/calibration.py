@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -202,7 +203,13 @@ def _sample(tensor: Tensor, *, size: int, k: int) -> Tensor:
 
 def pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) -> None:
     """Run the model on the inputs of each batch, or of so many; raises InputError if there are none."""
-    count = 0
+    for inputs in islice(inputs_of(model, batches), most):
+        run(model, inputs)
+
+
+def inputs_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Any]:
+    """The inputs of each batch, where the model is; raises InputError if there are none."""
+    empty = True
     for batch in batches:
         inputs = batch
         if not isinstance(batch, Tensor):
@@ -211,11 +218,9 @@ def pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) 
             except InputError:
                 if not isinstance(batch, Mapping):
                     raise
-        run(model, _placed(inputs, model))
-        count += 1
-        if count == most:
-            return
-    if not count:
+        empty = False
+        yield _placed(inputs, model)
+    if empty:
         raise _no_batches()
 
 

@@ -55,5 +55,5 @@ def rows_of(module: nn.Module, given: Tensor) -> Tensor:
         patches = patches.unfold(2 + side, reach, module.stride[side])[..., :: module.dilation[side]]
     grouped = patches.unflatten(1, (module.groups, -1))  # samples, groups, channels, places, kernel
     places = range(3, 3 + sides)
-    ordered = grouped.permute(1, 0, *places, 2, *range(3 + sides, 3 + 2 * sides))
+    ordered: Tensor = grouped.permute(1, 0, *places, 2, *range(3 + sides, 3 + 2 * sides))
     return ordered.reshape(module.groups, -1, module.weight[0].numel())

@@ -118,7 +118,7 @@ def _requested(amount: Any, n_of_m: Any, damping: float) -> Amount:
         raise InputError(
             f"n_of_m keeps n of m weights, 0 < n < m <= {BLOCK}, such as (2, 4); found {n_of_m!r}"
         )
-    return 1 - n_of_m[0] / n_of_m[1]
+    return 1 - int(n_of_m[0]) / int(n_of_m[1])
 
 
 def _unfit(n_of_m: tuple[int, int] | None, target: Target) -> str:

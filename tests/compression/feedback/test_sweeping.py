@@ -1,5 +1,7 @@
 """The sweep over columns: against the surgeon with a fresh inverse at each step, and its own identities."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compression.feedback.sweeping import damped, factor_of, output_error, refit, sweep
+from compression.feedback.sweeping import damped, descend, factor_of, output_error, refit, sweep
 
 
 def problem(rows: int, columns: int, seed: int = 0, groups: int = 1) -> tuple[Tensor, Tensor]:
@@ -100,3 +102,22 @@ def test_inputs_that_are_zero_or_alike_are_no_obstacle():
     assert found[0, 0, 0] + found[0, 0, 1] == 1.0  # 1.2 of one input; rounded alone they are 2
     assert bool(torch.isfinite(factor_of(hessian)).all())
     assert bool((damped(torch.zeros(1, 2, 2), 0.5).diagonal(dim1=1, dim2=2) == 0.5).all())
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 4), st.integers(2, 8), st.integers(0, 100), st.sampled_from([1, 3, 128]))
+def test_descending_lowers_the_error_until_no_single_change_does(rows, columns, seed, block):
+    weights, hessian = problem(rows, columns, seed)
+    weights *= 3
+    values, _ = sweep(weights, factor_of(hessian), rounding)
+    errors = [output_error(weights - values, hessian)]
+    for _ in range(30):
+        values = descend(weights, values, hessian, rounding, block=block)
+        errors.append(output_error(weights - values, hessian))
+    assert all(bool((b <= a + 1e-9).all()) for a, b in itertools.pairwise(errors))
+    assert torch.equal(values, values.round())
+    for column in range(columns):
+        for step in (-1, 1):
+            other = values.clone()
+            other[..., column] += step
+            assert bool((output_error(weights - other, hessian) >= errors[-1] - 1e-9).all())

@@ -20,6 +20,7 @@ Make smaller (a new model comes back, yours is never changed)
 Criteria, schedules and stopping
     L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir    what goes first
     Taylor, Fisher, ActivationNorm, BatchNormScale              and what data say of it
+    Calibration     the batches that layers are compressed by, and how
     GradualPruning  prune while training
     rewind          the weights of an earlier epoch under the masks of now
     Budget          how many parameters, FLOPs, bits or milliseconds may be left
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
-    from compression.feedback import prune_with_feedback
+    from compression.feedback import Calibration, prune_with_feedback
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
     from compression.rates import quantize_rate_distortion
@@ -94,6 +95,7 @@ __all__ = [
     "ActivationNorm",
     "BatchNormScale",
     "Budget",
+    "Calibration",
     "CropAndFlip",
     "DistillationLoss",
     "EnergyPerBit",
@@ -161,7 +163,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
-    "feedback": "prune_with_feedback",
+    "feedback": "Calibration prune_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

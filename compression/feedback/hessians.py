@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.errors import InputError
 from compression.calibration import pass_all
+from compression.epochs import require_batches
 from compression.feedback.layers import is_readable, matrices_of, rows_of
+from compression.feedback.sweeping import DAMPING, damped
 from compression.targets import Choice, Target
 
 MOST_ELEMENTS = 2**23  # of the rows that are multiplied at once
@@ -45,21 +48,47 @@ class Curvature:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """The layers to compress in the order in which they are called, and the batches that they are shown.
+class Calibration:
+    """Batches to compress by, and how.
 
-    `sequential` lets each layer see what the compressed ones before it give; else all see what the network
-    as it came gives, in fewer passes.
+    Parameters
+    ----------
+    batches: as for `compression.Taylor`; labels are not needed
+    sequential: each layer sees what the compressed ones before it give, which takes a pass over the batches
+        for each; else all see what the network as it came gives, in fewer passes
+    damping: share of the mean curvature that is added to each, against few or dependent samples
+
+    Raises InputError for what cannot be gone through, and a damping below 0.
     """
 
-    model: nn.Module
     batches: Iterable[Any]
-    choice: Choice
     sequential: bool = True
+    damping: float = DAMPING
+
+    def __post_init__(self) -> None:
+        require_batches("batches", self.batches)
+        checks.flag("sequential", self.sequential)
+        checks.number("damping", self.damping)
+        if self.damping < 0:
+            raise InputError(f"damping must not be negative, found {self.damping}")
+
+    @classmethod
+    def of(cls, batches: "Calibration | Iterable[Any]") -> "Calibration":
+        """What is one, or batches with the usual settings."""
+        return batches if isinstance(batches, Calibration) else cls(batches)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The layers to compress in the order in which they are called, and what they are shown."""
+
+    model: nn.Module
+    calibration: Calibration
+    choice: Choice
 
     @classmethod
     def of(
-        cls, model: nn.Module, batches: Iterable[Any], choice: Choice, *, sequential: bool = True,
+        cls, model: nn.Module, calibration: Calibration, choice: Choice,
         unfit: Callable[[Target], str] = lambda target: "",
     ) -> "Walk":  # fmt: skip
         """A walk through the layers of a choice whose inputs can be seen; others are left, with the reason.
@@ -69,7 +98,13 @@ class Walk:
         reasons = {name: obstacle(model, t) or unfit(t) for name, t in choice.chosen.items()}
         fit = {name: target for name, target in choice.chosen.items() if not reasons[name]}
         order: dict[str, Target] = {}
-        _watch(model, batches, fit, lambda name, module, given: order.setdefault(name, fit[name]), most=1)
+        _watch(
+            model,
+            calibration.batches,
+            fit,
+            lambda name, module, given: order.setdefault(name, fit[name]),
+            most=1,
+        )
         left = {
             name: (target, reasons[name] or "it is not called on these batches")
             for name, target in choice.chosen.items()
@@ -78,24 +113,24 @@ class Walk:
         if not order:
             why = "; ".join(f"{name!r}: {reason}" for name, (_, reason) in list(left.items())[:4])
             raise InputError(f"there is no layer whose inputs can be seen{': ' if why else ''}{why}")
-        return cls(model, batches, Choice(order, {**choice.left, **left}), sequential)
+        return cls(model, calibration, Choice(order, {**choice.left, **left}))
 
     def steps(self) -> Iterator[tuple[Target, Tensor]]:
-        """Each target and its H; what is done to its weight before the next is asked for is seen there."""
+        """Each target and its damped H; what is done to its weight meanwhile is seen by the next."""
         chosen = self.choice.chosen
-        for names in [[name] for name in chosen] if self.sequential else _portions(chosen):
-            found = {name: _empty(chosen[name]) for name in names}
+        for names in [[name] for name in chosen] if self.calibration.sequential else _portions(chosen):
+            curvatures = {name: _empty(chosen[name]) for name in names}
             part = {name: chosen[name] for name in names}
 
-            def add(name: str, module: nn.Module, given: Tensor, into: Any = found) -> None:
+            def add(name: str, module: nn.Module, given: Tensor, into: Any = curvatures) -> None:
                 into[name].add(module, given)
 
-            _watch(self.model, self.batches, part, add)
+            _watch(self.model, self.calibration.batches, part, add)
             for name in names:
-                curvature = found.pop(name)
+                curvature = curvatures.pop(name)
                 if not bool(torch.isfinite(curvature.total).all()):
                     raise InputError(f"layer {name!r} is given NaN or infinity on these batches")
-                yield chosen[name], curvature.hessian
+                yield chosen[name], damped(curvature.hessian, self.calibration.damping)
 
 
 def _watch(

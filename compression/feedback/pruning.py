@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity import checks
 from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import Column
 from capacity.errors import InputError
@@ -21,10 +20,9 @@ from capacity.tables import Table
 from compression.amounts import Amount, number_of, plain_amount, plain_amounts
 from compression.candidates import PrunedLayer, checked_value
 from compression.coverage import PruneResult, coverage
-from compression.epochs import require_batches
-from compression.feedback.hessians import Walk
+from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import matrices_of, weight_of
-from compression.feedback.sweeping import BLOCK, DAMPING, damped, factor_of, output_error, refit, sweep
+from compression.feedback.sweeping import BLOCK, factor_of, output_error, refit, sweep
 from compression.masks import Masks, apply_masks, masks_of
 from compression.targets import Target, choose
 
@@ -51,30 +49,25 @@ class FeedbackPruneResult(PruneResult):
         return replace(table, columns=[*table.columns, column], rows=rows)
 
 
-@checks.arguments(batches=require_batches, sequential=checks.flag, damping=checks.number)
 def prune_with_feedback(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Calibration | Iterable[Any],
     *,
     amount: Amount | None = None,
     n_of_m: tuple[int, int] | None = None,
     layers: Sequence[str] | None = None,
     input_size: Any = None,
-    sequential: bool = True,
-    damping: float = DAMPING,
 ) -> FeedbackPruneResult:
     """A copy of the model with weights masked, the others moved so that each layer's output stays near.
 
     Parameters
     ----------
-    batches: as for `compression.Taylor`, gone through once for each layer; labels are not needed
+    batches: as for `compression.Taylor`, gone through once for each layer; labels are not needed. Or a
+        `Calibration`, which says more
     amount: of each layer's weights, as for `prune`; or a dict of amounts by layer
     n_of_m: instead of an amount, (2, 4) keeps 2 of every 4 neighbouring weights of a row
     layers, input_size: as for `prune`; dense layers, convolutions and transformers' `Conv1D` are pruned,
         others are `left`
-    sequential: each layer sees what the pruned ones before it give, which takes a pass over the batches for
-        each; else all see what the network as it came gives
-    damping: share of the mean curvature that is added to each, against few or dependent samples
 
     What was masked before stays so. Masks and parametrizations are folded, the new masks set.
 
@@ -83,38 +76,36 @@ def prune_with_feedback(
     >>> x = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
-    >>> pruned = prune_with_feedback(layer, [x], amount=1, layers=[""], damping=0.0).model
+    >>> pruned = prune_with_feedback(layer, Calibration([x], damping=0.0), amount=1, layers=[""]).model
     >>> [round(value, 3) for value in pruned.weight[0].tolist()]  # a third of the second input is the first
     [3.333, 0.0]
     """
-    requested = _requested(amount, n_of_m, damping)
+    requested = _requested(amount, n_of_m)
     model = initialized(unwrapped(model))
     copied, masks = plain_copy(model).eval(), masks_of(model)
     named = list(requested) if isinstance(requested, Mapping) else layers
     choice = choose(copied, named, input_size=input_size)
-    walk = Walk.of(copied, batches, choice, sequential=bool(sequential), unfit=partial(_unfit, n_of_m))
+    walk = Walk.of(copied, Calibration.of(batches), choice, partial(_unfit, n_of_m))
     by_name = _by_target(walk, requested)
     rows, errors = [], {}
     for target, hessian in walk.steps():
         alive = target.mask(masks)
         alive = torch.ones(target.shape, dtype=torch.bool) if alive is None else alive
         rule = _Pattern(*n_of_m) if n_of_m else _Share(_number(target, by_name[target.name], alive))
-        kept, errors[target.name] = _prune(target, damped(hessian, damping), alive, rule)
-        rows.append(PrunedLayer(target.name, int(alive.sum()), int(alive.sum()) - int(kept.sum())))
-        masks |= dict.fromkeys(target.names, kept)
+        mask, errors[target.name] = _prune(target, hessian, alive, rule)
+        rows.append(PrunedLayer(target.name, int(alive.sum()), int(alive.sum()) - int(mask.sum())))
+        masks |= dict.fromkeys(target.names, mask)
     return _result(copied, masks, walk, requested, rows, errors)
 
 
-def _requested(amount: Any, n_of_m: Any, damping: float) -> Amount:
+def _requested(amount: Any, n_of_m: Any) -> Amount:
     """The amount in Python's own numbers; raises InputError for what cannot be asked."""
-    if not damping >= 0:
-        raise InputError(f"damping must not be negative, found {damping}")
     if (amount is None) == (n_of_m is None):
         raise InputError("give either amount or n_of_m")
     if amount is not None:
         return plain_amounts(amount)
-    whole = isinstance(n_of_m, tuple | list) and len(n_of_m) == 2 and all(type(v) is int for v in n_of_m)
-    if not whole or not 0 < n_of_m[0] < n_of_m[1] <= BLOCK:
+    pair = isinstance(n_of_m, tuple | list) and len(n_of_m) == 2 and all(type(v) is int for v in n_of_m)
+    if not pair or not 0 < n_of_m[0] < n_of_m[1] <= BLOCK:
         raise InputError(
             f"n_of_m keeps n of m weights, 0 < n < m <= {BLOCK}, such as (2, 4); found {n_of_m!r}"
         )

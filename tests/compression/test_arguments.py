@@ -95,7 +95,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "prune_to_budget": (compression.prune_to_budget, {
         "model": net(), "criterion": L1(), **SIZE, "budget": Budget("parameters", 120)}),
     "prune_with_feedback": (compression.prune_with_feedback, {
-        "model": net(), "batches": BATCHES, "amount": 0.5, "sequential": False, "damping": 0.01}),
+        "model": net(), "batches": BATCHES, "amount": 0.5, "n_of_m": None}),
     "quantize": (compression.quantize, {
         "model": net(), "scheme": "static", **SIZE, "calibration": BATCHES, "retrain": None}),
     "quantize_rate_distortion": (compression.quantize_rate_distortion, {
@@ -112,6 +112,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "squeeze": (squeezed, {
         "model": net(), "criterion": L1(), "amount": 0.2, "iterations": 1, "evaluate": score,
         "retrain": same, "unit": "weight", "scope": "layer"}),
+    "Calibration": (compression.Calibration, {"batches": BATCHES, "sequential": False, "damping": 0.01}),
     "TensorBatches": (TensorBatches, {"inputs": X, "targets": Y, "batch_size": 10}),
     "DistillationLoss": (DistillationLoss, {"temperature": 2.0, "alpha": 0.5}),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from capacity import InputError, measure
-from compression import L1, load_model, prune, prune_n_of_m, prune_with_feedback, save_model
+from compression import L1, Calibration, load_model, prune, prune_n_of_m, prune_with_feedback, save_model
 from compression.masks import masks_of
 
 
@@ -35,7 +35,7 @@ def change(model: nn.Module, other: nn.Module, data: list[tuple[Tensor, Tensor]]
 @given(st.sampled_from([0.3, 0.5, 0.8]), st.integers(0, 20))
 def test_a_layer_errs_less_than_with_the_same_mask_alone(amount, seed):
     layer, data = nn.Linear(12, 9), [x.flatten(1) for x, _ in batches(seed)]
-    result = prune_with_feedback(layer, data, amount=amount, layers=[""], damping=1e-9)
+    result = prune_with_feedback(layer, Calibration(data, damping=1e-9), amount=amount, layers=[""])
     x = torch.cat(data)
     with torch.no_grad():
         errors = [
@@ -52,7 +52,7 @@ def test_a_layer_errs_less_than_with_the_same_mask_alone(amount, seed):
 def test_a_network_stays_nearer_than_by_magnitude(sequential):
     model, data = network(), batches()
     before = [p.clone() for p in model.parameters()]
-    result = prune_with_feedback(model, data, amount=0.5, sequential=sequential)
+    result = prune_with_feedback(model, Calibration(data, sequential), amount=0.5)
     plain = prune(model, L1("zero"), amount=0.5).model
     assert change(result.model, model, data) < 0.7 * change(plain, model, data)
     assert [(row.name, row.before, row.pruned) for row in result.layers] == [
@@ -120,12 +120,19 @@ def test_a_weight_in_two_layers_sees_what_both_are_given():
         ({"amount": 2.0}, "amount must be"),
         ({"amount": 96, "layers": ["0"]}, "cannot prune 96"),
         ({"amount": 0.5, "layers": ["nine"]}, "nine"),
-        ({"amount": 0.5, "damping": -1}, "damping"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, words):
     with pytest.raises(InputError, match=words):
         prune_with_feedback(network(), batches(), **arguments)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"damping": -1}, {"damping": "x"}, {"sequential": "no"}, {"batches": 3}]
+)
+def test_a_calibration_that_cannot_be_is_refused(settings):
+    with pytest.raises(InputError, match=next(iter(settings))):
+        Calibration(**{"batches": batches(), **settings})
 
 
 def test_layers_without_inputs_to_see_are_left():

@@ -144,6 +144,8 @@ def execute(
     processes under torchrun, the first one speaks.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        os.environ["MPLBACKEND"] = "agg"  # a command draws into files: any other backend could only fail
     open_streams()
     with ended_by_signals(last=arguments is None):
         try:

@@ -34,6 +34,23 @@ def test_few_descriptors_no_home_and_a_working_folder_that_nobody_can_write(tmp_
     assert (tmp_path / "run" / "results.csv").exists()
 
 
+@pytest.mark.parametrize("backend", ["nonsense", "module://nowhere.backend", "tkagg"])
+def test_figures_are_drawn_into_files_whatever_backend_is_asked_for(backend: str, tmp_path: Path) -> None:
+    code = (
+        "from dataclasses import dataclass; from analysis.lab.cli import execute\n"
+        "@dataclass(frozen=True)\nclass Config:\n    'A figure.'\n    output: str = 'drawn.png'\n"
+        "def draw(config):\n    import seaborn\n"
+        "    seaborn.lineplot(x=[0, 1], y=[0, 1]).figure.savefig(config.output)\n"
+        "execute(Config, {'default': Config()}, draw)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": backend, "DISPLAY": ":77"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_run_folder_that_cannot_be_made_is_one_line_that_says_where_to_write() -> None:
     done = run_command("capacity_curve", "--smoke", cwd="/proc")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

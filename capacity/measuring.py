@@ -218,6 +218,8 @@ def _with_folded(
 def _row_note(layer: Layer, note: Trace, constant: bool) -> str:
     if not note.called:
         return "its weights are used without calling it, so its input is unknown: not capped"
+    if constant and not note.followed:
+        return "what reaches its input cannot be followed: not capped"
     if constant:
         return "no data reaches its input, only constants: not capped"
     return "no rule for its type: counted by its parameters" if layer.kind == "generic" else ""

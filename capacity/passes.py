@@ -3,15 +3,16 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from capacity.attention import unpack_attention
 from capacity.cloning import evaluation_copy
 from capacity.errors import InputError
-from capacity.inputs import example_input, first_line, taking, untakable
+from capacity.inputs import example_input, first_line, refusing, untakable
 from capacity.layers import RULES, Layer, Rule, find_layers
 from capacity.routing import add_other_ways
-from capacity.tracing import Layers, Trace, reached_by, trace
+from capacity.tracing import Layers, Trace, moved_by, reached_by, trace
 
 Rules = Mapping[type[nn.Module], Rule]
 
@@ -83,7 +84,7 @@ def traces_of(
     modules = dict(real.named_modules())
     layers = {name: (layer, modules[name]) for name, (layer, _) in layers.items()}
     args, kwargs = example_input(real, input_size, device=device_of(real))
-    with taking(model, input_size):
+    with refusing(lambda why: _unfollowed(model, real, input_size, (args, kwargs), why)):
         if reason:
             traces = trace(real, layers, args, kwargs)
             notes.append(f"measured by a real forward pass, the meta device being refused: {reason}")
@@ -91,6 +92,20 @@ def traces_of(
         if any(note.untraced for note in traces.values()):
             _find_detached(real, layers, traces, args, kwargs)
     return traces, notes
+
+
+def _unfollowed(model: nn.Module, real: nn.Module, input_size: Any, example: Any, reason: str) -> str:
+    """Why there are no traces: the model does not take its input, or it does and nothing can be followed."""
+    args, kwargs = example
+    try:
+        with torch.no_grad():
+            real(*args, **kwargs)
+    except Exception:  # whatever the model's own code raises
+        return f"{untakable(model, input_size)}: {reason}"
+    return (
+        f"{type(model).__name__} runs, but what its layers pass to one another cannot be followed: {reason}; "
+        "the model without the part that computes gradients or maps functions can be measured"
+    )
 
 
 def _traces_on_meta(hollow: nn.Module, layers: Layers, input_size: Any) -> tuple[dict[str, Trace], str]:
@@ -111,11 +126,28 @@ def _find_detached(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    """Where gradients say nothing, ask NaN: does raw data reach the layer, and do counted outputs?"""
-    raw = reached_by(True, model, layers, args, kwargs)
-    outputs = reached_by(False, model, layers, args, kwargs)
+    """Where gradients say nothing, ask NaN: does raw data reach the layer, and do counted outputs?
+
+    Where NaN says nothing either, other numbers are tried: of a layer that they change, all inputs count.
+    """
+    try:
+        raw, outputs = (reached_by(of_raw, model, layers, args, kwargs) for of_raw in (True, False))
+    except Exception:  # whatever the model's own code raises on NaN
+        raw = outputs = dict.fromkeys(layers, 0)
     for name, note in traces.items():
         if note.untraced:
             note.raw = note.raw or raw[name] > 0
             note.entering_elements = max(note.entering_elements, outputs[name])
             note.untraced = 0 if raw[name] or outputs[name] else note.untraced
+    if not any(note.untraced for note in traces.values()):
+        return
+    by_data, by_outputs = (moved_by(of_raw, model, layers, args, kwargs) for of_raw in (True, False))
+    for name, note in traces.items():
+        if not note.untraced:
+            continue
+        if by_data is None or by_outputs is None:
+            note.followed = False
+            continue
+        note.raw = note.raw or name in by_data
+        note.entering_elements += note.untraced if name in by_outputs else 0
+        note.untraced = 0 if name in by_data | by_outputs else note.untraced

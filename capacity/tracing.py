@@ -36,6 +36,7 @@ class Trace:
     sources: dict[str, None] = field(default_factory=dict)  # names of the layers that feed it, in order
     called: bool = True
     untraced: int = 0  # input elements that came from nowhere: constants, or the model detached them
+    followed: bool = True  # whether it is known where these came from
 
     def enter(self, tensor: Tensor, sources: Mapping[str | None, None], batch: int) -> None:
         """Note a tensor that reached the layer, which carries these dyes."""
@@ -162,6 +163,53 @@ def reached_elements(
     with torch.no_grad(), intercepted(counted(layers), visit), Structure(model):
         model(*map_tensors(args, partial(fill, marked=raw)), **map_tensors(kwargs, partial(fill, marked=raw)))
     return reached
+
+
+def moved_by(
+    raw: bool, model: nn.Module, layers: Layers, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> set[str] | None:
+    """Layers that see other numbers where raw data (or counted outputs) are others, all else being equal.
+
+    Neither gradients nor NaN survive comparisons and casts to integers; a difference does. None, the
+    constant, where the model does not run on such numbers.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def fill(tensor: Tensor, scale: float, marked: bool) -> Tensor:
+        if not marked or not _carries(tensor):
+            return torch.full_like(tensor, 0.5) if _carries(tensor) else tensor
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * scale
+        return drawn.to(tensor)
+
+    def seen(scale: float) -> dict[str, list[Tensor]]:
+        inputs: dict[str, list[Tensor]] = {}
+
+        def visit(layer: Layer, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            inputs.setdefault(layer.name, []).extend(t.clone() for t in tensors_in((args, kwargs)))
+            output = forward(*args, **kwargs)
+            return (
+                output if layer.container else map_tensors(output, partial(fill, scale=scale, marked=not raw))
+            )
+
+        data = partial(fill, scale=scale, marked=raw)
+        with torch.no_grad(), intercepted(counted(layers), visit):
+            model(*map_tensors(args, data), **map_tensors(kwargs, data))
+        return inputs
+
+    try:
+        first, *others = map(seen, (1.0, 1.0, 4.0, 16.0))
+        return {
+            name
+            for other in others
+            for name in layers
+            if not _equal(first.get(name, []), other.get(name, []))
+        }
+    except Exception:  # whatever the model's own code raises
+        return None
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(torch.equal, some, others))
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """What a value is made of, as short texts by path that two processes agree on; see `compression.identity`."""
 
+import contextlib
 import copyreg
 import dataclasses
 import enum
 import functools
 import hashlib
+import inspect
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -264,6 +266,11 @@ class Parts:
         named = [(f"{column.name!r} {column.dtype}", column.to_numpy()) for column in columns]
         self.items(path, [("index", value.index.to_numpy()), *named])
 
+    def _context(self, path: str, value: Any) -> None:
+        """What `contextlib.contextmanager` made, to decorate functions too; its generator is no content."""
+        self.visit(path, value.func)
+        self.items(f"{path}.arguments", [*map(_numbered, enumerate(value.args)), *value.kwds.items()])
+
     def _tracker(self, path: str, value: TrackedRun) -> None:
         self.texts[path] = "a tracker"
 
@@ -377,6 +384,8 @@ def _plain(value: Any) -> str | None:
         return "a path"
     if isinstance(value, torch.dtype | torch.device | torch.Size | slice | range):
         return repr(value)
+    if isinstance(value, inspect.Signature):
+        return _hash(_without_address(value))  # the words of a function that counts itself
     if isinstance(value, torch.Generator):
         return f"generator seeded with {value.initial_seed()}"
     if isinstance(value, types.ModuleType | np.ufunc):
@@ -428,6 +437,7 @@ RULES: tuple[Rule, ...] = (
     (_is_frame, Parts._frame),
     (_is_dataclass, Parts._dataclass),
     (_of(functools.partial), Parts._partial),
+    (_of(contextlib._GeneratorContextManager), Parts._context),
     (_of(types.MethodType), Parts._method),
     (_of(types.BuiltinFunctionType), Parts._built_in),
     (_of(types.FunctionType), Parts._function),

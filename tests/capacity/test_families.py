@@ -3,6 +3,7 @@
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -349,6 +350,73 @@ def test_detached_data_is_followed_all_the_same(way: str) -> None:
     report = {layer.name: layer for layer in measure(Detached(), (2,)).layers}
     assert report["b"].input_bits == 3 and report["c"].input_bits is None
     assert report["c"].capacity_bits == 3
+
+
+WAYS = {
+    "compared": lambda x: (x > 0).float(),
+    "cast to integers": lambda x: x.int().to(x),
+    "one hot": lambda x: nn.functional.one_hot(x.argmax(-1), x.shape[-1]).to(x),
+    "ranks": lambda x: x.argsort(-1).to(x),
+    "signs through numpy": lambda x: torch.from_numpy(np.sign(x.detach().numpy())),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_data_made_integers_are_followed_all_the_same(way: str) -> None:
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.d = (
+                nn.Linear(2, 3),
+                nn.Linear(3, 5),
+                nn.Linear(2, 1),
+                nn.Linear(2, 5),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = (
+                self.b(WAYS[way](self.a(x))) + self.c(WAYS[way](x)) + self.d(torch.ones(len(x), 2))
+            )
+            return found
+
+    report = measure(Rounded(), (2,))
+    layers = {layer.name: layer for layer in report.layers}
+    assert layers["b"].input_bits == 3 and layers["b"].capacity_bits == 3
+    assert layers["c"].input_bits is None and layers["c"].capacity_bits == 3 and not layers["c"].note
+    assert layers["d"].input_bits is None and "only constants" in layers["d"].note
+
+
+class Mapped(nn.Module):
+    """Layers inside torch.vmap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 3), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.vmap(lambda row: self.b(torch.relu(self.a(row))))(x)
+        return found
+
+
+class Energy(Mapped):
+    """The gradient of a sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.b(torch.tanh(self.a(x))).sum(), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("effective", [False, True])
+def test_what_cannot_be_followed_counts_whole_or_is_refused_for_what_it_is(effective: bool) -> None:
+    report = measure(Mapped(), (2,), effective=effective)
+    assert report.parameters == report.total_parameters == 29
+    assert report.capacity_bits == 29
+    assert "a, b: what reaches its input cannot be followed: not capped" in report.notes
+    with pytest.raises(InputError, match="Energy runs, but what its layers pass to one another"):
+        measure(Energy(), (2,), effective=effective)
+    with pytest.raises(InputError, match=r"Energy cannot take an input of size \(7,\)"):
+        measure(Energy(), (7,), effective=effective)
 
 
 def test_weights_used_without_calling_their_layer() -> None:

@@ -2,6 +2,7 @@
 
 import array
 import collections
+import contextlib
 import datetime
 import functools
 import importlib
@@ -12,6 +13,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+import capacity
+import compression
 from capacity import InputError
 from compression.batches import TensorBatches
 from compression.checkpoints import metrics_of
@@ -317,6 +321,31 @@ def test_what_cannot_be_known_is_named(tmp_path: Path) -> None:
     with open(tmp_path / "file", "w") as file:
         found = describe(f=lambda model: file.write("x"), g=(i for i in range(3)))
     assert unknown_parts(found) == ["f.file", "g"]
+
+
+def test_functions_of_the_package_are_known() -> None:
+    """Whoever retrains with `fit` and scores with `measure` is told of nothing that cannot be compared."""
+    for package in (capacity, compression):
+        for name in package.__all__:
+            assert unknown_parts(describe(f=getattr(package, name))) == [], name
+
+
+def test_a_context_that_decorates_counts_by_its_function_and_arguments() -> None:
+    @contextlib.contextmanager
+    def seeded(seed: int) -> Iterator[None]:
+        yield
+
+    def score_with(seed: int) -> Callable[[nn.Module], float]:
+        @seeded(seed)
+        def scored(model: nn.Module) -> float:
+            return 1.0
+
+        return scored
+
+    before = describe(f=score_with(1))
+    assert unknown_parts(before) == [] and before == describe(f=score_with(1))
+    (part,) = compare(before, describe(f=score_with(2)))
+    assert "(1 stored, 2 asked for)" in part
 
 
 def test_cycles_end() -> None:

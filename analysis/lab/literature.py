@@ -39,6 +39,7 @@ class Point:
     top5_error: float | None = None
 
 
+REPORT_E_PRUNED = (95.04, 94.92, 95.65, 94.63, 94.42, 92.8, 90.26, 80.95, 35.98, 13.34)  # by tenths pruned
 PRUNING = (
     Point("report B, Table 6", "vgg16bn", "cifar100", "random", 0.1, 0.6559,
           item="error after 10 % random pruning", preset="report-b", top5_error=0.3878),
@@ -56,6 +57,12 @@ PRUNING = (
           item="error after 60 % pruning", preset="report-e"),
     Point("report E, dense", "resnet18", "cifar10", "dense", 0.0, 0.0576,
           item="error of ResNet-18", preset="report-e"),
+    *(
+        Point("report E, Figure 2", "resnet18", "cifar10",
+              "l1" if tenths else "dense", tenths / 10, round(1 - accuracy / 100, 4), preset="report-e",
+              item=f"error after {10 * tenths} % pruning, of validation pictures")
+        for tenths, accuracy in enumerate(REPORT_E_PRUNED) if tenths != 6
+    ),
     # Dettmers and Zettlemoyer 2019, arXiv:1907.04840; Molchanov et al. 2017, arXiv:1701.05369
     Point("sparse momentum", "lenet5", "mnist", "l1", 0.991, 0.0089),
     Point("variational dropout", "lenet5", "mnist", "l1", 0.996, 0.008),

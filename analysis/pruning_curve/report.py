@@ -185,10 +185,11 @@ def _draw_published(axes: "Axes", config: Config, criteria: int) -> None:
     from analysis.lab.literature import published
 
     points = published(config.model, config.dataset)
-    for place, point in enumerate(points[points["amount"] > 0].to_dict("records")):
-        label = f"published: {point['source']}" + ("" if criteria == 1 else f", {point['criterion']}")
+    groups = points[points["amount"] > 0].groupby(["source", "criterion"], sort=False)
+    for place, ((source, criterion), rows) in enumerate(groups):
+        label = f"published: {source}" + ("" if criteria == 1 else f", {criterion}")
         axes.plot(
-            1 - point["amount"], 100 * point["top1_error"], marker="*x+1"[place % 4], color="black",
+            1 - rows["amount"], 100 * rows["top1_error"], marker="*x+1"[place % 4], color="black",
             linestyle="none", markersize=6, label=label,
         )  # fmt: skip
 

@@ -64,6 +64,9 @@ EFFECTS = (
            {"network": "cnn5", "variant": "freezing"}, ALONE, "Section 4.6"),
     Effect("E", "student at T = 1 beside the student alone", "performs poorly", TAUGHT, "report-e",
            {"network": "cnn5", "variant": "cold"}, ALONE, "Section 4.6; Figure 6", 1),
+    Effect("E", "student at T = 0.01 beside the student at T = 1", "better performance", TAUGHT, "report-e",
+           {"network": "cnn5", "variant": "freezing"}, {"network": "cnn5", "variant": "cold"},
+           "Section 4.6; Figure 6", 1),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analysis.lab.measurement.verdict import demonstration, matches
+from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB
@@ -143,6 +143,11 @@ def theoretical_bytes() -> Iterator[Claim]:
         f"17.08 is 40 % of 42.69, which was never written: a five-layer network takes {before / MIB:.2f} MiB "
         f"before and {after / MIB:.2f} MiB after a mask of 60 %, and {coded / MIB:.2f} MiB with zeros coded",
         source="Table 1",
+    )  # fmt: skip
+    yield Claim(
+        "E", "pruning masks weights and removes none", "without actually removing them",
+        f"{before / MIB:.2f} MiB before and {after / MIB:.2f} MiB after", exact(after == before),
+        "of a five-layer network's file", source="Section 4.4",
     )  # fmt: skip
 
 

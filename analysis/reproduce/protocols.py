@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.reproduce.claim import Claim
+from analysis.reproduce.exact import left_of_a_tenth, parameters_by_layer
 from capacity.columns import percent
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ EPOCHS = 3  # of report A's published run; its README sets 6
 TRAININGS, TESTS, SQUEEZED = 6, 6, 5  # times, in report A's published run
 WEIGHTS_OF_B = ("vgg16-200-regular", "v1-200regular", "v4-200-regular", "v5-200-regular", "v6-200-regular")
 FLOAT_B, INTEGER_B, LEFT_B = 34_015_396, 14_723_136, (33_989_482, 33_723_294)  # parameters of its Tables 4, 6
+MIDDLE_B = (20, 21, 24, 25, 28, 31)  # features that its notebook lists
 CLASSES = (
     5_923,
     6_742,
@@ -119,6 +121,45 @@ def pruned_network() -> Iterator[Claim]:
     )  # fmt: skip
 
 
+def cut_by_report_b() -> Iterator[Claim]:
+    """What report B says that it cut, and in which layers."""
+    nodes, weights = shares_cut()
+    yield Claim(
+        "B", "what pruning cuts", "10 % of nodes",
+        f"{percent(weights)} of the weights, {percent(nodes)} of the nodes",
+        demonstration(printed=matches(10 * nodes, "1"), corrected=matches(10 * weights, "1")),
+        "single weights are masked; counted on one layer of 64 filters",
+        source="Section 6.3; QuantizationAndPruning.ipynb, cells 17 and 18",
+    )  # fmt: skip
+    convolutions, norms = parameters_by_layer()
+    first = {left_of_a_tenth(sum(convolutions[:last])) for last in range(1, 13)}
+    middle = left_of_a_tenth(sum(convolutions[place] + norms[place] for place in MIDDLE_B))
+    counted = (
+        left_of_a_tenth(sum(convolutions[1:12]) + sum(norms[1:12])),
+        left_of_a_tenth(sum(convolutions[:25]) + sum(norms[:32])),
+    )
+    yield Claim(
+        "B", "layers that are pruned", "few first convolutions (random), middle layers (L1)",
+        "features 1 to 11 without the first convolution, norms too; features 0 to 31",
+        demonstration(printed=LEFT_B[0] in first and LEFT_B[1] == middle, corrected=counted == LEFT_B),
+        f"by the counts in its Table 6; by the middle layers that its notebook lists it were {middle:,}",
+        source="Section 6.3; QuantizationAndPruning.ipynb, cells 14 and 19", figures=2,
+    )  # fmt: skip
+
+
+def shares_cut() -> tuple[float, float]:
+    """Which part of a layer's filters, and of its weights, unstructured pruning of 10 % removes."""
+    import torch
+    from torch import nn
+    from torch.nn.utils.prune import random_unstructured
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = random_unstructured(nn.Conv2d(64, 64, 3), "weight", amount=0.1)
+    gone = layer.weight.detach().flatten(1) == 0
+    return float(gone.all(1).float().mean()), float(gone.float().mean())
+
+
 def epochs_of_report_b() -> Iterator[Claim]:
     """Report B's epochs, by the names of the weights that its notebooks load."""
     fits = [matches(200, name.split("-")[1].removesuffix("regular")) for name in WEIGHTS_OF_B]
@@ -130,8 +171,16 @@ def epochs_of_report_b() -> Iterator[Claim]:
         "cell 5; KnowledgeDistillation.ipynb, cell 12",
         figures=10,
     )  # fmt: skip
+    regular = [name.endswith("regular") for name in WEIGHTS_OF_B]
+    yield Claim(
+        "B", "validation samples", "not in use",
+        f"{sum(regular)} of {len(regular)} weights are those of the last epoch", exact(*regular),
+        "its script also keeps the weights that are best on the test, named so: those are not loaded",
+        source="Section 3.2; train.py; Benchmark.ipynb, cells 1, 15 and 16",
+    )  # fmt: skip
 
 
 PROTOCOLS: tuple[Callable[[], Iterator[Claim]], ...] = (
-    layers_that_learn, training_of_report_a, data_of_report_a, pruned_network, epochs_of_report_b,
+    layers_that_learn, training_of_report_a, data_of_report_a, pruned_network, cut_by_report_b,
+    epochs_of_report_b,
 )  # fmt: skip

@@ -28,17 +28,21 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     from analysis.reproduce.faults import FAULTS
     from analysis.reproduce.losses import LOSSES
     from analysis.reproduce.notebooks import NOTEBOOKS
+    from analysis.reproduce.pipelines import PIPELINES
     from analysis.reproduce.printed import PRINTED
     from analysis.reproduce.protocols import PROTOCOLS
     from analysis.reproduce.sentences import SENTENCES
     from analysis.reproduce.surrogates import SURROGATES, run_surrogate, surrogate_claims
+    from analysis.reproduce.theory import THEORY
     from analysis.reproduce.trained import trained_lines, untrained_lines
 
     read = finished_runs(config) if read is None else read
     folder = Path(config.output) / ("smoke" if config.smoke else "digits")
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
-    computed = (*EXACT, *PROTOCOLS, *PRINTED, *SENTENCES, *FAULTS, *LOSSES, *NOTEBOOKS)
+    computed = (
+        *EXACT, *THEORY, *PROTOCOLS, *PRINTED, *SENTENCES, *FAULTS, *LOSSES, *NOTEBOOKS, *PIPELINES,
+    )  # fmt: skip
     with progress(len(computed) + len(SURROGATES), "reproducing") as on_progress:
         for function in computed:
             on_progress(doing=(function.__doc__ or "").splitlines()[0])

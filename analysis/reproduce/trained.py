@@ -69,8 +69,8 @@ def _errors(point: Point | Student) -> list[tuple[str, float, str]]:
 
 def _place(point: Point | Student) -> str:
     """Where in its report a result stands."""
-    _, _, place = point.source.partition(", Table ")
-    return f"Table {place}" if place else PLACES[report_of(point.source)]
+    _, _, place = point.source.partition(", ")
+    return place if place.startswith(("Table", "Figure")) else PLACES[report_of(point.source)]
 
 
 PLACES = {"B": "Tables 2 and 3", "C": "its table", "D": "its table", "E": "Table 1; Section 4.6"}
@@ -163,6 +163,9 @@ def untrained_lines() -> Iterator[Claim]:
         ("A", "accuracy with dropout(100)", "from the high 80s to the low 90s", "ImageNet weights, twice",
          "python -m analysis.capacity_curve --preset paper --neuron-dropout 0", "Section 3.1", 2),
         ("B", "time of an epoch", "half a minute on a T4", "a T4", "", "Section 4", 1),
+        ("A", "near 100 % memorization", "definitely possible", "training at capacity to no error",
+         "python -m analysis.capacity_curve --preset paper", "Question 6", 1),
+        ("B", "time to train v6 and v7", "approximately 2 hours on Kaggle", "a P100", "", "Section 6.1.2", 1),
         ("C", "CUDA time without 20 % of the channels", "12.64 to 10.79 ms", "a GPU",
          "python -m analysis.speed", "its table", 2),
     )  # fmt: skip

@@ -15,10 +15,22 @@ from torch import nn
 from torch.nn import functional as F
 
 from analysis import capacity_curve, comparison, distillation_table, quantization_table
+from analysis.lab.literature import REPORT_B
 from analysis.lab.measurement.verdict import Estimate, Verdict
 from analysis.lab.models import create
 from analysis.lab.runs.loading import Run
-from analysis.reproduce import exact, faults, losses, notebooks, printed, protocols, sentences, trained
+from analysis.reproduce import (
+    exact,
+    faults,
+    losses,
+    notebooks,
+    pipelines,
+    printed,
+    protocols,
+    sentences,
+    theory,
+    trained,
+)
 from analysis.reproduce.effects import EFFECTS, effect_lines
 from analysis.reproduce.surrogates import surrogate_claims
 from analysis.reproduce.trained import TRAINED, preset_of, trained_lines
@@ -50,8 +62,12 @@ def quantized(*_: object, scheme: str, **__: object) -> Any:
     float_parameters = 14_723_136 if scheme == "static" else 7
     return SimpleNamespace(
         float_parameters=float_parameters, bytes_after=74.7 * MIB, bytes_before=149.4 * MIB,
-        layers=("a", "b"), left_in_float=("a",),
+        layers=tuple(SimpleNamespace(name=name) for name in "ab"), left_in_float=("b",),
     )  # fmt: skip
+
+
+class OfXml:
+    """A data set that is read from XML files."""
 
 
 # A function of lines; what is measured in place of what it measures; and each line with its verdict, and with
@@ -80,7 +96,16 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
       "time per picture without 20 % of the channels": (BETTER, EQUIVALENT)}),
     (exact.integers, {"analysis.lab.models.create": small, "compression.quantization.quantize": quantized},
      {"static quantization of VGG16": (WRONG, EXACT),
-      "dynamic quantization of ResNet-18": (EQUIVALENT, BETTER)}),
+      "dynamic quantization of ResNet-18": (EQUIVALENT, BETTER),
+      "layers that dynamic quantization converts": (EXACT, DIFFERENT)}),
+    (theory.rules_of_a_perceptron, {"analysis.reproduce.theory.dichotomies": one_of(3)},
+     {"capacity of a perceptron, and of several in parallel": (EXACT, DIFFERENT)}),
+    (theory.rules_of_layers, {"analysis.reproduce.theory.labelings": one_of(4)},
+     {"a layer is limited by one bit of each unit before it": (WRONG, EXACT)}),
+    (theory.memorizing, {"analysis.reproduce.theory.share_memorized": one_of(0.3)},
+     {"memorizing where no two images are the same": (WRONG, EXACT)}),
+    (theory.chance_agreement, {"compression.evaluation.cohen_kappa": one_of(0.2)},
+     {"chance agreement of two raters": (EXACT, DIFFERENT)}),
     (protocols.layers_that_learn,
      {"analysis.reproduce.protocols._head_of_report_a": one_of(
          protocols._head_of_report_a().requires_grad_(True))},
@@ -95,8 +120,14 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
      {"grey values of MNIST": (WRONG, EXACT), "classes of MNIST are balanced": (EXACT, DIFFERENT)}),
     (protocols.pruned_network, {"analysis.reproduce.protocols.LEFT_B": (14_000_000, 13_000_000)},
      {"network that is pruned": (WRONG, EXACT)}),
-    (protocols.epochs_of_report_b, {"analysis.reproduce.protocols.WEIGHTS_OF_B": ("v1-80-regular",)},
-     {"epochs of VGG16 and of its students": (EXACT, DIFFERENT)}),
+    (protocols.cut_by_report_b,
+     {"analysis.reproduce.protocols.shares_cut": one_of((0.1, 0.1)),
+      "analysis.reproduce.protocols.left_of_a_tenth": one_of(7),
+      "analysis.reproduce.protocols.LEFT_B": (7, 7)},
+     {"what pruning cuts": (WRONG, EXACT), "layers that are pruned": (WRONG, EXACT)}),
+    (protocols.epochs_of_report_b, {"analysis.reproduce.protocols.WEIGHTS_OF_B": ("v1-80-best",)},
+     {"epochs of VGG16 and of its students": (EXACT, DIFFERENT),
+      "validation samples": (EXACT, DIFFERENT)}),
     (printed.kappa_of_the_report, {"analysis.reproduce.printed.ACCURACIES": (0.2, 0.5)},
      {"its own kappa": (EXACT, DIFFERENT)}),
     (printed.figure_of_report_a,
@@ -130,9 +161,11 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
     (printed.students_of_report_d, {"analysis.reproduce.printed.CIFAR_ACCURACIES": (69.72, 69.0)},
      {"the student's accuracy on CIFAR-10 is near the teacher's": (WRONG, EXACT)}),
     (sentences.students_of_report_b,
-     {"analysis.reproduce.sentences.SECOND_FIGURES": {"v6": 0.25, "v7": 0.30}},
+     {"analysis.reproduce.sentences.SECOND_FIGURES": {"v6": 0.25, "v7": 0.30},
+      "analysis.reproduce.sentences.REPORT_B": REPORT_B | {"v4": (0.30, 0.1)}},
      {"Fire layers bring no significant increase": (UNDECIDED, BETTER),
       "an alpha of 0.5 fits no better than 0.9": (UNDECIDED, BETTER),
+      "the largest student disappoints": (WORSE, BETTER),
       "no student stays within 4 points of VGG16": (EXACT, DIFFERENT)}),
     (sentences.techniques_of_report_b,
      {"analysis.reproduce.sentences.QUANTIZED": 0.4, "analysis.reproduce.sentences.PRUNED_B": (0.7, 0.6)},
@@ -145,8 +178,11 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
       "the student in parts of its teacher": (EXACT, DIFFERENT), "layers of the student": (WRONG, EXACT)}),
     (sentences.accuracies_of_report_e,
      {"analysis.reproduce.sentences.ACCURACIES_E": {"base": 90, "pruning": 91},
+      "analysis.reproduce.sentences.SIZES_E": (42.0, 42.5),
+      "analysis.reproduce.sentences.LATENCY_CHANGES": (0.01,),
       "analysis.reproduce.sentences.PRUNED": tuple(range(100, 0, -10))},
      {"every technique loses accuracy": (EXACT, DIFFERENT),
+      "changes of size, accuracy and latency": (DIFFERENT, EXACT),
       "accuracy falls sharply only after 60 % pruned": (EXACT, DIFFERENT)}),
     (faults.kappa, {"analysis.reproduce.faults.printed_kappa": faults.cohen_kappa},
      {"Cohen's kappa": (WRONG, EXACT)}),
@@ -158,17 +194,22 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
      {"dropout(100) of the first hidden layer": (WRONG, EXACT)}),
     (faults.best_epoch, {"analysis.reproduce.faults.EPOCHS": 1}, {"best epoch": (WRONG, EXACT)}),
     (faults.theoretical_bytes, {"analysis.lab.measurement.deployment.file_bytes": one_of(100, 40)},
-     {"size after pruning 60 %": (WRONG, EXACT)}),
+     {"size after pruning 60 %": (WRONG, EXACT),
+      "pruning masks weights and removes none": (EXACT, DIFFERENT)}),
     (losses.misprinted_loss, {"analysis.reproduce.losses.share_of_right_class": one_of(0.9)},
      {"hard term of the distillation loss": (WRONG, EXACT)}),
     (losses.class_mean,
-     {"compression.distillation.DistillationLoss": lambda *_: DistillationLoss(1.0, 1.0)},
-     {"soft term of the distillation loss": (WRONG, EXACT)}),
+     {"compression.distillation.DistillationLoss": lambda *_: DistillationLoss(1.0, 1.0),
+      "analysis.reproduce.losses.ALPHAS": (0.9, 0.5)},
+     {"soft term of the distillation loss": (WRONG, EXACT),
+      "alpha of its first experiment": (EXACT, DIFFERENT)}),
     (losses.soft_cross_entropy,
      {"compression.distillation.DistillationLoss": lambda *_: DistillationLoss(1.0, 1.0)},
      {"cross-entropy of two softmaxes": (EXACT, DIFFERENT)}),
     (losses.cold_teacher, {"analysis.reproduce.losses.COLD": 1.0},
      {"temperature of the distillation": (WRONG, EXACT)}),
+    (losses.cold_teacher, {"analysis.reproduce.losses.ALPHAS": (0.99, 0.99)},
+     {"weight of the teacher at T = 1": (DIFFERENT, EXACT)}),
     (losses.hard_prediction, {"analysis.reproduce.losses.hard": lambda logits: F.softmax(logits, 1)},
      {"hard loss": (WRONG, EXACT)}),
     (notebooks.static_accuracy, {"analysis.reproduce.notebooks.STATIC_TEST": 88.0},
@@ -197,6 +238,34 @@ REVERSALS: list[tuple[Any, Mapping[str, Any], dict[str, tuple[Verdict, Verdict]]
      {"latency of the student": (BETTER, EQUIVALENT)}),
     (notebooks.minutes_of_ten_epochs, {"analysis.reproduce.notebooks.MINUTES": (20.0, 35.0)},
      {"time of ten epochs": (EXACT, DIFFERENT)}),
+    (pipelines.pictures_of_report_e,
+     {"analysis.reproduce.pipelines.TESTED": 10_001, "analysis.reproduce.pipelines.DOWNLOADED": 162_000_000,
+      "torchvision.datasets.CIFAR10": OfXml, "analysis.reproduce.pipelines.operations_at": one_of(1, 2),
+      "analysis.reproduce.pipelines.trained_on": one_of(0.0)},
+     {"pictures of CIFAR-10": (WRONG, EXACT), "size of CIFAR-10": (EXACT, DIFFERENT),
+      "labels of its pictures": (WRONG, EXACT), "pictures resized to 224": (WRONG, EXACT),
+      "validation pictures": (WRONG, EXACT)}),
+    (pipelines.training_of_report_e,
+     {"analysis.reproduce.pipelines.GROUPS": ("final",), "analysis.reproduce.pipelines.FACTOR": 0.9,
+      "analysis.reproduce.pipelines.STUDENT": pipelines.TEACHER},
+     {"training of ResNet-18": (EXACT, DIFFERENT), "the learning rate decays gradually": (DIFFERENT, EXACT),
+      "pipelines of student and teacher": (DIFFERENT, EXACT)}),
+    (pipelines.pruning_of_report_e,
+     {"analysis.reproduce.pipelines.PRUNING": "l1_unstructured",
+      "analysis.reproduce.pipelines.on_meta": lambda *_: nn.Conv2d(3, 4, 3, bias=False)},
+     {"what is pruned, and within what": (WRONG, EXACT)}),
+    (pipelines.integers_of_report_e,
+     {"analysis.reproduce.pipelines.bias_bytes": one_of(1), "analysis.reproduce.pipelines.BATCHES": 10},
+     {"what static int8 converts": (WRONG, EXACT),
+      "pictures and epochs of dynamic int8": (EXACT, DIFFERENT)}),
+    (pipelines.measures_of_report_e,
+     {"analysis.reproduce.pipelines.BASE_MB": 50,
+      "analysis.reproduce.pipelines.MEASURES": {"pruning": "34.16", "static int8": "21.58",
+                                                "distillation": "10.38"},
+      "analysis.reproduce.pipelines.CELL_SECONDS": (90.0, 90.0, 90.0)},
+     {"compression measure": (WRONG, EXACT),
+      "the pruned network in parts of the dense network": (EXACT, DIFFERENT),
+      "what latency is": (WRONG, EXACT)}),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ Make smaller (a new model comes back, yours is never changed)
     factorize       low rank
     share_weights   few distinct values in each tensor
     quantize_rate_distortion    round where error and bits together cost least
+    code_with_feedback          so, without retraining: errors made good by other weights
     distill         train a student under its teacher
     recipe          several techniques one after another, each step measured
 
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
-    from compression.feedback import Calibration, prune_with_feedback
+    from compression.feedback import Calibration, code_with_feedback, prune_with_feedback
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
     from compression.rates import quantize_rate_distortion
@@ -112,6 +113,7 @@ __all__ = [
     "TensorBatches",
     "TrainingSettings",
     "certify",
+    "code_with_feedback",
     "coding_report",
     "decode",
     "decode_checkpoint",
@@ -163,7 +165,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
-    "feedback": "Calibration prune_with_feedback",
+    "feedback": "Calibration code_with_feedback prune_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

@@ -1,6 +1,13 @@
 """After training, without retraining: each weight's error is made good by the weights not yet compressed."""
 
+from compression.feedback.coding import FeedbackCodeResult, code_with_feedback
 from compression.feedback.hessians import Calibration
 from compression.feedback.pruning import FeedbackPruneResult, prune_with_feedback
 
-__all__ = ["Calibration", "FeedbackPruneResult", "prune_with_feedback"]
+__all__ = [
+    "Calibration",
+    "FeedbackCodeResult",
+    "FeedbackPruneResult",
+    "code_with_feedback",
+    "prune_with_feedback",
+]

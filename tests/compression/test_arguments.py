@@ -68,6 +68,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "wilson_interval": (capacity.wilson_interval, {"correct": 3, "total": 10, "confidence": 0.9}),
     "certify": (compression.certify, {
         "path": "coded", "model": net(), "training": BATCHES, "choices": 1, "confidence": 0.9}),
+    "code_with_feedback": (compression.code_with_feedback, {
+        "model": net(), "batches": BATCHES, "penalty": 1e-4, "relative_step": 2.0, "layers": None,
+        "seed": 0}),
     "coding_report": (compression.coding_report, {"model": net()}),
     "decode": (compression.decode, {"path": "coded", "model": net()}),
     "description_length": (compression.description_length, {

@@ -30,14 +30,14 @@ def output_worths(
     model: nn.Module, targets: Mapping[str, Target], batches: Iterable[Any], *, seed: int = 0
 ) -> dict[str, Tensor]:
     """F_r of each target's outputs, (groups, outputs of each), in nats for each squared unit of output."""
-    found: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
     samples = 0
     generator = torch.Generator().manual_seed(seed)
 
     def catch(name: str, module: nn.Module) -> Callable[..., None]:
         def note(_: nn.Module, args: Any, output: Tensor) -> None:
             def add(gradient: Tensor) -> None:
-                found[name] = found.get(name, 0) + _squares(module, gradient)
+                squares[name] = squares.get(name, 0) + _squares(module, gradient)
 
             if output.requires_grad:
                 output.register_hook(add)
@@ -55,9 +55,9 @@ def output_worths(
             samples += len(logits)
             _surprise(logits, generator).backward()
             model.zero_grad(set_to_none=True)
-    if missing := [name for name in targets if name not in found]:
+    if missing := [name for name in targets if name not in squares]:
         raise InputError(f"the outputs do not depend on layer {missing[0]!r} on these batches")
-    return {name: squares / samples for name, squares in found.items()}
+    return {name: square / samples for name, square in squares.items()}
 
 
 def _surprise(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -31,17 +31,34 @@ def kendall(measure: Numbers, error: Numbers) -> float:
     return 0.0 if np.isnan(tau) else tau
 
 
-def conditional_score(frame: "pd.DataFrame", measure: str, error: str, factors: Sequence[str]) -> float:
-    """Least share, over sets of at most two factors, of the order of errors that the measure's order tells.
+class Pairs:
+    """All ordered pairs of networks, grouped by both networks' values of at most two factors at a time.
 
-    For pairs of networks, V is the sign of a difference. The score is the least I(V_measure; V_error | U) /
-    H(V_error | U), U being both networks' values of the factors in a set: 0 where some two settings already
-    tell all that the measure does, 1 where the measure settles every pair.
+    Parameters
+    ----------
+    frame: a row for each network
+    factors: names of its columns of settings
     """
-    by_measure, by_error = (_signs(frame[name].to_numpy(dtype=float)) for name in (measure, error))
-    codes = {name: _pair_codes(frame[name].to_numpy()) for name in factors}
-    sets = [(), *combinations(factors, 1), *combinations(factors, 2)]
-    return min(_share(by_measure, by_error, [codes[name] for name in chosen]) for chosen in sets)
+
+    def __init__(self, frame: "pd.DataFrame", factors: Sequence[str]) -> None:
+        codes = {name: _pair_codes(frame[name].to_numpy()) for name in factors}
+        sets = [(), *combinations(factors, 1), *combinations(factors, 2)]
+        self._groups = [_groups(len(frame), [codes[name] for name in chosen]) for chosen in sets]
+
+    def score(self, measure: Numbers, error: Numbers) -> float:
+        """Least share, over the sets of factors, of the order of errors that the measure's order tells.
+
+        V is the sign of a difference in a pair. The score is the least I(V_measure; V_error | U) /
+        H(V_error | U), U being both networks' values of the factors in a set: 0 where some two settings
+        already tell all that the measure does, 1 where the measure settles every pair.
+        """
+        by_measure, by_error = _signs(measure), _signs(error)
+        return min(_share(by_measure, by_error, groups) for groups in self._groups)
+
+
+def conditional_score(frame: "pd.DataFrame", measure: str, error: str, factors: Sequence[str]) -> float:
+    """The score of one column of measures for one of errors: see `Pairs.score`."""
+    return Pairs(frame, factors).score(*(frame[name].to_numpy(dtype=float) for name in (measure, error)))
 
 
 def _signs(values: Numbers) -> NDArray[np.int64]:
@@ -62,11 +79,16 @@ def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return first, second
 
 
-def _share(measure: NDArray[np.int64], error: NDArray[np.int64], given: Sequence[NDArray[np.int64]]) -> float:
-    """I(measure; error | given) / H(error | given); 0 where nothing is left to tell."""
-    groups = np.zeros(len(measure), dtype=np.int64)
+def _groups(networks: int, given: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """A number for each ordered pair, the same where all given codes are."""
+    groups = np.zeros(networks * (networks - 1), dtype=np.int64)
     for codes in given:
         groups = np.unique(groups * (codes.max() + 1) + codes, return_inverse=True)[1].reshape(-1)
+    return groups
+
+
+def _share(measure: NDArray[np.int64], error: NDArray[np.int64], groups: NDArray[np.int64]) -> float:
+    """I(measure; error | group) / H(error | group); 0 where nothing is left to tell."""
     counts = np.bincount((groups * 3 + measure) * 3 + error, minlength=9 * (groups.max() + 1))
     joint = counts.reshape(-1, 3, 3) / len(measure)
     left = _entropy(joint.sum(1)) - _entropy(joint.sum((1, 2)))

@@ -26,18 +26,19 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per measure: means over seeds of tau and of the conditional score, with 95 % intervals."""
     import pandas as pd
 
-    from analysis.generalization_study.judging import conditional_score, kendall
+    from analysis.generalization_study.judging import Pairs, kendall
     from analysis.generalization_study.measures import MEASURES
     from capacity import mean_half_width
 
+    seeds = [(one, Pairs(one, FACTORS)) for _, one in frame.groupby("seed", sort=True)]
     rows = []
     for name, label in MEASURES.items():
         scores: dict[str, list[float]] = {"gap_tau": [], "test_tau": [], "score": []}
-        for _, one in frame.groupby("seed", sort=True):
+        for one, pairs in seeds:
             gap, error, value = (one[key].to_numpy(dtype=float) for key in ("gap", "test_error", name))
             scores["gap_tau"].append(kendall(value, gap))
             scores["test_tau"].append(kendall(value, error))
-            scores["score"].append(conditional_score(one, name, "gap", FACTORS))
+            scores["score"].append(pairs.score(value, gap))
         row: dict[str, object] = {"measure": name, "label": label}
         for column, values in scores.items():
             row[f"{column}_mean"] = sum(values) / len(values)

@@ -64,6 +64,7 @@ def test_killed_and_resumed_it_gives_the_same(undisturbed: Path, tmp_path: Path)
     same_files(folder, undisturbed, "results.csv", "description_length.pdf", file)
 
 
+@pytest.mark.slow
 def test_a_fresh_start_computes_anew(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "again"
     shutil.copytree(undisturbed, folder)

@@ -37,6 +37,7 @@ def test_silenced_units_leave_the_capacity_of_the_smaller_net(a: int, b: int, c:
     assert measure(model, (a,), effective=True).capacity_bits == dense_capacity(a, [b - gone, c, 2])
 
 
+@pytest.mark.slow
 def test_report_a_squeezed_by_masks() -> None:
     with torch.no_grad():
         model = dense_net(25088, [4096, 4096, 256, 10])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
+from torchvisions import every_network
 from weightless import OnMeta
 
 from capacity import RULES, InputError, measure
@@ -180,7 +181,7 @@ def test_every_kind_of_packed_attention_keeps_its_parameters(options: dict, batc
     assert report.parameters == report.total_parameters == sum(p.numel() for p in Cross().parameters())
 
 
-@pytest.mark.parametrize("name", models.list_models(module=models))
+@every_network
 @pytest.mark.filterwarnings("ignore")
 def test_every_torchvision_classification_network(name: str) -> None:
     with OnMeta():

@@ -64,7 +64,7 @@ def test_a_larger_tolerance_never_allows_less(errors, one, two) -> None:
 
 
 @given(st.integers(60, 700))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_capacity_budget_is_met_and_not_overshot_by_more_than_a_neuron(bits: int) -> None:
     found = prune_to_budget(
         net(), L1("zero"), input_size=(6,), budget=Budget("capacity_bits", bits), unit="neuron"
@@ -118,6 +118,7 @@ def test_channels_are_removed_group_by_group(cost: str) -> None:
     assert cost != "flops" or small.reached == flops(small.model, (3, 8, 8))
 
 
+@pytest.mark.slow
 def test_a_latency_budget_on_a_wide_network() -> None:
     model = nn.Sequential(
         nn.Linear(256, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 10)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
+from torchvisions import every_network
 from weightless import OnMeta
 
 from analysis.lab.models import create
@@ -120,7 +121,7 @@ def test_subnormal_numbers_are_told() -> None:
     assert found.subnormals == 4 and "4 subnormal numbers in the model slow it down" in str(found)
 
 
-@pytest.mark.parametrize("name", models.list_models(module=models))
+@every_network
 def test_flops_of_every_torchvision_classification_network(name: str) -> None:
     """As `torch.utils.flop_counter` counts the network itself, and as torchvision publishes."""
     with OnMeta():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -63,15 +63,17 @@ def told(labels: torch.Tensor, network=None, **options):
     return prequential_length(trained, batches, labels, classes=2, **options), seen
 
 
-@given(st.integers(0, 50))
-@settings(max_examples=10)
-def test_counted_frequencies_cost_their_entropy_and_a_little(seed: int) -> None:
-    """As Krichevsky and Trofimov's code: n · H, about half a log of n, and a first block at a bit a label."""
-    labels = (torch.rand(2000, generator=torch.Generator().manual_seed(seed)) < 0.2).long()
-    found, _ = told(labels, first=20, seed=seed)
-    assert found.label_bits == pytest.approx(2000 * 0.722, rel=0.1)
-    assert found.label_bits - 15 < found.bits < found.label_bits * 1.06 + 40
-    assert found.file_bits == 0 and found.code == "prequential"
+def test_counted_frequencies_cost_their_entropy_and_a_little() -> None:
+    """n · H, half a log of n as in Krichevsky and Trofimov's code, a first block at a bit a label, and tens
+    of bits for temperatures that a tenth of the rows before sets."""
+    spent = []
+    for seed in range(10):
+        labels = (torch.rand(2000, generator=torch.Generator().manual_seed(seed)) < 0.2).long()
+        found, _ = told(labels, first=20, seed=seed)
+        assert found.label_bits == pytest.approx(2000 * 0.722, rel=0.1)
+        assert found.file_bits == 0 and found.code == "prequential"
+        spent.append(found.bits - found.label_bits)
+    assert min(spent) > -15 and 10 < sum(spent) / len(spent) < 90
 
 
 def test_no_network_sees_what_it_tells() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import run_command
 
 from capacity import InputError
 from compression.processes import rank
@@ -60,7 +61,7 @@ def test_the_main_command_in_two_processes(tmp_path: Path) -> None:
     options = ["--smoke", "--dataset", "digits", "--output"]
     module = ["-m", "analysis.capacity_curve"]
     together = run(*TORCHRUN, *module, *options, str(tmp_path / "two"), cwd=tmp_path)
-    alone = run(sys.executable, *module, *options, str(tmp_path / "one"), cwd=tmp_path)
+    alone = run_command("capacity_curve", *options, str(tmp_path / "one"), cwd=tmp_path)
     assert together.returncode == alone.returncode == 0, together.stderr
     assert together.stdout.count("results: ") == 1
     names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")}

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ class Run:
     config: Any
     frame: "pd.DataFrame"
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that differ from the command's defaults."""
         stored: dict[str, Any] = load_json(self.path / "config.json", sealed=False)["settings"]
@@ -85,7 +85,11 @@ class Run:
         return shlex.join(words)
 
     def summary(self) -> "pd.DataFrame":
-        """Means and intervals as the command computes them from the results; else the results."""
+        """Means and intervals as the command computes them from the results, once; else the results."""
+        return self._summary.copy()
+
+    @cached_property
+    def _summary(self) -> "pd.DataFrame":
         summary: pd.DataFrame = self.frame if not self.has("summary") else self._from_rows("summary")
         return summary
 

@@ -65,13 +65,15 @@ def _points(lines: Sequence[str]) -> list[str]:
 
 
 def _machine(facts: dict[str, Any]) -> str:
+    from analysis.lab.runs.provenance import lineage
+
     packages = facts.get("packages")
     known = packages.items() if isinstance(packages, dict) else ()
     versions = "".join(f", {name} {version}" for name, version in known if version)
     threads = facts.get("threads")
     count = counted(threads, "thread") if isinstance(threads, int) else f"{threads} threads"
     machine = f"on {facts.get('device')} with {count}"
-    return f"Python {facts.get('python')}{versions}, {machine}; commit {facts.get('commit') or 'unknown'}."
+    return f"Python {facts.get('python')}{versions}, {machine}; commit {lineage(facts.get('commit'))}."
 
 
 def start(config: Config) -> None:

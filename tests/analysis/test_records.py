@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.lab.runs.directory import open_run, settings_of
-from analysis.lab.runs.provenance import commit_of, environment
+from analysis.lab.runs.provenance import commit_of, environment, lineage
 from capacity import InputError
 
 
@@ -231,5 +231,10 @@ def test_a_commit_is_ours_only_where_our_files_are_tracked(tmp_path) -> None:
     git("commit", "-m", "ours")
     commit, changed = commit_of(tmp_path)
     assert commit is not None and len(commit) == 40 and changed is False
+    assert lineage(commit, tmp_path) == commit and lineage(commit, tmp_path.parent) == commit
+    git("commit", "--amend", "--allow-empty", "-m", "written anew")
+    assert lineage(commit, tmp_path) == f"{commit}, which is not in this history"
+    assert lineage(None, tmp_path) == lineage("--help", tmp_path) == "unknown"
+    commit, changed = commit_of(tmp_path)
     (tmp_path / "analysis" / "__init__.py").write_text("changed")
     assert commit_of(tmp_path) == (commit, True)

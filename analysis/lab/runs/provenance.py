@@ -1,6 +1,7 @@
 """Under what a run's steps were computed: versions, machine, threads, commit; said where a run mixes two."""
 
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,20 @@ def commit_of(folder: Path) -> tuple[str | None, bool | None]:
         return None, None
     changed = _git(folder, "status", "--porcelain", "--", *ROOTS)
     return _git(folder, "rev-parse", "HEAD"), None if changed is None else changed != ""
+
+
+def lineage(commit: object, folder: Path | None = None) -> str:
+    """A recorded commit for readers: with a word where this package's history does not hold it.
+
+    folder: of the repository, by default this package's; where it lies in none, nothing can be told
+    """
+    text = str(commit)
+    if not re.fullmatch(r"[0-9a-f]{7,64}", text):
+        return "unknown"
+    root = folder or Path(__file__).resolve().parents[3]
+    ours = commit_of(root)[0] is not None
+    held = _git(root, "merge-base", "--is-ancestor", text, "HEAD") is not None
+    return text if held or not ours else f"{text}, which is not in this history"
 
 
 def _git(folder: Path, *words: str) -> str | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.comparison.config import ALL, PRESETS, Config, check, smoke
 from analysis.comparison.report import headline, pareto, plot, summary, table
 from analysis.comparison.story import STORY
+from analysis.lab.consoles import Say, printed
 from analysis.lab.experiment import Experiment
 from capacity.errors import InputError
 
@@ -17,34 +18,34 @@ __all__ = [
 ]  # fmt: skip
 
 
-def compare(config: Config) -> "tuple[pd.DataFrame, dict[str, str]]":
+def compare(config: Config, say: Say = printed) -> "tuple[pd.DataFrame, dict[str, str]]":
     """The rows, and the cells that failed with the reason; both baselines and techniques are cells."""
     from analysis.comparison.grid import compare_cells
 
-    return compare_cells(EXPERIMENT.settings(config), EXPERIMENT.directory)
+    return compare_cells(EXPERIMENT.settings(config), EXPERIMENT.directory, say)
 
 
 class Comparison(Experiment):
     """An experiment whose cells are a technique on a seed's baseline, on as many workers as there are."""
 
-    def run(self, config: Any) -> "pd.DataFrame":
+    def run(self, config: Any, say: Say = printed) -> "pd.DataFrame":
         """A row per seed and technique, the baseline first; resumes from the run directory.
 
         Raises InputError naming the cells that failed if none was left.
         """
-        frame, failures = compare(config)
+        frame, failures = compare(config, say)
         if frame.empty:
             raise InputError("every cell failed: " + "; ".join(f"{k}: {v}" for k, v in failures.items()))
         return frame
 
-    def start(self, config: Any) -> None:
-        """Run, print the tables, write everything; cells that failed are named at the end, with status 1."""
+    def start(self, config: Any, say: Say = printed) -> None:
+        """Run, say the tables, write everything; cells that failed are named at the end, with status 1."""
         from compression.storage import holding
 
         with holding():
-            frame, failures = compare(config)
+            frame, failures = compare(config, say)
             if not frame.empty:
-                self.write(frame, config)
+                say(self.write(frame, config))
         if failures:
             reasons = "\n".join(f"  {name}: {reason.strip()}" for name, reason in failures.items())
             raise SystemExit(f"{len(failures)} cells failed; run again to try only these:\n{reasons}")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.techniques import compute, contenders
+from analysis.lab.consoles import Say
 from analysis.lab.needs import require_fit
 from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import progress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compare_cells(
-    config: "Config", opened: "Callable[[Config], RunDirectory]"
+    config: "Config", opened: "Callable[[Config], RunDirectory]", say: Say
 ) -> "tuple[pd.DataFrame, dict[str, str]]":
     """The rows, and the cells that failed with the reason; both baselines and techniques are cells."""
     import pandas as pd
@@ -27,13 +28,13 @@ def compare_cells(
     shared = contenders(here)  # refuses what cannot be before anything is written
     folder = opened(config)
     for note in shared.runner.data.notes:
-        print(note)
+        say(note)
     epochs = config.seeds * (config.epochs + len(config.techniques) * config.retrain_epochs)
-    require_fit(shared.runner, replace(config, seeds=1), config.seeds, folder.path, epochs)
+    require_fit(shared.runner, replace(config, seeds=1), config.seeds, folder.path, epochs, say)
     folder.settle(shared.content)
     resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))
     if resumed:
-        print(resumed)
+        say(resumed)
     setting = (here, str(folder.path.resolve()))
     names = [  # the baselines first: all other cells start from them
         [f"seed-{seed}/{name}" for name in wave for seed in config.trial_seeds]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.data_requirement.config import Config
 from analysis.data_requirement.trials import advice_for, data_of, frame_of, requirements
+from analysis.lab.consoles import Say, printed
 from capacity.figures import styled
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def plot(frame: "pd.DataFrame") -> "Figure":
     return figure
 
 
-def start(config: Config) -> None:
-    """Print and write everything."""
+def start(config: Config, say: Say = printed) -> None:
+    """Write everything, and say it."""
     from analysis.lab.models import create
     from analysis.lab.reporting.figures import file_lines, save_figure
     from analysis.lab.runs.directory import open_run
@@ -83,5 +84,4 @@ def start(config: Config) -> None:
     caption = f"Bits that the training rows of {config.dataset} need: {need.table().title}"
     folder.save_text(need.to_latex(caption=caption.replace("\n", "; "), venue=config.venue), "table.tex")
     figure = save_figure(plot(frame), folder.path, "data_requirement", venue=config.venue, pgf=config.pgf)
-    print("\n".join(map(broken, [*data.notes, *lines])))
-    print(file_lines(folder.path, [figure]))
+    say("\n".join([*map(broken, [*data.notes, *lines]), file_lines(folder.path, [figure])]))

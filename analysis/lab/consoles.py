@@ -4,11 +4,18 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from capacity.characters import LOOKALIKE
+
+Say = Callable[[str], None]  # what is done with a text: printed, unless somebody else has a use for it
+
+
+def printed(text: str) -> None:
+    """Print at once, also where the output is a file or a pipe."""
+    print(text, flush=True)
 
 
 class Patient:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.lab.cli import execute
+from analysis.lab.consoles import Say, printed
 from capacity.errors import InputError
 from compression.trackers import require_installed
 
@@ -110,7 +111,7 @@ class Experiment:
         trials: Trials = getattr(import_module(f"analysis.{self.name}.trials"), self.trials)(config)
         return trials
 
-    def run(self, config: Any) -> "pd.DataFrame":
+    def run(self, config: Any, say: Say = printed) -> "pd.DataFrame":
         """The rows of all seeds, with progress; resumed from the run directory, and written there."""
         import pandas as pd
 
@@ -120,13 +121,13 @@ class Experiment:
         config = self.settings(config)
         trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
-            print(note)
+            say(note)
         epochs = config.seeds * trials.epochs()
-        require_fit(trials.runner, config, trials.steps(), folder.path, epochs)
+        require_fit(trials.runner, config, trials.steps(), folder.path, epochs, say)
         folder.settle(trials.runner.content)
         resumed = folder.resumed(config.seeds * trials.steps())
         if resumed:
-            print(resumed)
+            say(resumed)
         with progress(epochs, "epochs") as on_progress:
             trials.prepare(folder, on_progress)
             seeds = [partial(_rows_of, trials, seed, folder, on_progress) for seed in config.trial_seeds]
@@ -135,8 +136,8 @@ class Experiment:
         folder.save_frame(frame)
         return frame
 
-    def write(self, frame: "pd.DataFrame", config: Any) -> None:
-        """Write summary, LaTeX tables and figures beside the results; print what it says, and the tables."""
+    def write(self, frame: "pd.DataFrame", config: Any) -> str:
+        """Write summary, LaTeX tables and figures beside the results; what they say, and where they are."""
         from analysis.lab.reporting.figures import file_lines, save_figure
         from analysis.lab.reporting.tracking import track_rows
         from analysis.lab.runs.directory import settings_of
@@ -156,20 +157,21 @@ class Experiment:
             save_figure(figure, folder.path, name, venue=config.venue, pgf=config.pgf)
             for name, figure in drawn.items()
         ]
-        print("\n".join(printable(broken(line)) for line in self.headline(frame, config)))
-        print("\n" + "\n\n".join(table.text(wide=config.wide) for table in tables.values()) + "\n")
+        tracked = []
         if config.track:
             track_rows(frame, config.track, folder.path, self.name, settings_of(config))
             where = f"in files of {folder.path} where no server is set up"
-            print(printable(broken(f"tracked: {', '.join(config.track)}, {where}")))
-        print(file_lines(folder.path, saved))
+            tracked.append(broken(f"tracked: {', '.join(config.track)}, {where}"))
+        lines = [printable(broken(line)) for line in self.headline(frame, config)]
+        shown = "\n\n".join(table.text(wide=config.wide) for table in tables.values())
+        return "\n".join([*lines, "", shown, "", *map(printable, tracked), file_lines(folder.path, saved)])
 
-    def start(self, config: Any) -> None:
-        """Run, print what it says and the table, write the figure and the table beside the results."""
+    def start(self, config: Any, say: Say = printed) -> None:
+        """Run, write the figure and the table beside the results, say what they say."""
         from compression.storage import holding
 
         with holding():
-            self.write(self.run(config), config)
+            say(self.write(self.run(config, say), config))
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """The command; exits with 2 for bad input."""
@@ -212,7 +214,7 @@ class CellExperiment(Experiment):
         config = self.taken(config)
         return open_run(self.name, config, name=self.cells.name(config))
 
-    def run(self, config: Any) -> "pd.DataFrame":
+    def run(self, config: Any, say: Say = printed) -> "pd.DataFrame":
         """The rows of all cells, with progress; those that the run directory holds are read from it."""
         import pandas as pd
 
@@ -221,12 +223,12 @@ class CellExperiment(Experiment):
 
         config = self.settings(config)
         steps, need = self.cells.steps(config)
-        self._require_room(config, need)  # bad input leaves no folder, nor does what cannot fit
+        self._require_room(config, need, say)  # bad input leaves no folder, nor does what cannot fit
         folder = self.directory(config)
         paths = {name: folder.path / f"network-{name}.json" for name in steps}
         done = sum(path.exists() for path in paths.values())
         if done:
-            print(f"resumed from {folder.path}, {done} of {len(paths)} steps")
+            say(f"resumed from {folder.path}, {done} of {len(paths)} steps")
         rows: list[dict[str, Any]] = []
         pace_unknown = not config.smoke
         with progress(len(paths), self.cells.noun) as on_progress:
@@ -237,29 +239,29 @@ class CellExperiment(Experiment):
                     save_json(path, {"rows": steps[name]()})
                     left = len(paths) - done - 1
                     if pace_unknown and left:
-                        pace_unknown = self._tell_pace(name, time.monotonic() - began, left)
+                        pace_unknown = self._tell_pace(name, time.monotonic() - began, left, say)
                 rows += _cell_rows(path)
                 on_progress(1)
         frame = pd.DataFrame(rows)
         folder.save_frame(frame)
         return frame
 
-    def _require_room(self, config: Any, need: "Need") -> None:
+    def _require_room(self, config: Any, need: "Need", say: Say) -> None:
         """Say what the cells take, but of a quick pass; raises InputError where that cannot fit."""
         from pathlib import Path
 
         from analysis.lab.needs import require_room
 
         if not config.smoke:
-            print(need, flush=True)
+            say(str(need))
         require_room(need, Path(config.output or "runs"))
 
-    def _tell_pace(self, name: str, seconds: float, left: int) -> bool:
+    def _tell_pace(self, name: str, seconds: float, left: int, say: Say) -> bool:
         """Say what the first cell took, and the others at its pace, which is then not unknown any more."""
         from analysis.lab.needs import duration
 
         pace = f"{left} more {self.cells.noun} at this pace take {duration(left * seconds)}"
-        print(f"{name} took {seconds:.1f} s; {pace}", flush=True)
+        say(f"{name} took {seconds:.1f} s; {pace}")
         return False
 
     def opening(self, config: Any) -> str:

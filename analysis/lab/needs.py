@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.consoles import Say
 from analysis.lab.resources import free_disk, free_memory, size
 from capacity.errors import InputError
 from compression.progress import silent
@@ -160,7 +161,7 @@ def duration(seconds: float) -> str:
     return "a minute" if minutes == 1 else f"{minutes} minutes"
 
 
-def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, epochs: float) -> None:
+def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, epochs: float, say: Say) -> None:
     """Say what a run takes, but of a quick pass; raises InputError where memory or disk cannot hold it.
 
     epochs: of training in the whole run, one seed after another.
@@ -171,13 +172,13 @@ def require_fit(runner: "Runner", config: Any, steps: int, folder: Path, epochs:
 
     need = need_of(runner, config, steps)
     if not config.smoke:
-        print(need)
+        say(str(need))
     if world_size() > 1 or runner.device.type != "cpu":
         need = replace(need, network_bytes=0, sample_bytes=0)
     require_room(need, folder)
     if not config.smoke and runner.frozen is None:
         seconds = training_seconds(runner, config, epochs)
-        print(f"trains {epochs:,.0f} epochs, at this machine's pace in {duration(seconds)}", flush=True)
+        say(f"trains {epochs:,.0f} epochs, at this machine's pace in {duration(seconds)}")
 
 
 def require_room(need: Need, folder: Path) -> None:

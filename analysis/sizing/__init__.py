@@ -21,19 +21,20 @@ __all__ = [
 class Sizing(CellExperiment):
     """An experiment whose steps are data sets; it also records the advice that follows."""
 
-    def write(self, frame: "pd.DataFrame", config: Any) -> None:
+    def write(self, frame: "pd.DataFrame", config: Any) -> str:
         """Also write advice.json, in the form of `capacity/sizing.json`."""
         import json
         from dataclasses import replace
 
         from analysis.sizing.advice import KINDS, advice_of
 
-        super().write(frame, config)
+        text = super().write(frame, config)
         if not config.smoke:
             advice = {kind: asdict(advice_of(frame, kind)) for kind in KINDS}
             folder = self.directory(replace(config, fresh=False))
             folder.save_text(json.dumps(advice, indent=1, ensure_ascii=False) + "\n", "advice.json")
-            print(f"advice:  {folder.path / 'advice.json'}")
+            text += f"\nadvice:  {folder.path / 'advice.json'}"
+        return text
 
 
 def _steps(config: Any) -> tuple[dict[str, Any], Any]:

@@ -76,7 +76,7 @@ def test_restarts_find_what_one_start_misses() -> None:
         return nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
 
     one = memorization(build, 2, [7], trials=16, restarts=0)
-    many = memorization(build, 2, [7], trials=16, restarts=1)
+    many = memorization(build, 2, [7], trials=16, restarts=2)
     assert one.curve[0].memorized == one.curve[0].restarted == many.curve[0].memorized
     assert many.curve[0].restarted > one.curve[0].restarted
     assert memorization(build, 2, [7], trials=16, restarts=0) == one

@@ -17,7 +17,6 @@ from analysis.lab.reporting.figures import fit_venue, save_figure
 from analysis.lab.runs.loading import Run, finished, runs_below
 from analysis.reproduce.article import RECORDED, full_runs, record
 from analysis.reproduce.article_tables import as_latex
-from analysis.reproduce.exact import EXACT, integers
 from analysis.reproduce.faults import FAULTS
 from analysis.reproduce.numbers import macro_name
 from analysis.reproduce.surrogates import _students
@@ -26,26 +25,6 @@ from capacity import InputError
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "paper"
-
-
-def test_the_golden_lines() -> None:
-    by_item = {line.item: line for function in EXACT[:3] for line in function()}
-    assert by_item["capacity of the VGG16 head"].recomputed == "102,772,992 bits"
-    assert "822,183,936" in by_item["capacity of the VGG16 head"].why
-    exact = [
-        "capacity at six tests, 100 units squeezed between them", "capacity of four small networks",
-        "memory of vgg16",
-        "size of VGG16 with batch norm", "size of GoogLeNet", "size of ResNet-18 with 10 classes",
-        "size of five-layer student", "parameters of students v1 to v7",
-        "GoogLeNet without 20 % of its channels", "parameters left by 10 % pruning",
-    ]  # fmt: skip
-    assert {by_item[item].verdict for item in exact} == {"exact"}
-    assert by_item["memory of alexnet"].verdict == "not reproduced"
-
-
-def test_what_was_called_static_has_the_figures_of_dynamic_quantization() -> None:
-    line = next(line for line in integers() if line.report == "B")
-    assert line.verdict == Verdict.WRONG and "those of dynamic quantization" in line.why
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,26 @@ def test_every_computed_line_has_its_verdict_and_is_reversed_by_another_measurem
     assert words == {item: word for item, word in natural.items() if item not in TIMED}
 
 
+def test_the_golden_lines(lines) -> None:
+    by_item = {item: line for (_, item), line in lines.items()}
+    assert by_item["capacity of the VGG16 head"].recomputed == "102,772,992 bits"
+    assert "822,183,936" in by_item["capacity of the VGG16 head"].why
+    exact = [
+        "capacity at six tests, 100 units squeezed between them", "capacity of four small networks",
+        "memory of vgg16",
+        "size of VGG16 with batch norm", "size of GoogLeNet", "size of ResNet-18 with 10 classes",
+        "size of five-layer student", "parameters of students v1 to v7",
+        "GoogLeNet without 20 % of its channels", "parameters left by 10 % pruning",
+    ]  # fmt: skip
+    assert {by_item[item].verdict for item in exact} == {"exact"}
+    assert by_item["memory of alexnet"].verdict == "not reproduced"
+
+
+def test_what_was_called_static_has_the_figures_of_dynamic_quantization(lines) -> None:
+    line = lines["B", "static quantization of VGG16"]
+    assert line.verdict == Verdict.WRONG and "those of dynamic quantization" in line.why
+
+
 def test_what_they_say(lines) -> None:
     why = lines["E", "accuracy of static int8"].why
     assert "by 850: 667 of 6,400" in why and "times 810 (349 of 3,200)" in why

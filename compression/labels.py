@@ -23,6 +23,9 @@ def matched(logits: Tensor, targets: Tensor, class_axis: int | None = None) -> t
     Raises InputError for targets that are no class indices, for a single output, for shapes that do not
     belong together, and where two axes would do. The range of the indices is `check_range`'s.
     """
+    if logits.layout is not torch.strided or logits.is_nested:
+        kind = "nested" if logits.is_nested else str(logits.layout).removeprefix("torch.").lstrip("_")
+        raise InputError(f"logits must be a dense tensor, found {kind}: return .to_dense() or a padded one")
     if logits.dim() < 2 or (logits.dim() == 2 and logits.shape[1] == 1):
         raise InputError(
             f"the model has a single output, {shown(logits)}, of which cross-entropy learns nothing: "

@@ -193,6 +193,21 @@ def test_integer_logits_are_no_logits() -> None:
         evaluate(nn.Identity(), [(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 1]))])
 
 
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [
+        (torch.Tensor.to_sparse, "sparse_coo"),
+        (torch.Tensor.to_sparse_csr, "sparse_csr"),
+        (torch.Tensor.to_mkldnn, "mkldnn"),
+        (lambda logits: torch.nested.nested_tensor(list(logits)), "nested"),
+    ],
+)
+def test_logits_that_are_not_dense_are_refused(made, kind: str) -> None:
+    labels = torch.arange(6) % 3
+    with pytest.raises(InputError, match=f"logits must be a dense tensor, found {kind}"):
+        evaluate(nn.Identity(), [(made(torch.eye(3)[labels]), labels)])
+
+
 def test_half_precision_logits_do_not_overflow_the_loss() -> None:
     logits = torch.full((4, 3), 6e4, dtype=torch.float16)
     assert float(cross_entropy(logits, torch.tensor([0, 1, 2, 0]))) == pytest.approx(np.log(3), rel=1e-3)

@@ -34,7 +34,7 @@ COLUMNS = (
     Column("crossed", "crossed by", style=",", importance=9),
     Column("ratio", "stored / line, median", style=".3g", importance=8),
     Column("most", "most", style=".3g", importance=7),
-    Column("where", "by", importance=3),
+    Column("where", "most by", importance=3),
 )
 NETWORKS = (
     Column("network", "network", importance=KEY),

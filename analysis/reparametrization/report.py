@@ -156,10 +156,11 @@ def plot(frame: "pd.DataFrame", config: Config | None = None) -> "Figure":
     shades = colormaps["RdBu_r"](np.clip(np.log2(values) / 8 + 0.5, 0.25, 0.75))
     axes.set(xlim=(-0.5, len(CHANGES) - 0.5), ylim=(len(order) - 0.5, -0.5))
     for (row, column), value in np.ndenumerate(values):
-        axes.plot([column], [row], "o", markersize=14, color=tuple(shades[row, column]))
+        shade = tuple(shades[row, column])
+        axes.plot([column], [row], "o", markersize=12.5, markeredgewidth=0, color=shade, clip_on=False)
         same = abs(value - 1) < MARGIN / 2
         axes.text(
-            column, row, "1" if same else f"{value:.2g}", ha="center", va="center", fontsize=6.5,
+            column, row, "1" if same else f"{value:.2g}".lstrip("0"), ha="center", va="center", fontsize=6.5,
             color="0.6" if same else "black",
         )  # fmt: skip
     headings = [heading for _, heading in CHANGES.values()]

@@ -1,5 +1,6 @@
 """The points of a figure: where they stand, what they show, and which row of a table they are drawn from."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 ASIDE = 0.03  # points are drawn so much aside at most, so that intervals do not hide one another
+NUMBER = re.compile(r"[-−+]?[\d.,]+(·10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?[kMBGT]?|")  # as ticks are written, or left empty
 NO_MARKERS = ("None", "none", "", " ", None)
 
 
@@ -40,6 +42,7 @@ class Mark:
 def marks_of(figure: "Figure", rows: "pd.DataFrame") -> list[Mark]:
     """The points of a figure that has been drawn, and the rows they show; points that coincide are one."""
     names = _legend_names(figure)
+    naming = {axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) if _names(axis)}
     marks: dict[tuple[float, float], Mark] = {}
     for axes in figure.axes:
         for series, x, y, key in _points(axes):
@@ -48,7 +51,7 @@ def marks_of(figure: "Figure", rows: "pd.DataFrame") -> list[Mark]:
                 continue
             name = names.get(key, "") if series.startswith("_") else series
             across, along = _reading(axes.xaxis, x), _reading(axes.yaxis, y)
-            numbers = [value for axis, value in ((axes.yaxis, y), (axes.xaxis, x)) if not _names(axis)]
+            numbers = [value for axis, value in ((axes.yaxis, y), (axes.xaxis, x)) if axis not in naming]
             row = matching_row(rows, numbers, f"{name} {across} {along}")
             mark, place = Mark(left, 1 - top, name, across, along, row), (round(left, 3), round(top, 3))
             marks[place] = _together(marks[place], mark) if place in marks else mark
@@ -64,17 +67,15 @@ def _together(one: Mark, other: Mark) -> Mark:
 def matching_row(rows: "pd.DataFrame", numbers: Sequence[float], text: str) -> int | None:
     """The place of the one row that a point shows; None where none does, or several might.
 
-    numbers: what the point's axes measure, the more telling first. One of them is looked for exactly, as
-    stored or in percent; the other too, or as its complement, and a bit aside; then the row's own words in
-    `text`.
+    numbers: what the point's axes measure, the more telling first; empty where both name things. One of
+    them is looked for exactly, as stored or in percent; the other too, or as its complement, and a bit
+    aside; then the row's own words in `text`.
     """
-    every = range(len(rows))
-    for number in numbers:
-        places = [place for place in every if _holds(rows, place, (number, number / 100), 1e-9)]
-        if places:
-            break
-    else:
-        return None
+    every = list(range(len(rows)))
+    by_number = [
+        [place for place in every if _holds(rows, place, (number, number / 100), 1e-9)] for number in numbers
+    ]
+    places = next(filter(None, by_number), [] if by_number else every)
     for other in numbers:
         wanted = (other, other / 100, 1 - other)
         places = [place for place in places if _holds(rows, place, wanted, ASIDE)] or places
@@ -94,9 +95,13 @@ def _holds(rows: "pd.DataFrame", place: int, wanted: Sequence[float], tolerance:
 def _names(axis: "Axis") -> bool:
     """Whether an axis names things instead of measuring them."""
     from matplotlib.category import StrCategoryFormatter
-    from matplotlib.ticker import FixedFormatter
+    from matplotlib.ticker import FixedFormatter, FixedLocator
 
-    return isinstance(axis.get_major_formatter(), FixedFormatter | StrCategoryFormatter)
+    if isinstance(axis.get_major_formatter(), FixedFormatter | StrCategoryFormatter):
+        return True
+    words = (label.get_text() for label in axis.get_ticklabels())
+    placed = isinstance(axis.get_major_locator(), FixedLocator)
+    return placed and not all(map(NUMBER.fullmatch, words))
 
 
 def _points(axes: "Axes") -> Iterator[tuple[str, float, float, Any]]:

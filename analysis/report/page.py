@@ -80,7 +80,7 @@ def article(run: Run, mark: str) -> str:
         parts.append(_section("What was found", _points(lines)))
     first, *others = run.tables().values()
     shown = html_table(first).to_html(row_ids=f"{mark}-row", caption="results")
-    rows = means if len(first.rows) == len(means) else means.iloc[:0]  # the table may be made of other rows
+    rows = means if len(first.rows) == len(means) else type(means)(first.rows)  # those of the table shown
     parts.append(_section("Figure", figures(run, rows, mark)))
     parts.append(_section("Means and 95 % intervals" if repeated else "Results", shown))
     for table in others:

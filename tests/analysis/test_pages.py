@@ -261,6 +261,22 @@ def test_points_stand_where_they_are_drawn_and_tell_their_values(plotted) -> Non
     assert 'aria-label="&lt;l&gt;"' in svg
 
 
+def test_places_of_names_are_no_values() -> None:
+    import matplotlib.pyplot as plt
+
+    rows = pd.DataFrame({"label": ["one", "two", "three"], "x_mean": [2.0, 1.0, 0.0]})
+    figure, axes = plt.subplots()
+    for place in range(3):
+        axes.plot([0, 1], [place, place], "o")
+    axes.set_xticks([0, 1], ["before", "after"])
+    axes.set_yticks(range(3), list(rows["label"]))
+    figure.draw_without_rendering()
+    assert [(mark.along, mark.row) for mark in marks_of(figure, rows)] == [
+        (name, row) for row, name in enumerate(rows["label"]) for _ in range(2)
+    ]
+    plt.close(figure)
+
+
 def test_phones_get_panels_below_one_another(plotted) -> None:
     figure, _ = plotted
     assert for_phones(figure)

@@ -7,6 +7,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,14 @@ from torch import fx, nn
 from capacity.cloning import initialized, unwrapped
 from compression._moved import first_name
 from compression.digests import add_array, add_files, add_tensor
-from compression.sources import attributes_read, globals_read, imported_sources, is_library, source_of
+from compression.sources import (
+    attributes_read,
+    environment_read,
+    globals_read,
+    imported_sources,
+    is_library,
+    source_of,
+)
 from compression.trackers import TrackedRun
 
 MOST_PARTS = 24  # a container of more parts is one hash
@@ -227,6 +235,7 @@ class Parts:
                 self.visit(f"{path}.{name}", read)
             for name, source in imported_sources(value).items():
                 self.texts[f"{path}.import {name}"] = _hash(source)
+            self._environment(path, value)
         for place, default in enumerate(value.__defaults__ or ()):
             self.visit(f"{path}.default{place}", default)
         for name, default in (value.__kwdefaults__ or {}).items():
@@ -236,6 +245,13 @@ class Parts:
                 self.visit(f"{path}.{name}", cell.cell_contents)
             except ValueError:
                 self.texts[f"{path}.{name}"] = "not set yet"
+
+    def _environment(self, path: str, value: Any) -> None:
+        variables = environment_read(value)
+        if variables is None:
+            self.texts[f"{path}.environment"] = f"{UNKNOWN}: variables without a name in the code"
+        for name, word in (variables or {}).items():
+            self.texts[f"{path}.environment {name}"] = "not set" if word is None else _hash(word)
 
     def _class(self, path: str, value: type) -> None:
         self.texts[path] = _name(value)
@@ -384,6 +400,8 @@ def _plain(value: Any) -> str | None:
         return "a path"
     if isinstance(value, torch.dtype | torch.device | torch.Size | slice | range):
         return repr(value)
+    if value is os.environ:
+        return "the environment"  # of which what is read counts
     if isinstance(value, inspect.Signature):
         return _hash(_without_address(value))  # the words of a function that counts itself
     if isinstance(value, torch.Generator):

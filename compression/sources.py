@@ -110,6 +110,20 @@ def globals_read(function: types.FunctionType) -> dict[str, Any]:
     return values
 
 
+def environment_read(function: types.FunctionType) -> dict[str, str | None] | None:
+    """Variables of the environment that a function names, with their values; None if it reads others too.
+
+    >>> environment_read(lambda: os.environ["A_RATE_THAT_NOBODY_SET"])
+    {'A_RATE_THAT_NOBODY_SET': None}
+    """
+    codes = list(_codes(function.__code__))
+    if {"environ", "environb", "getenv"}.isdisjoint(name for code in codes for name in code.co_names):
+        return {}
+    words = {word for code in codes for word in code.co_consts if isinstance(word, str)}
+    named = sorted(word for word in words if word.isidentifier() and word not in ("environ", "getenv"))
+    return {name: os.environ.get(name) for name in named} or None
+
+
 def attributes_read(kind: type) -> frozenset[str]:
     """Attributes that a class of the user's own names, but for those that its forward pass sets anew."""
     named: set[str] = set()

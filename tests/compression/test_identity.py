@@ -9,12 +9,14 @@ import importlib
 import json
 import logging
 import operator
+import os
 import random
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from os import environ
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +323,28 @@ def test_what_cannot_be_known_is_named(tmp_path: Path) -> None:
     with open(tmp_path / "file", "w") as file:
         found = describe(f=lambda model: file.write("x"), g=(i for i in range(3)))
     assert unknown_parts(found) == ["f.file", "g"]
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda model: os.environ["RATE_OF_A_TEST"],
+        lambda model: os.getenv("RATE_OF_A_TEST", "0.1"),
+        lambda model: [environ.get(name) for name in ("RATE_OF_A_TEST",)] and "RATE_OF_A_TEST" in environ,
+    ],
+)
+def test_variables_of_the_environment_that_a_function_reads_count(
+    reads: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RATE_OF_A_TEST", raising=False)
+    before = describe(f=reads)
+    monkeypatch.setenv("RATE_OF_A_TEST", "0.5")
+    assert compare(before, describe(f=reads)) == ["f.environment RATE_OF_A_TEST"]
+    assert "0.5" not in str(describe(f=reads))  # it may be a secret
+
+
+def test_the_environment_as_a_whole_is_named_as_unknown() -> None:
+    assert unknown_parts(describe(f=lambda model: dict(os.environ))) == ["f.environment"]
 
 
 def test_functions_of_the_package_are_known() -> None:

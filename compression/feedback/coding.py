@@ -195,12 +195,14 @@ class Grid:
 
     worth: of a squared error of each row (groups, rows)
     alive: where values may be other than zero (groups, rows, columns)
+    draft: multiples that may stay (groups, rows, columns), besides the nearest, one less, and zero
     """
 
     step: float
     penalty: float
     worth: Tensor
     alive: Tensor
+    draft: Tensor
     rates: Rates
 
     def __call__(self, values: Tensor, diagonal: Tensor, column: int) -> Tensor:
@@ -208,7 +210,7 @@ class Grid:
         scale = self.worth * (self.step / diagonal[:, :1]).square()
         nearest = scaled.round().clamp(-MOST_LEVELS, MOST_LEVELS)
         best, least = nearest, self._cost(scaled, nearest, scale, column)
-        for other in (nearest - nearest.sign(), torch.zeros_like(nearest)):
+        for other in (nearest - nearest.sign(), torch.zeros_like(nearest), self.draft[..., column]):
             cost = self._cost(scaled, other, scale, column)
             best, least = torch.where(cost < least, other, best), torch.minimum(cost, least)
         return best * self.alive[..., column] * self.step
@@ -243,7 +245,7 @@ def code_matrices(
     step = natural_step(weights, factor, worth, penalty * relative_step**2)
     levels = (weights / step).round().clamp(-MOST_LEVELS, MOST_LEVELS)
     for turn in range(SWEEPS + DESCENTS):
-        choose_level = Grid(step, penalty, worth, alive, Rates(levels))
+        choose_level = Grid(step, penalty, worth, alive, levels, Rates(levels))
         if turn < SWEEPS:
             values, _ = sweep(weights, factor, choose_level)
         else:

@@ -44,7 +44,7 @@ def test_rates_are_those_of_counts() -> None:
 def test_a_weight_alone_is_where_error_and_bits_cost_least() -> None:
     weights = torch.linspace(-2.4, 2.4, 97).double()[None, :, None]
     rates, worth = Rates(weights.round()), torch.full((1, 97), 0.5).double()
-    grid = Grid(1.0, 0.05, worth, weights != 0, rates)
+    grid = Grid(1.0, 0.05, worth, weights != 0, weights.round(), rates)
     found, loss = sweep(weights, factor_of(torch.full((1, 1, 1), 4.0).double()), grid)
     for row, weight in enumerate(weights[0, :, 0].tolist()):
 
@@ -63,16 +63,18 @@ def test_small_rows_lie_between_the_best_of_all_choices_and_plain_rounding(seed:
     weights, hessian, _ = problem(25, 3, seed)
     worth = torch.full((1, 25), 0.5).double()
     rates = Rates((weights[:, :1] / 0.5).round())  # the same for all rows
-    grid = Grid(0.5, penalty, worth, weights != 0, rates)
+
+    def grid(levels: Tensor) -> Grid:
+        return Grid(0.5, penalty, worth, weights != 0, levels, rates)
 
     def cost(values: Tensor, row: slice | int = slice(None)) -> Tensor:
         error = output_error(weights[:, row].view(1, -1, 3) - values, hessian) * 0.5
         return (error + penalty * rates.by_row((values / 0.5).round()))[0]
 
-    swept, _ = sweep(weights, factor_of(hessian), grid)
+    swept, _ = sweep(weights, factor_of(hessian), grid((weights / 0.5).round()))
     costs, values = [cost(swept)], swept
     for _ in range(4):
-        values = descend(weights, values, hessian, grid)
+        values = descend(weights, values, hessian, grid((values / 0.5).round()))
         costs.append(cost(values))
     assert all(bool((after <= before + 1e-9).all()) for before, after in itertools.pairwise(costs))
     every = 0.5 * torch.tensor(list(itertools.product(range(-7, 8), repeat=3))).double()[None]

@@ -11,6 +11,7 @@ Make smaller (a new model comes back, yours is never changed)
     shrink          really remove channels
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
+    round_with_feedback     2 to 8 bits without retraining, for `quantize` to store
     factorize       low rank
     share_weights   few distinct values in each tensor
     quantize_rate_distortion    round where error and bits together cost least
@@ -77,7 +78,12 @@ if TYPE_CHECKING:
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
-    from compression.feedback import Calibration, code_with_feedback, prune_with_feedback
+    from compression.feedback import (
+        Calibration,
+        code_with_feedback,
+        prune_with_feedback,
+        round_with_feedback,
+    )
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
     from compression.rates import quantize_rate_distortion
@@ -143,6 +149,7 @@ __all__ = [
     "quantize_rate_distortion",
     "recipe",
     "rewind",
+    "round_with_feedback",
     "save_model",
     "save_quantized",
     "save_shrunk",
@@ -165,7 +172,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
-    "feedback": "Calibration code_with_feedback prune_with_feedback",
+    "feedback": "Calibration code_with_feedback prune_with_feedback round_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

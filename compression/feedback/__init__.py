@@ -3,11 +3,14 @@
 from compression.feedback.coding import FeedbackCodeResult, code_with_feedback
 from compression.feedback.hessians import Calibration
 from compression.feedback.pruning import FeedbackPruneResult, prune_with_feedback
+from compression.feedback.rounding import FeedbackRoundResult, round_with_feedback
 
 __all__ = [
     "Calibration",
     "FeedbackCodeResult",
     "FeedbackPruneResult",
+    "FeedbackRoundResult",
     "code_with_feedback",
     "prune_with_feedback",
+    "round_with_feedback",
 ]

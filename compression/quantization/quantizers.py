@@ -41,7 +41,7 @@ def weight_spec(bits: int, *, trained: bool) -> QuantizationSpec:
     if trained:
         rounding = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=SMALLEST_SCALE)
     else:
-        rounding = PerChannelMinMaxObserver.with_args(eps=SMALLEST_SCALE)
+        rounding = ChannelObserver.with_args(eps=SMALLEST_SCALE)
     return QuantizationSpec(
         dtype=torch.int8, observer_or_fake_quant_ctr=rounding, quant_min=low, quant_max=high,
         qscheme=torch.per_channel_symmetric, ch_axis=0,
@@ -84,12 +84,44 @@ class GroupObserver(AffineQuantizedMinMaxObserver):
         self.block_size = blocks_of(weight.shape, self.granularity.group_size)
         self.original_dtype = weight.dtype
         grouped = weight.detach().reshape(weight.shape[0], weight.shape[1] // self.block_size[1], -1)
-        self.lowest, self.highest = grouped.amin(2), grouped.amax(2)
+        self.grouped = grouped
         return weight
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
-        scale = torch.maximum(self.lowest / self.quant_min, self.highest / self.quant_max)
-        return scale.clamp(min=self.eps), torch.zeros_like(scale, dtype=torch.int8)
+        lowest, highest = self.grouped.amin(2), self.grouped.amax(2)
+        scale = torch.maximum(lowest / self.quant_min, highest / self.quant_max).clamp(min=self.eps)
+        scale = own_scale(self.grouped, scale, (self.quant_min, self.quant_max))
+        return scale, torch.zeros_like(scale, dtype=torch.int8)
+
+
+class ChannelObserver(PerChannelMinMaxObserver):
+    """torchao's observer of weights by channel, which leaves weights that lie on a grid where they are."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        self.rows = weight.detach().flatten(1)
+        observed: torch.Tensor = super().forward(weight)
+        return observed
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        scale, zero = super().calculate_qparams()
+        return own_scale(self.rows, scale, (self.quant_min, self.quant_max)), zero
+
+
+def own_scale(weights: torch.Tensor, scale: torch.Tensor, ends: tuple[int, int]) -> torch.Tensor:
+    """The scale of each row (..., n) of which all its weights are multiples within the ends, or `scale`.
+
+    >>> rows = torch.tensor([[0.25, -0.5, 0.0], [0.25, -0.35, 0.0]])
+    >>> own_scale(rows, torch.tensor([0.1, 0.1]), (-8, 7)).tolist()
+    [0.25, 0.05000000074505806]
+    """
+    sizes = torch.where(weights == 0, torch.inf, weights.abs()).amin(-1)
+    for part in range(5, 0, -1):
+        step = sizes / part
+        multiples = weights / step[..., None]
+        near = (multiples - multiples.round()).abs().amax(-1) < 1e-3
+        within = (multiples.amin(-1) > ends[0] - 0.5) & (multiples.amax(-1) < ends[1] + 0.5)
+        scale = torch.where(near & within & torch.isfinite(step), step, scale)
+    return scale
 
 
 def quantizer_of(

@@ -107,6 +107,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "model": net(), "techniques": [], **SIZE, "evaluate": score, "directory": None}),
     "rewind": (compression.rewind, {
         "pruned": compression.prune(net(), L1(), amount=0.5).model, "early": net()}),
+    "round_with_feedback": (compression.round_with_feedback, {
+        "model": net(), "batches": BATCHES, "bits": 4, "group_size": None, "layers": None}),
     "save_model": (compression.save_model, {"model": net(), "path": "new"}),
     "save_shrunk": (compression.save_shrunk, {"model": net(), "path": "new"}),
     "share_weights": (compression.share_weights, {

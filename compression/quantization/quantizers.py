@@ -120,7 +120,7 @@ def own_scale(weights: torch.Tensor, scale: torch.Tensor, ends: tuple[int, int])
         multiples = weights / step[..., None]
         near = (multiples - multiples.round()).abs().amax(-1) < 1e-3
         within = (multiples.amin(-1) > ends[0] - 0.5) & (multiples.amax(-1) < ends[1] + 0.5)
-        scale = torch.where(near & within & torch.isfinite(step), step, scale)
+        scale = torch.where(near & within & torch.isfinite(step) & (step >= SMALLEST_SCALE), step, scale)
     return scale
 
 

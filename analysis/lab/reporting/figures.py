@@ -160,10 +160,10 @@ def save_figure(
 
 
 def file_lines(folder: Path, saved: "Sequence[Sequence[Path]]") -> str:
-    """Where the results of a run and its figures lie: a line each."""
+    """Where the results of a run and its figures lie: a line each, short enough for most terminals."""
     lines = [f"results: {folder / 'results.csv'}"]
     for first, *others in saved:
-        lines.append(f"figure:  {', '.join([str(first), *(path.name for path in others)])}")
+        lines.append(f"figure:  {', '.join([str(first), *(path.suffix for path in others)])}")
     return "\n".join(lines)
 
 

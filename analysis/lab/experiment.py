@@ -117,11 +117,12 @@ class Experiment:
 
         from analysis.lab.needs import require_fit
         from analysis.lab.runs.progress import progress
+        from capacity.terminal import broken, printable
 
         config = self.settings(config)
         trials, folder = self.trials_of(config), self.directory(config)
         for note in trials.runner.data.notes:
-            say(note)
+            say(printable(broken(note)))
         epochs = config.seeds * trials.epochs()
         require_fit(trials.runner, config, trials.steps(), folder.path, epochs, say)
         folder.settle(trials.runner.content)

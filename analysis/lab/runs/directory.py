@@ -15,6 +15,7 @@ from analysis.lab.runs.provenance import note_environment
 from analysis.lab.runs.trust import shown
 from analysis.lab.settings import NOT_IDENTITY
 from capacity.errors import InputError
+from capacity.terminal import broken, printable
 from compression.checkpoints import load_json, save_json, settle
 from compression.identity import file_sha256
 from compression.processes import main_first, rank
@@ -195,9 +196,8 @@ def _opened(command: str, config: Any, name: str) -> RunDirectory:
         save_json(record, settings | {"all_settings": everything})
     changes = note_environment(path / "environment.json", folder.finished_steps())
     if changes:
-        print(
-            f"the steps in {path} so far were computed with {', '.join(changes)}: environment.json says which"
-        )
+        computed = f"the steps in {path} so far were computed with {', '.join(changes)}"
+        print(printable(broken(f"{computed}: environment.json says which")))
     return folder
 
 

@@ -12,6 +12,7 @@ from compression.checkpoints import load_json, load_model, save_json, save_model
 from compression.criteria import L1, Criterion
 from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
+from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback
 from compression.pruning import Amount, Scope, Unit, prune
 from compression.quantization import quantize
 from compression.quantization.files import load_quantized, save_quantized
@@ -91,6 +92,37 @@ def rounding(
         lambda m: quantize_rate_distortion(m, penalty=penalty, relative_step=relative_step, retrain=retrain),
         load=_load_plain,
     )  # fmt: skip
+
+
+def pruning_with_feedback(
+    batches: Any, *, amount: Amount | None = None, n_of_m: tuple[int, int] | None = None
+) -> Technique:
+    """Mask weights and move the others; see `compression.prune_with_feedback`."""
+    return Technique(
+        "prune with feedback",
+        lambda model: prune_with_feedback(model, batches, amount=amount, n_of_m=n_of_m),
+        load=_load_plain,
+    )
+
+
+def rounding_with_feedback(
+    batches: Any, *, bits: int | Mapping[str, int] = 4, group_size: int | None = None
+) -> Technique:
+    """Few bits, errors made good by other weights; see `compression.round_with_feedback`."""
+    return Technique(
+        "round with feedback",
+        lambda model: round_with_feedback(model, batches, bits=bits, group_size=group_size),
+        load=_load_plain,
+    )
+
+
+def coding_with_feedback(batches: Any, *, penalty: float) -> Technique:
+    """The smallest file without retraining; see `compression.code_with_feedback`."""
+    return Technique(
+        "code with feedback",
+        lambda model: code_with_feedback(model, batches, penalty=penalty),
+        load=_load_plain,
+    )
 
 
 @dataclass(frozen=True)

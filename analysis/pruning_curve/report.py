@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 from analysis.lab.reporting.columns import axis_label
 from analysis.pruning_curve.config import Config
+from capacity.columns import counted
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -98,9 +99,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     from analysis.lab.reporting.columns import setting
 
     retrained = {
-        "gradual": f"pruned gradually over {config.epochs} epochs",
+        "gradual": f"pruned gradually over {counted(config.epochs, 'epoch')}",
         "rewind": f"rewound to epoch {config.snapshot_epoch} after each amount",
-    }.get(config.schedule, f"{config.schedule}, retrained for {config.retrain_epochs} epochs")
+    }.get(config.schedule, f"{config.schedule}, retrained for {counted(config.retrain_epochs, 'epoch')}")
     lines = [setting(frame, config, f"{config.unit}s pruned {config.scope}ly, {retrained}")]
     for row in equal_accuracy(frame, config.tolerance).to_dict("records"):
         points = f"{100 * config.tolerance:g} points of {reference(frame)}"

@@ -75,6 +75,7 @@ def test_smoke_with_every_schedule_and_unit(options: list[str], tmp_path: Path, 
         assert not pruned["mask_only"].any()
     else:
         assert ("retrained under the dense teacher" in shown) == ("--teacher" in options)
+        assert " 1 epochs" not in shown
         assert "mask only" in shown and pruned["density"].tolist() == pytest.approx(
             (1 - pruned["amount"]).tolist(), abs=1e-4
         )

@@ -48,10 +48,14 @@ class Projections(nn.Module):
         key_padding_mask: Tensor | None = None,
         need_weights: bool = True,
         attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
+        *flags: bool,
+        **named: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Outputs and, where asked for, the weights of each key; shapes as of nn.MultiheadAttention."""
+        """Outputs and, where asked for, the weights of each key; shapes as of nn.MultiheadAttention.
+
+        flags, named: whether to average the weights over heads; whether the mask is causal, which it says
+        """
+        average = named.get("average_attn_weights", flags[0] if flags else True)
         single = query.dim() == 2
         given = [tensor[None] if single else tensor for tensor in (query, key, value)]
         if not self.batch_first and not single:
@@ -66,7 +70,7 @@ class Projections(nn.Module):
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not self.batch_first and not single:
             output = output.transpose(0, 1)
-        weights = share.mean(1) if average_attn_weights else share
+        weights = share.mean(1) if average else share
         if single:
             output, weights = output[0], weights[0]
         return output, weights if need_weights else None

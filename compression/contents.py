@@ -227,8 +227,11 @@ class Parts:
             self.visit(path, value._torchdynamo_orig_callable)
             return
         self.texts[path] = _name(value)
+        options = vars(value).get("__signature__", inspect.Signature()).parameters
+        if library := is_library(value.__module__):
+            value = inspect.unwrap(value)  # what decorates it is the library's own business
         code = value.__code__
-        if not is_library(value.__module__):
+        if not library:
             self.items(f"{path}.attributes", _public(vars(value)))
             self.texts[path] += f", {_hash(source_of(value))}"
             for name, read in globals_read(value).items():
@@ -238,7 +241,7 @@ class Parts:
             self._environment(path, value)
         for place, default in enumerate(value.__defaults__ or ()):
             self.visit(f"{path}.default{place}", default)
-        for name, default in (value.__kwdefaults__ or {}).items():
+        for name, default in (_named_defaults(options) or value.__kwdefaults__ or {}).items():
             self.visit(f"{path}.{name}", default)
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=True):
             try:
@@ -349,6 +352,12 @@ class Parts:
             digest = hashlib.sha256()
             if isinstance(fact, list | tuple) and add_files(digest, fact, getattr(value, "root", "")):
                 self.texts[f"{path}.{name} files"] = "sha256 " + digest.hexdigest()[:24]
+
+
+def _named_defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Defaults of what can be given by name alone."""
+    named = [one for one in parameters.values() if one.kind is one.KEYWORD_ONLY]
+    return {one.name: one.default for one in named if one.default is not one.empty}
 
 
 def _public(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -1,10 +1,10 @@
 """distill(): train a student under a teacher, whose outputs are computed on the fly or cached on disk."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from compression.epochs import require_batches
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
 from compression.identity import describe
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
+from compression.options import with_options
 from compression.processes import main_first
+from compression.progress import Progress
 from compression.soft_targets import SoftTargetLoss
 from compression.storage import hold_file, require_plain, write_atomically
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
@@ -180,11 +182,23 @@ def _standardized(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (deviation + 1e-7)
 
 
+class DistillOptions(TypedDict, total=False):
+    """How `distill` runs the teacher, and whom it tells how far it is."""
+
+    mixup: bool
+    cache: str | Path | None
+    progress: Progress
+
+
+DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "progress": None}
+
+
 @checks.arguments(
     loss=checks.optional(checks.instance(DistillationLoss)),
     settings=checks.optional(checks.instance(TrainingSettings)),
     data=require_batches,
 )
+@with_options(DISTILL_DEFAULTS)
 def distill(
     student: nn.Module,
     teacher: nn.Module,
@@ -193,9 +207,7 @@ def distill(
     loss: DistillationLoss | None = None,
     settings: TrainingSettings | None = None,
     validation: Batches | None = None,
-    mixup: bool = False,
-    cache: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[DistillOptions],
 ) -> FitResult:
     """Train a copy of the student under the teacher; neither of the two given is changed.
 
@@ -216,6 +228,7 @@ def distill(
     """
     loss = loss or DistillationLoss()
     settings = settings or TrainingSettings()
+    mixup, cache, progress = options["mixup"], options["cache"], options["progress"]
     if cache is not None:
         if mixup or not isinstance(data, TensorBatches):
             raise InputError("cached teacher outputs need TensorBatches, not augmented and not mixed up")

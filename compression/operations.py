@@ -48,17 +48,17 @@ def multi_head_flops(
     return packed_attention_flops(query, key, embed_dim)
 
 
-def bilinear_flops(
-    first: Shape, weight: Shape, second: Shape,
-    expand1: Shape, expand2: Shape, expand3: Shape, sumdim: Shape, *others: Any, **named: Any,
-) -> int:  # fmt: skip
+def bilinear_flops(first: Shape, weight: Shape, second: Shape, *dimensions: Any, **named: Any) -> int:
     """xᵀWy for each output: W times y first, 2·n·o·i·j, then x times that, 2·n·o·i.
+
+    dimensions: those that each of the three is expanded by, then those that are summed over
 
     >>> bilinear_flops((1, 5), (7, 5, 6), (1, 6), (1, 3), (0,), (1, 2), (2, 3))
     490
     """
-    sizes = [1] * (len(first) + len(expand1))
-    for shape, expand in ((first, expand1), (weight, expand2), (second, expand3)):
+    *expansions, sumdim = dimensions[:4]
+    sizes = [1] * (len(first) + len(expansions[0]))
+    for shape, expand in zip((first, weight, second), expansions, strict=True):
         given = iter(shape)
         for place in range(len(sizes)):
             size = 1 if place in expand else next(given)

@@ -18,6 +18,7 @@ from compression.coverage import LeftLayer as LeftLayer
 from compression.coverage import PruneResult, coverage
 from compression.criteria import Criterion, observed, require_criterion
 from compression.masks import Masks, apply_masks, masks_of
+from compression.options import with_options
 from compression.targets import Choice, Target, choose, named, targets
 from compression.targets import Unit as Unit
 
@@ -38,16 +39,9 @@ DEFAULTS: PruneOptions = {"unit": "weight", "scope": "layer", "layers": None, "i
 
 
 @checks.arguments(criterion=require_criterion)
+@with_options(DEFAULTS)
 def prune(
-    model: nn.Module,
-    criterion: Criterion,
-    *,
-    amount: Amount,
-    unit: Unit = "weight",
-    scope: Scope = "layer",
-    layers: Sequence[str] | None = None,
-    input_size: Any = None,
-    keep: int = 1,
+    model: nn.Module, criterion: Criterion, *, amount: Amount, **options: Unpack[PruneOptions]
 ) -> PruneResult:
     """A copy of the model with more of its weights or neurons masked; the model itself is not changed.
 
@@ -74,6 +68,8 @@ def prune(
     >>> result.achieved, result.density, result.achieved_of_model
     (1, 0.6666666666666666, 0.3333333333333333)
     """
+    unit, scope, layers = options["unit"], options["scope"], options["layers"]
+    input_size, keep = options["input_size"], options["keep"]
     model = initialized(unwrapped(model))
     requested, masks = plain_amounts(amount), masks_of(model)
     work = _work(model, requested, {"unit": unit, "scope": scope, "layers": layers, "input_size": input_size})
@@ -90,6 +86,7 @@ def prune(
     )  # fmt: skip
 
 
+@with_options(DEFAULTS)
 def extend_masks(
     model: nn.Module,
     masks: Masks,

@@ -4,12 +4,11 @@ A technique is a name and a function from a model to a model, or to any result o
 one; `compression.techniques` has ready-made ones, and any function will do.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import fx, nn
 
@@ -26,9 +25,9 @@ from compression.costs import latencies, peak_memory_bytes
 from compression.counting import nonzero_count, parameter_count
 from compression.evaluation import Evaluation
 from compression.identity import describe
-from compression.progress import Progress
-from compression.steps import StepDirectory, reported_steps
-from compression.trackers import Tracker, require_tracker
+from compression.options import with_options
+from compression.steps import STEP_DEFAULTS, StepDirectory, StepOptions, reported_steps
+from compression.trackers import require_tracker
 from compression.training import model_of
 
 
@@ -115,17 +114,15 @@ class RecipeResult(Tabular):
     evaluate=checks.function(1),
     directory=checks.optional(checks.path),
 )
+@with_options(STEP_DEFAULTS)
 def recipe(
     model: nn.Module,
     techniques: Sequence[Technique],
     *,
     input_size: Any,
     evaluate: Callable[[nn.Module], Any],
-    directory: str | os.PathLike[str] | None = None,
     repeats: int = 20,
-    fresh: bool = False,
-    progress: Progress = None,
-    tracker: Tracker | None = None,
+    **options: Unpack[StepOptions],
 ) -> RecipeResult:
     """Apply techniques one after another and measure the model before the first and after each.
 
@@ -148,18 +145,21 @@ def recipe(
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")
-    require_tracker(tracker)
-    store = None
+    require_tracker(options["tracker"])
+    store, directory = None, options["directory"]
     if directory is not None:
         content = partial(
             describe, model=model, input_size=input_size, evaluate=evaluate, repeats=repeats,
             techniques={technique.name: technique for technique in techniques},
             techniques_in_order=", ".join(names),
         )  # fmt: skip
-        store = _Store(Path(directory), "recipe", content, len(names) + 1, fresh=fresh)
+        store = _Store(Path(directory), "recipe", content, len(names) + 1, fresh=options["fresh"])
     measured = _Measured(model, input_size, evaluate, repeats, store.directory if store else None)
     steps = _steps([Technique("as given", clone), *techniques], measured, store)
-    return RecipeResult(tuple(reported_steps(steps, len(names) + 1, progress, tracker, noun="techniques")))
+    reported = reported_steps(
+        steps, len(names) + 1, options["progress"], options["tracker"], noun="techniques"
+    )
+    return RecipeResult(tuple(reported))
 
 
 def _steps(

@@ -1,11 +1,10 @@
 """squeeze(): compress, retrain, measure, and again: a generator of steps that resumes where it stopped."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from torch import nn
 
@@ -17,10 +16,10 @@ from compression.checkpoints import load_model, metrics_of, save_model
 from compression.criteria import Criterion, require_criterion
 from compression.identity import describe
 from compression.masks import density, masks_of
-from compression.progress import Progress
+from compression.options import with_options
 from compression.pruning import DEFAULTS, Amount, PruneOptions, prune, shown
-from compression.steps import StepDirectory, reported_steps
-from compression.trackers import Tracker, require_tracker
+from compression.steps import STEP_DEFAULTS, StepDirectory, StepOptions, reported_steps
+from compression.trackers import require_tracker
 from compression.training import Retrain, model_of
 
 Evaluate = Callable[[nn.Module], Any]
@@ -59,6 +58,16 @@ class Step:
 Stop = Callable[[Step, Step, Sequence[Metrics]], bool]
 
 
+class SqueezeOptions(PruneOptions, StepOptions, total=False):
+    """How `squeeze` prunes, when it stops, and where its steps are kept and told."""
+
+    identity: Any
+    stop: Stop | None
+
+
+SQUEEZE_DEFAULTS: SqueezeOptions = {**DEFAULTS, **STEP_DEFAULTS, "identity": None, "stop": None}
+
+
 @checks.arguments(
     iterations=checks.integer,
     retrain=checks.function(1),
@@ -67,6 +76,7 @@ Stop = Callable[[Step, Step, Sequence[Metrics]], bool]
     stop=checks.optional(checks.function(3)),
     criterion=checks.optional(require_criterion),
 )
+@with_options(SQUEEZE_DEFAULTS)
 def squeeze(
     model: nn.Module,
     criterion: Criterion | None,
@@ -75,13 +85,7 @@ def squeeze(
     iterations: int,
     retrain: Retrain,
     evaluate: Evaluate,
-    directory: str | os.PathLike[str] | None = None,
-    fresh: bool = False,
-    identity: Any = None,
-    stop: Stop | None = None,
-    progress: Progress = None,
-    tracker: Tracker | None = None,
-    **pruning: Unpack[PruneOptions],
+    **options: Unpack[SqueezeOptions],
 ) -> Iterator[Step]:
     """Prune by `amount`, retrain, evaluate; `iterations` times, after a step 0 for the model as given.
 
@@ -101,7 +105,7 @@ def squeeze(
     progress: called with (steps done, steps) after each step; True shows a bar. The logger "compression"
         tells each step anyway, at level INFO
     tracker: called with (density and the metrics, index) after each step, as for `fit`
-    pruning: `unit`, `scope`, `layers`, `input_size` and `keep`, as for `prune`
+    unit, scope, layers, input_size, keep: as for `prune`
 
     Raises InputError where `prune` does, for a directory that holds another squeeze or in which another
     process is at work, and for damaged step files, before anything is computed; and for metrics that are no
@@ -109,18 +113,19 @@ def squeeze(
     """
     if iterations < 0:
         raise InputError(f"iterations must be at least 0, found {iterations}")
-    require_tracker(tracker)
-    store = None
+    require_tracker(options["tracker"])
+    store, directory, identity = None, options["directory"], options["identity"]
+    pruning = cast(PruneOptions, {name: options[name] for name in DEFAULTS})  # type: ignore[literal-required]
     if directory is not None:
         functions = {"retrain": retrain, "evaluate": evaluate} if identity is None else {"identity": identity}
         content = partial(
             describe, model=model, criterion=criterion, amount=amount,
-            **DEFAULTS | pruning,
-            **functions,
+            **pruning, **functions,
         )  # fmt: skip
-        store = _Store(Path(directory), "squeeze", content, iterations + 1, fresh=fresh)
+        store = _Store(Path(directory), "squeeze", content, iterations + 1, fresh=options["fresh"])
     work = _Work(criterion, amount, retrain, evaluate, pruning)
-    return reported_steps(_steps(model, iterations, work, store, stop), iterations + 1, progress, tracker)
+    steps = _steps(model, iterations, work, store, options["stop"])
+    return reported_steps(steps, iterations + 1, options["progress"], options["tracker"])
 
 
 @dataclass(frozen=True)

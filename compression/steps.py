@@ -1,10 +1,12 @@
 """Steps of a long computation: kept in a directory, from which it resumes, and reported as they come."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from compression.checkpoints import LOGGER, load_json, save_json, settle, start_over
+from compression.options import REPORTED, ReportOptions
 from compression.progress import Progress, reporting
 from compression.storage import hold
 from compression.trackers import Tracker, report
@@ -23,6 +25,16 @@ class ReportedStep(Protocol):
 
 
 S = TypeVar("S", bound=ReportedStep)
+
+
+class StepOptions(ReportOptions, total=False):
+    """Where steps are kept, and whom they are told."""
+
+    directory: str | os.PathLike[str] | None
+    fresh: bool
+
+
+STEP_DEFAULTS: StepOptions = {"directory": None, "fresh": False, **REPORTED}
 
 
 class StepDirectory:

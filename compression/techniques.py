@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -13,7 +13,8 @@ from compression.criteria import L1, Criterion
 from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
 from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback
-from compression.pruning import Amount, Scope, Unit, prune
+from compression.options import with_options
+from compression.pruning import DEFAULTS, Amount, PruneOptions, prune
 from compression.quantization import quantize
 from compression.quantization.files import load_quantized, save_quantized
 from compression.rates import quantize_rate_distortion
@@ -23,15 +24,13 @@ from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.training import Batches, Retrain, TrainingSettings, model_of
 
 
+@with_options(DEFAULTS | {"scope": "global"})
 def pruning(
     criterion: Criterion | None = None,
     *,
     amount: Amount,
     retrain: Retrain | None = None,
-    unit: Unit = "weight",
-    scope: Scope = "global",
-    layers: Sequence[str] | None = None,
-    input_size: Any = None,
+    **options: Unpack[PruneOptions],
 ) -> Technique:
     """Mask weights or neurons, by magnitude unless told otherwise, then retrain.
 
@@ -40,9 +39,7 @@ def pruning(
 
     def apply(model: nn.Module) -> Any:
         chosen = criterion or L1(center="zero")
-        result = prune(
-            model, chosen, amount=amount, unit=unit, scope=scope, layers=layers, input_size=input_size
-        )
+        result = prune(model, chosen, amount=amount, **options)
         return result.model if retrain is None else retrain(result.model)
 
     return Technique("prune", apply)

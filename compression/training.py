@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +31,10 @@ from compression.forms import dtype_of, placed
 from compression.masks import Masks, apply_masks, lift_masks, masks_of, split_name
 from compression.metrics import Metrics
 from compression.objectives import ClassWeights, Objective, objective_of, require_scalar
+from compression.options import REPORTED, ReportOptions, with_options
 from compression.precision import check_precision
 from compression.processes import gather_objects, joined, rank, shard_batch, world_size
-from compression.progress import Progress, reporting
+from compression.progress import reporting
 from compression.schedules import GradualPruning
 from compression.trackers import Tracker, report, require_tracker
 from compression.watching import Watch
@@ -148,6 +149,7 @@ def model_of(result: Any) -> nn.Module:
     settings=checks.optional(checks.instance(TrainingSettings)),
     validation=checks.optional(require_batches),
 )
+@with_options(REPORTED)
 def fit(
     model: nn.Module,
     data: Batches,
@@ -156,8 +158,7 @@ def fit(
     validation: Batches | None = None,
     objective: Objective | str | None = None,
     metrics: Metrics = None,
-    progress: Progress = None,
-    tracker: Tracker | None = None,
+    **reports: Unpack[ReportOptions],
 ) -> FitResult:
     """Train a copy of the model; masks stay masks, frozen parameters stay frozen.
 
@@ -197,7 +198,7 @@ def fit(
     settings = settings or TrainingSettings()
     check_training(settings, validation)
     _check_call(model, data, settings, validation, metrics)
-    require_tracker(tracker)
+    require_tracker(tracker := reports["tracker"])
     copied = train_mode(clone(model))
     masks = masks_of(copied)
     lift_masks(copied)  # masking once after each step is cheaper than in every forward and backward
@@ -211,7 +212,7 @@ def fit(
         loop.mask(masks)
         watch = None if validation is None else Watch(validation, chosen, metrics, settings.watch)
         try:
-            with reporting(progress, settings.epochs, "epochs") as on_epoch:
+            with reporting(reports["progress"], settings.epochs, "epochs") as on_epoch:
                 fitted = loop.run(data, watch, _after_epoch(settings, on_epoch, tracker))
         except FloatingPointError as error:
             raise InputError(f"training diverged: {error}; {why_not_finite(model, data)}") from None

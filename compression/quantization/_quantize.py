@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,6 +24,7 @@ from capacity.tables import Table, Tabular
 from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
 from compression.epochs import require_batches
 from compression.evaluation import exercise
+from compression.options import with_options
 from compression.quantization.exporting import (
     drop_dropout,
     exported,
@@ -107,7 +108,19 @@ class QuantizeResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:quantize")
 
 
+class RoundingOptions(TypedDict, total=False):
+    """How many bits `quantize` rounds weights to, which of them share a scale, and which layers it leaves."""
+
+    weight_bits: Literal[8, 4]
+    group_size: int | None
+    keep: Sequence[str]
+
+
+ROUNDING: RoundingOptions = {"weight_bits": 8, "group_size": None, "keep": ()}
+
+
 @checks.arguments(calibration=checks.optional(require_batches), retrain=checks.optional(checks.function(1)))
+@with_options(ROUNDING)
 def quantize(
     model: nn.Module,
     *,
@@ -115,9 +128,7 @@ def quantize(
     input_size: Any,
     calibration: Iterable[Any] | None = None,
     retrain: Retrain | None = None,
-    weight_bits: Literal[8, 4] = 8,
-    group_size: int | None = None,
-    keep: Sequence[str] = (),
+    **options: Unpack[RoundingOptions],
 ) -> QuantizeResult:
     """A quantized copy of the model; the model itself is not changed.
 
@@ -146,6 +157,7 @@ def quantize(
     exist, and whatever torchao cannot quantize.
     """
     model = unwrapped(model)
+    weight_bits, group_size, keep = options["weight_bits"], options["group_size"], options["keep"]
     _check(model, scheme, calibration, retrain, weight_bits, keep)
     _check_groups(scheme, group_size)
     require_weights(model)

@@ -89,7 +89,7 @@ def measure(
     if effective:
         every = layers_of(hollow, rules, lambda name, p: wanted(name, p) or _holds_numbers(p), last)
         live, live_notes = _live(model, rules, every, traces, input_size)
-        notes = [*notes, *live_notes, *_all_zero(model)]
+        notes = [*notes, *live_notes, *_moved(traces), *_all_zero(model)]
     rows = _rows(layers, traces, live, convention)
     return CapacityReport(
         layers=tuple(rows),
@@ -110,6 +110,13 @@ def _parametrized(model: nn.Module, hollow: nn.Module) -> list[str]:
         return []
     text = f"counted as the weights that its parametrizations make, {made:,} numbers of {held:,} parameters"
     return [f"{_few(names)}: {text} in the whole model"]
+
+
+def _moved(traces: Mapping[str, Trace]) -> list[str]:
+    """Which layers' inputs cannot be told apart into live and dead ones, though data reach them."""
+    names = [name for name, note in traces.items() if note.moved]
+    text = "comparisons or casts hide which of its inputs live: all count as alive"
+    return [f"{_few(names)}: {text}"] if names else []
 
 
 def _all_zero(model: nn.Module) -> list[str]:
@@ -194,6 +201,8 @@ def _elements(name: str, note: Trace, live: Mapping[str, Live] | None) -> tuple[
     if live is None:
         return note.entering_elements, note.leaving_elements, note.raw
     entering, leaving = live[name].entering_elements, live[name].leaving_elements
+    if note.moved and leaving is not None:
+        return note.entering_elements, leaving, note.raw
     if entering is None or leaving is None:
         return note.entering_elements, note.leaving_elements, note.raw
     return entering, leaving, note.raw and live[name].raw

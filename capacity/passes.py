@@ -148,6 +148,7 @@ def _find_detached(
         if by_data is None or by_outputs is None:
             note.followed = False
             continue
+        note.moved = name in by_data | by_outputs
         note.raw = note.raw or name in by_data
         note.entering_elements += note.untraced if name in by_outputs else 0
-        note.untraced = 0 if name in by_data | by_outputs else note.untraced
+        note.untraced = 0 if note.moved else note.untraced

@@ -37,6 +37,7 @@ class Trace:
     called: bool = True
     untraced: int = 0  # input elements that came from nowhere: constants, or the model detached them
     followed: bool = True  # whether it is known where these came from
+    moved: bool = False  # only that its inputs change with the data is known, not which of them
 
     def enter(self, tensor: Tensor, sources: Mapping[str | None, None], batch: int) -> None:
         """Note a tensor that reached the layer, which carries these dyes."""

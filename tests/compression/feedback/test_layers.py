@@ -38,7 +38,7 @@ def test_padding_by_name(padding):
 
 
 def test_dense_layers_of_both_kinds():
-    from transformers.pytorch_utils import Conv1D
+    Conv1D = pytest.importorskip("transformers.pytorch_utils").Conv1D
 
     x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     for layer in (nn.Linear(4, 3, bias=False), Conv1D(3, 4)):

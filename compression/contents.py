@@ -229,7 +229,7 @@ class Parts:
         self.texts[path] = _name(value)
         options = vars(value).get("__signature__", inspect.Signature()).parameters
         if library := is_library(value.__module__):
-            value = inspect.unwrap(value)  # what decorates it is the library's own business
+            value = _undecorated(value)
         code = value.__code__
         if not library:
             self.items(f"{path}.attributes", _public(vars(value)))
@@ -358,6 +358,13 @@ def _named_defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, An
     """Defaults of what can be given by name alone."""
     named = [one for one in parameters.values() if one.kind is one.KEYWORD_ONLY]
     return {one.name: one.default for one in named if one.default is not one.empty}
+
+
+def _undecorated(function: types.FunctionType) -> types.FunctionType:
+    """What a library's own decorators wrap, as long as it is a function; a layer that torch wraps is none."""
+    while isinstance(inner := getattr(function, "__wrapped__", None), types.FunctionType):
+        function = inner
+    return function
 
 
 def _public(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -87,3 +87,27 @@ def test_without_shared_memory_one_process_computes_and_says_why(tmp_path: Path,
     assert done.returncode == 0, done.stderr
     told, squares = done.stdout.splitlines()
     assert told.startswith("1 process at once, not 2: no semaphores can be shared") and squares == "[4, 9]"
+
+
+SMALL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from analysis.lab.reporting.figures import save_figure
+from capacity.figures import new_figure
+
+figure, axes = new_figure(4, 3)
+axes.plot(range(5000), [place % 17 for place in range(5000)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for least in (200, 3_000, 9_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, resource.RLIM_INFINITY))
+    try:
+        save_figure(figure, Path(sys.argv[1]), "figure")
+    except OSError as error:
+        print(error.strerror, sorted(Path(sys.argv[1]).iterdir()))
+"""
+
+
+def test_a_disk_that_is_full_within_a_figure_is_told_as_that(tmp_path: Path) -> None:
+    """matplotlib's own way out of a write that failed fails too, with an error that says nothing of disks."""
+    done = subprocess.run([sys.executable, "-c", SMALL_DISK, str(tmp_path)], capture_output=True, text=True)
+    assert (done.stdout.splitlines(), done.stderr) == (["File too large []"] * 3, "")

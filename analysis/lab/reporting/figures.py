@@ -1,5 +1,7 @@
 """Figures of experiments: drawn in the house style, brought to a venue's width, written as PDF, PNG, PGF."""
 
+import io
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -147,12 +149,9 @@ def save_figure(
         fit_venue(figure, venue)
     paths = []
     for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = folder / f"{name}.{ending}"
-
-        def write(beside: Path, kind: str = ending, facts: dict[str, None] = metadata) -> None:
-            figure.savefig(beside, format=kind, metadata=facts, dpi=300)
-
-        write_atomically(path, write)
+        path, drawn = folder / f"{name}.{ending}", io.BytesIO()  # matplotlib hides that a disk is full
+        figure.savefig(drawn, format=ending, metadata=metadata, dpi=300)
+        write_atomically(path, partial(Path.write_bytes, data=drawn.getvalue()))
         paths.append(path)
     if pgf:
         paths.append(_save_pgf(figure, folder / f"{name}.pgf"))

@@ -150,9 +150,10 @@ def _serve() -> None:
             begun.add(answer)
         answers.write(f"{json.dumps(answer)}\n")
         answers.flush()
-    for pid in begun - set(ended):  # whoever asked has ended
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+    for pid in begun - set(ended):  # whoever asked has ended; a run that has just begun leads no group yet
+        for end in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                end(pid, signal.SIGKILL)
 
 
 def _import(names: Sequence[str]) -> None:

@@ -91,9 +91,9 @@ def test_runs_are_forked_and_end_as_they_do(tmp_path: Path, monkeypatch) -> None
 
 def test_waits_for_a_processor_do_not_count() -> None:
     clock, began, cpu = time.monotonic(), seconds(), time.thread_time()
-    while time.thread_time() - cpu < 0.05:
+    while time.thread_time() - cpu < 0.3:
         pass
-    assert 0.04 < seconds() - began <= time.monotonic() - clock + 0.01
+    assert 0.15 < seconds() - began <= time.monotonic() - clock + 0.01
 
 
 def test_processes_that_stay_are_found_and_ended(monkeypatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from idx_files import write_idx
-from resuming import computed, same_files
+from resuming import computed, finished_steps, same_files
 from running import ends_in_one_line, kill_when, run_command
 
 from analysis.capacity_curve import PRESETS, Config, headline, plot, run, summary, table
@@ -56,7 +56,7 @@ def killed_at_random_moments(undisturbed: Path, folder: Path, kills: int) -> Non
         left = [path for path in every if path.parts[0].startswith("seed") and not (folder / path).exists()]
         kill_when(*call, exists=folder / moments.choice(sorted(left)))
         assert all(path.stat().st_mtime_ns == written for path, written in steps.items())  # none again
-        steps = {path: path.stat().st_mtime_ns for path in folder.rglob("step-*.json")}
+        steps = finished_steps(folder, "step-*.json")
     assert run_command(*call).returncode == 0
     same_files(folder, undisturbed, "results.csv", "capacity_curve.pdf")
 

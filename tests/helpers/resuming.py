@@ -7,6 +7,12 @@ import pytest
 from running import kill_when, run_command
 
 
+def finished_steps(folder: Path, pattern: str) -> dict[Path, int]:
+    """Files of a run that was killed, with their times; none that a kill left half-written."""
+    whole = [path for path in folder.rglob(pattern) if not path.parent.name.startswith(".")]
+    return {path: path.stat().st_mtime_ns for path in whole}
+
+
 def computed(places: pytest.TempPathFactory, command: str, *arguments: str) -> tuple[Path, str]:
     """The run folder of a command that nothing disturbed and that complained of nothing; what it printed."""
     folder = places.mktemp("run") / "undisturbed"
@@ -24,10 +30,8 @@ def killed_and_resumed(
     """
     call = (command, *arguments, "--output", str(folder))
     kill_when(*call, exists=folder / at)
-    whole = [
-        path for path in folder.rglob("*.json") if not path.parent.name.startswith(".")
-    ]  # none half-written
-    steps = {path: path.stat().st_mtime_ns for path in whole if path.parent != folder}
+    whole = finished_steps(folder, "*.json")
+    steps = {path: moment for path, moment in whole.items() if path.parent != folder}
     done = run_command(*call, *more)
     assert done.returncode == 0, done.stderr
     assert all(path.stat().st_mtime_ns == moment for path, moment in steps.items())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from compression.dataflow import plain_name
 from compression.masks import Masks, masked_value
 from compression.outputs import OutputLayers, output_layers
 
+T = TypeVar("T")
 Unit = Literal["weight", "neuron"]
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
@@ -58,6 +59,11 @@ class Target:
     def units(self) -> int:
         """How many neurons or channels its rows are."""
         return int(self.shape[0] if self.place.axis == 0 else self.shape[1] * self.place.groups)
+
+    def among(self, wanted: Mapping[str, T]) -> T:
+        """What is asked for it, by any of its names or its layers'; one of them must be there."""
+        names = {self.name, self.layer, *self.names, *(name.rpartition(".")[0] for name in self.names)}
+        return next(value for name, value in wanted.items() if name in names)
 
     def value(self) -> Tensor:
         """The matrix with its mask applied."""

@@ -30,7 +30,7 @@ from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import matrices_of, weight_of
 from compression.feedback.sweeping import descend, factor_of, output_error, sweep
 from compression.feedback.worths import output_worths
-from compression.targets import Choice, Target, choose, targets
+from compression.targets import Target
 
 MOST_LEVELS = 1024  # on either side of zero
 RELATIVE_STEP = 4.0  # of the networks tried, on which zeros cost more than their error says
@@ -118,21 +118,17 @@ def code_with_feedback(
         raise InputError(f"penalty must be positive and finite, found {penalty}")
     if not 0 < relative_step < math.inf:
         raise InputError(f"relative_step must be positive and finite, found {relative_step}")
-    if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
-        raise InputError(f"layers must be a list of names, found {layers!r}")
     as_integer("seed", seed, least=0)
     copied = plain_copy(initialized(unwrapped(model))).eval()
     calibration = Calibration.of(batches)
-    choice = Choice(dict(targets(copied)), {}) if layers is None else choose(copied, layers)
-    walk = Walk.of(copied, calibration, choice)
+    walk = Walk.through(copied, calibration, layers)
     worths = output_worths(copied, walk.choice.chosen, calibration.batches, seed=seed)
     rows = [
         _code(target, hessian, worths[target.name] / 4, (penalty, relative_step))
         for target, hessian in walk.steps()
     ]  # ½·F·mean(d²) of ½·d·H·d
     _halve(copied, {name for target in walk.choice.chosen.values() for name in target.names})
-    left = {name: reason for name, (_, reason) in walk.choice.left.items()}
-    return FeedbackCodeResult(copied, penalty, tuple(rows), left)
+    return FeedbackCodeResult(copied, penalty, tuple(rows), walk.left)
 
 
 @torch.no_grad()

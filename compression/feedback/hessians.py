@@ -5,7 +5,7 @@ H = 2·mean(x·xᵀ), the same for all rows w_r of a group. Sums are in double p
 holds, whatever the batches.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from compression.calibration import pass_all
 from compression.epochs import require_batches
 from compression.feedback.layers import is_readable, matrices_of, rows_of
 from compression.feedback.sweeping import DAMPING, damped
-from compression.targets import Choice, Target
+from compression.targets import Choice, Target, choose, targets
 
 MOST_ELEMENTS = 2**23  # of the rows that are multiplied at once
 MOST_BYTES = 2**30  # of the curvatures that are held at once
@@ -114,6 +114,22 @@ class Walk:
             why = "; ".join(f"{name!r}: {reason}" for name, (_, reason) in list(left.items())[:4])
             raise InputError(f"there is no layer whose inputs can be seen{': ' if why else ''}{why}")
         return cls(model, calibration, Choice(order, {**choice.left, **left}))
+
+    @classmethod
+    def through(cls, model: nn.Module, calibration: Calibration, layers: Sequence[str] | None) -> "Walk":
+        """A walk through layers by name; without names through all, output layers too.
+
+        Raises InputError for what is no list of names, where `choose` does, and if there is none to go to.
+        """
+        if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
+            raise InputError(f"layers must be a list of names, found {layers!r}")
+        choice = Choice(dict(targets(model)), {}) if layers is None else choose(model, layers)
+        return cls.of(model, calibration, choice)
+
+    @property
+    def left(self) -> dict[str, str]:
+        """The matrices that it does not go to, and why."""
+        return {name: reason for name, (_, reason) in self.choice.left.items()}
 
     def steps(self) -> Iterator[tuple[Target, Tensor]]:
         """Each target and its damped H; what is done to its weight meanwhile is seen by the next."""

@@ -123,11 +123,7 @@ def _by_target(walk: Walk, requested: Amount) -> dict[str, int | float]:
     """The amount of each target; a layer's name stands for its weight under any of its names."""
     if not isinstance(requested, Mapping):
         return dict.fromkeys(walk.choice.chosen, requested)
-    amounts = {}
-    for name, target in walk.choice.chosen.items():
-        keys = {target.name, target.layer, *target.names, *(one.rpartition(".")[0] for one in target.names)}
-        amounts[name] = next(amount for key, amount in requested.items() if key in keys)
-    return amounts
+    return {name: target.among(requested) for name, target in walk.choice.chosen.items()}
 
 
 def _number(target: Target, amount: int | float, alive: Tensor) -> int:

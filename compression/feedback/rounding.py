@@ -22,7 +22,7 @@ from compression.candidates import checked_value
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import matrices_of, weight_of
 from compression.feedback.sweeping import factor_of, output_error, sweep
-from compression.targets import Choice, Target, choose, targets
+from compression.targets import Target
 
 BITS = (2, 8)  # the fewest and the most
 NARROWER = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)  # ranges that are tried, in shares of the widest
@@ -108,20 +108,15 @@ def round_with_feedback(
     if group_size is not None:
         as_integer("group_size", group_size, least=1)
     named = list(bits) if isinstance(bits, Mapping) else layers
-    if named is not None and (isinstance(named, str) or not isinstance(named, Iterable)):
-        raise InputError(f"layers must be a list of names, found {named!r}")
-    choice = Choice(dict(targets(copied)), {}) if named is None else choose(copied, named)
-    walk = Walk.of(copied, Calibration.of(batches), choice)
+    walk = Walk.through(copied, Calibration.of(batches), named)
     wanted = {name: _bits_of(target, bits) for name, target in walk.choice.chosen.items()}
     rows = [_round(target, hessian, wanted[target.name], group_size) for target, hessian in walk.steps()]
-    left = {name: reason for name, (_, reason) in walk.choice.left.items()}
-    return FeedbackRoundResult(copied, tuple(rows), group_size, left)
+    return FeedbackRoundResult(copied, tuple(rows), group_size, walk.left)
 
 
 def _bits_of(target: Target, bits: int | Mapping[str, int]) -> int:
     if isinstance(bits, Mapping):
-        names = {target.name, target.layer, *target.names, *(one.rpartition(".")[0] for one in target.names)}
-        bits = next(number for name, number in bits.items() if name in names)
+        bits = target.among(bits)
     if not BITS[0] <= as_integer(f"bits of {target.name!r}", bits, least=0) <= BITS[1]:
         raise InputError(f"bits must lie between {BITS[0]} and {BITS[1]}, found {bits}")
     return int(bits)

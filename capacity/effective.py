@@ -55,6 +55,12 @@ class _LiveStates:
     held: Held
     undecided: list[str] = field(default_factory=list)
     reason: str = ""
+    sampled: bool = False  # whether real passes saw what marks do not say
+
+    def counted(self, name: str) -> bool:
+        """Whether the live elements that enter and leave a layer are known."""
+        unmarked = self.sampled and self.states[name].layer.container  # real passes look at layers alone
+        return not self.reason and name not in self.undecided and not unmarked
 
     @property
     def notes(self) -> list[str]:
@@ -98,7 +104,7 @@ def live_parts(
     for name, state in visited.states.items():
         counts = {key: int(mask.sum()) for key, mask in state.live.items()}
         marks, inward, outward = raw_marks.get(name), None, None
-        if not visited.reason and name not in visited.undecided:
+        if visited.counted(name):
             own = marks or [torch.zeros_like(marked) for marked in state.live_inputs]
             pairs = zip(state.live_inputs, own, strict=True)
             inward = sum(int((marked & ~raw).sum()) for marked, raw in pairs) // batch
@@ -165,7 +171,8 @@ def _decide(
     if any(dead(state) for state in states.values()):
         visited.held.put_back()
         sampler = Sampler(real, layers, states, example)
-        if sampler.look():
+        visited.sampled = sampler.look()
+        if visited.sampled:
             add_evidence(sampler, states)
             share_life(states)
         visited.undecided.extend(backstop(sampler, states, everything=passes.swallowed))

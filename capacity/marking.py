@@ -73,7 +73,7 @@ class Passes:
         def dispatch(layer: Any, forward: Any, args: Any, kwargs: Any) -> Any:
             state = self.states[layer.name]
             if layer.container:
-                return forward(*args, **kwargs)
+                return self._contained(state, visit, forward, args, kwargs)
             if not layer.counted:
                 return _switched_off(state, forward(*args, **kwargs))
             calls[layer.name] += 1
@@ -117,6 +117,15 @@ class Passes:
             )
 
         return map_tensors(output, emit)
+
+    def _contained(self, state: State, visit: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A module with layers of its own below it, which do the passing; in pass 3 what it sees is counted."""
+        if visit == self._count:
+            state.live_inputs += [torch.isnan(tensor) for tensor in floats_in((args, kwargs))]
+        output = forward(*args, **kwargs)
+        if visit == self._count:
+            state.leaving += sum(int(torch.isnan(tensor).sum()) for tensor in floats_in(output))
+        return output
 
     def _marked(self, state: State, call: int, forward: Any, args: Any, kwargs: Any) -> tuple[Any, Tensor]:
         """The layer's output with NaN wherever it depends on data, and which input elements are data."""

@@ -122,7 +122,8 @@ class Sampler:
             _add(self.wanted_in, call, given)
             _add(self.wanted_out, call, gone)
         for name, state in self.states.items():
-            for key, parameter in state.module.named_parameters() if not state.inputs else ():
+            uncalled = state.layer.counted and not (state.layer.container or state.inputs)
+            for key, parameter in state.module.named_parameters() if uncalled else ():
                 if key in state.masks and parameter.grad is not None and bool((parameter.grad != 0).any()):
                     self.with_gradient.add((name, key))
 

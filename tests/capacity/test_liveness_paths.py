@@ -228,3 +228,26 @@ def test_weights_that_start_at_zero_are_named_and_no_other_that_changes_an_outpu
 def test_masked_weights_are_not_called_zero_throughout() -> None:
     model = apply_masks(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), {"1.weight": torch.zeros(2, 4) > 0})
     assert not any("zero throughout" in note for note in measure(model, (3,), effective=True).notes)
+
+
+class Scaled(nn.Module):
+    """A block with a parameter of its own beside its layer, as the scales of ConvNeXt's blocks."""
+
+    def __init__(self, before: bool) -> None:
+        super().__init__()
+        self.inside, self.scale, self.before = nn.Linear(6, 6), nn.Parameter(torch.full((6,), 0.5)), before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(self.scale * x) if self.before else x + self.scale * self.inside(x)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("pruned", [0, 2])
+def test_a_blocks_own_parameters_see_what_lives_in_front_of_it(before: bool, pruned: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), Scaled(before), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[0].weight[:pruned], model[0].bias[:pruned] = 0, 0
+    rows = {layer.name: layer for layer in measure(model, (4,), effective=True).layers}
+    assert rows["2"].output_bits == 6 and rows["2"].parameters == 6
+    assert rows["2"].input_bits == rows["2"].capacity_bits == rows["2.inside"].input_bits == 6 - pruned

@@ -119,7 +119,7 @@ class Passes:
         return map_tensors(output, emit)
 
     def _contained(self, state: State, visit: Any, forward: Any, args: Any, kwargs: Any) -> Any:
-        """A module with layers of its own below it, which do the passing; in pass 3 what it sees is counted."""
+        """A module with layers of its own below it, which do the passing; what it sees is counted."""
         if visit == self._count:
             state.live_inputs += [torch.isnan(tensor) for tensor in floats_in((args, kwargs))]
         output = forward(*args, **kwargs)

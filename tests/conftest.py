@@ -19,15 +19,16 @@ settings.register_profile(
 settings.load_profile("unhurried")
 
 LONGEST = (
-    "capacity/test_families.py", "compression/shrinking/test_shrink.py", "compression/test_costs.py",
-    "compression/test_processes.py", "analysis/test_comparison.py",
-    "compression/quantization/test_quantize.py", "compression/test_copies.py",
-    "analysis/test_consoles.py", "analysis/test_pruning_curve.py",
-    "compression/test_budgets.py", "analysis/test_sweeps.py", "capacity/test_effective.py",
-    "analysis/test_reproduce_lines.py", "capacity/test_memorization.py", "analysis/test_capacity_curve.py",
-    "analysis/test_reproduce.py", "analysis/test_pages.py", "compression/quantization/test_coverage.py",
-    "analysis/test_documents.py", "compression/codec/test_codec.py", "compression/test_recipes.py",
-    "analysis/test_run_identity.py", "analysis/test_description_length.py", "analysis/test_startup.py",
+    "compression/quantization/test_quantize.py", "test_packaging.py", "analysis/test_comparison.py",
+    "analysis/test_pages.py", "compression/shrinking/test_shrink.py", "compression/test_copies.py",
+    "analysis/test_sweeps.py", "compression/test_processes.py", "test_readme.py",
+    "analysis/test_capacity_curve.py", "analysis/test_pruning_curve.py", "analysis/test_documents.py",
+    "analysis/test_ending.py", "analysis/test_description_length.py", "analysis/test_speed.py",
+    "analysis/test_surroundings.py", "analysis/test_reproduce_lines.py",
+    "analysis/test_compression_frontier.py", "capacity/test_families.py", "analysis/test_consoles.py",
+    "capacity/test_memorization.py", "compression/codec/test_codec.py", "compression/test_recipes.py",
+    "analysis/test_escaping.py", "analysis/test_run_identity.py", "compression/test_training.py",
+    "compression/test_costs.py", "compression/shrinking/test_removal.py",
 )  # fmt: skip
 
 

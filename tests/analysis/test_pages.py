@@ -27,6 +27,9 @@ from analysis.report.marks import marks_of, matching_row
 from analysis.report.page import page
 
 RECORDED = sorted(Path(__file__).parents[2].glob("paper/runs/*"))
+FIRST = {
+    json.loads((path / "config.json").read_text("utf-8"))["command"]: path for path in reversed(RECORDED)
+}  # of each command; the others where slow tests run
 COMPARISON = next(path for path in RECORDED if path.name == "six-layer")
 HOSTILE = '"><img src=x onerror=alert(1)></td><script>alert(2)</script>&amp;'
 VOID = {"meta", "br", "img", "hr", "link", "input"}
@@ -96,7 +99,13 @@ def whole(text: str, folder: Path) -> Reader:
     return read
 
 
-@pytest.mark.parametrize("folder", RECORDED, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(path, id=path.name, marks=[] if path in FIRST.values() else [pytest.mark.slow])
+        for path in RECORDED
+    ],
+)
 def test_recorded_runs_give_whole_pages(folder: Path) -> None:
     text = page([finished(folder)])
     whole(text, folder)

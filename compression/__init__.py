@@ -16,6 +16,7 @@ Make smaller (a new model comes back, yours is never changed)
     share_weights   few distinct values in each tensor
     quantize_rate_distortion    round where error and bits together cost least
     code_with_feedback          so, without retraining: errors made good by other weights
+    code_to_budget              that, as large as so many bytes allow
     distill         train a student under its teacher
     recipe          several techniques one after another, each step measured
 
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from compression.factorization import factorize
     from compression.feedback import (
         Calibration,
+        code_to_budget,
         code_with_feedback,
         prune_with_feedback,
         round_with_feedback,
@@ -119,6 +121,7 @@ __all__ = [
     "TensorBatches",
     "TrainingSettings",
     "certify",
+    "code_to_budget",
     "code_with_feedback",
     "coding_report",
     "decode",
@@ -172,7 +175,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
-    "feedback": "Calibration code_with_feedback prune_with_feedback round_with_feedback",
+    "feedback": "Calibration code_to_budget code_with_feedback prune_with_feedback round_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

@@ -1,5 +1,6 @@
 """After training, without retraining: each weight's error is made good by the weights not yet compressed."""
 
+from compression.feedback.budget import code_to_budget
 from compression.feedback.coding import FeedbackCodeResult, code_with_feedback
 from compression.feedback.hessians import Calibration
 from compression.feedback.pruning import FeedbackPruneResult, prune_with_feedback
@@ -10,6 +11,7 @@ __all__ = [
     "FeedbackCodeResult",
     "FeedbackPruneResult",
     "FeedbackRoundResult",
+    "code_to_budget",
     "code_with_feedback",
     "prune_with_feedback",
     "round_with_feedback",

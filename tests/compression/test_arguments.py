@@ -68,6 +68,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "wilson_interval": (capacity.wilson_interval, {"correct": 3, "total": 10, "confidence": 0.9}),
     "certify": (compression.certify, {
         "path": "coded", "model": net(), "training": BATCHES, "choices": 1, "confidence": 0.9}),
+    "code_to_budget": (compression.code_to_budget, {
+        "model": net(), "batches": BATCHES, "budget_bytes": 200.0, "layers": None, "seed": 0}),
     "code_with_feedback": (compression.code_with_feedback, {
         "model": net(), "batches": BATCHES, "penalty": 1e-4, "relative_step": 2.0, "layers": None,
         "seed": 0}),

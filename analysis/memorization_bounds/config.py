@@ -17,12 +17,13 @@ FAMILIES = {
 }
 ALL = (
     *(f"dense-{depth}x{width}" for depth, width in product((1, 2, 3, 4), (2, 4, 8, 16, 24))),
-    *(f"conv-{depth}x{width}" for depth, width in product((1, 2, 3), (2, 4, 8, 12))),
+    "conv-1x2", "conv-1x4", "conv-1x8", "conv-1x12", "conv-2x2", "conv-2x4", "conv-3x2",
     *(f"residual-{depth}x{width}" for depth, width in product((1, 2, 3), (2, 4, 8, 16))),
-    *(f"recurrent-{kind}-{width}" for kind, width in product(("rnn", "gru", "lstm"), (2, 4, 8))),
+    "residual-4x2", "residual-4x4",
+    *(f"recurrent-{kind}-{width}" for kind, width in product(("rnn", "gru", "lstm"), (2, 4, 8, 12))),
     *(f"transformer-{depth}x{width}" for depth, width in product((1, 2, 3), (4, 8))),
     "transformer-1x12",
-)
+)  # fmt: skip
 FEW = (
     "dense-1x8", "dense-2x4", "conv-1x2", "conv-2x2", "residual-1x4", "recurrent-rnn-2", "transformer-1x4",
 )  # fmt: skip

@@ -69,7 +69,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says: the setting, the ranking, who cannot be told apart, who is really faster."""
-    from analysis.lab.measurement.statistics import slower, timing_threads
+    from analysis.lab.measurement.statistics import differs_from_itself, slower, timing_threads
     from analysis.lab.reporting.columns import setting
 
     lines = [
@@ -97,6 +97,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     if "steady" in frame and not frame["steady"].all():
         rows = frame.loc[~frame["steady"].astype(bool), "technique"]
         lines.append(f"times of {', '.join(rows.unique())} are unsteady: take them again on a quiet machine")
+    alone = frame.loc[frame["technique"] == "baseline", ["speedup_1", "speedup_32"]]
+    lines += filter(None, [differs_from_itself(alone, "whole")])
     means = summary(frame).set_index("technique")
     for name, row in means.iterrows():
         if row["mask_only"]:

@@ -98,4 +98,4 @@ def check(config: Config) -> None:
 def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
     small = min(config.limit or 256, 256)
-    return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=2, compile=False)
+    return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=8, compile=False)

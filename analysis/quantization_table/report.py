@@ -11,8 +11,6 @@ from analysis.quantization_table.config import Config
 from capacity.figures import styled
 from capacity.tables import Table
 
-UNSTEADY = 0.263  # octaves between two timings of one network: a factor of 1.2
-
 
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each scheme, and the paired difference to the float network."""
@@ -50,9 +48,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     """What the run says, in a few sentences."""
-    import numpy as np
-
-    from analysis.lab.measurement.statistics import slower, timing_threads
+    from analysis.lab.measurement.statistics import differs_from_itself, slower, timing_threads
     from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.reporting.columns import setting
 
@@ -72,12 +68,8 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     for name, row in means.iterrows():
         if name != "float" and slower(row, quick=config.smoke):
             lines.append(f"{name}: smaller, but slower than float here")
-    alone = frame.loc[frame["scheme"] == "float", ["speedup_1", "speedup_32"]].to_numpy(dtype=float)
-    if (abs(np.log2(alone[~np.isnan(alone)])) > UNSTEADY).any():
-        lines.append(
-            "times are unsteady: the float network differs from itself by more than a factor of 1.2; "
-            "take them again on a quiet machine"
-        )
+    alone = frame.loc[frame["scheme"] == "float", ["speedup_1", "speedup_32"]]
+    lines += filter(None, [differs_from_itself(alone, "float")])
     if config.smoke or frame.groupby("scheme")["speedup_1"].count().max() < 2:
         lines.append(f"speed-ups: {Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED}")
     return lines

@@ -1,7 +1,7 @@
 """Means and intervals over seeds, paired where the same seeds were used."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.lab.measurement.verdict import Estimate, Verdict, compare
 from capacity import mean_half_width
@@ -47,6 +47,32 @@ def paired_difference(
 def timing_threads(frame: "pd.DataFrame") -> str:
     """With how many threads the times of a run were taken; runs of earlier versions do not say."""
     return f"{frame['threads'].iloc[0]:g}" if "threads" in frame.columns else "unknown"
+
+
+SAME = 1.2  # the factor up to which two timings of one network are alike
+
+
+def differs_from_itself(ratios: Any, network: str) -> str:
+    """What to say where a network, timed in turns with itself, takes another time; else nothing.
+
+    ratios: of its times, NaN or None where it was not timed; network: what it is called
+
+    >>> differs_from_itself([1.05, 0.9, None], "float")
+    ''
+    >>> differs_from_itself([1.05, 2.39], "float")[:62]
+    'times are unsteady: the float network differs from itself by a'
+    """
+    import numpy as np
+
+    known = np.asarray(ratios, dtype=float)
+    known = known[np.isfinite(known)]
+    most = float(np.exp(abs(np.log(known)).max())) if known.size else 1.0
+    if most <= SAME:
+        return ""
+    return (
+        f"times are unsteady: the {network} network differs from itself by a factor of {most:.2g}; "
+        f"take them again on a quiet machine"
+    )
 
 
 def slower(row: "pd.Series", *, quick: bool) -> bool:

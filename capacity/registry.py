@@ -19,6 +19,8 @@ _ALL = (
     Column(
         "top1_error_difference", "error", "points", factor=100, style="+.2f", better="lower", importance=80
     ),
+    Column("perplexity", "perplexity", style=".3f", better="lower", importance=95),
+    Column("perplexity_difference", "perplexity", style="+.3f", better="lower", importance=93),
     Column("top5_error", "top-5 error", "%", factor=100, style=".2f", better="lower", importance=12),
     Column(
         "balanced_accuracy", "balanced accuracy", "%", factor=100, style=".2f", better="higher", importance=8

@@ -92,14 +92,17 @@ class ActivationNorm:
     """|w|·‖x‖, what the weight multiplies over all samples and positions (Wanda); dense and convolutional.
 
     Reference: Sun et al. 2024, "A Simple and Effective Pruning Approach for Large Language Models",
-    arXiv:2306.11695, equation 1. There weights are compared within a row, as `prune_n_of_m` does.
+    arXiv:2306.11695, equation 1.
 
     Parameters
     ----------
     batches: as for `Taylor`; labels are not needed
+    by_row: compare weights within the row of an output, as the paper does: the score is the share of the
+        row's weights that are no better, so that an amount takes the same share of each row
     """
 
     batches: Iterable[Any]
+    by_row: bool = False
 
     def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Scores of the weights of all dense and convolutional layers that were called."""
@@ -120,7 +123,13 @@ class ActivationNorm:
                     )
             pass_all(model, self.batches)
         weights = dict(model.named_parameters(remove_duplicate=False))
-        return {name: widened(weights[name].detach()).abs() * sums.sqrt() for name, sums in squares.items()}
+        scores = {name: widened(weights[name].detach()).abs() * sums.sqrt() for name, sums in squares.items()}
+        if not self.by_row:
+            return scores
+        return {
+            name: _ranked(model.get_submodule(name.rpartition(".")[0]), score)
+            for name, score in scores.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,20 @@ def _squares(module: nn.Module, data: Tensor) -> Tensor:
     finally:
         module._parameters["weight"], module._parameters["bias"] = held, bias
     return squares
+
+
+def _ranked(layer: nn.Module, scores: Tensor) -> Tensor:
+    """The rank of each weight among those of the same output, as a share of them."""
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        rows = scores.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+        return _shares(rows.flatten(2)).view(rows.shape).transpose(1, 2).reshape(scores.shape)
+    return _shares(scores.flatten(1)).view(scores.shape)
+
+
+def _shares(rows: Tensor) -> Tensor:
+    """Ranks along the last axis, from 1 / n to 1; of equal scores the first is the lowest."""
+    ranks = rows.argsort(dim=-1, stable=True).argsort(dim=-1)
+    return (ranks + 1).float() / rows.shape[-1]
 
 
 def _spread(layer: nn.Module, units: Tensor) -> Tensor:

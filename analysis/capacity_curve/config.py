@@ -19,8 +19,6 @@ class Config(RunSettings, PruneSettings, RunnerSettings):
     """How often to squeeze."""
     retrain_epochs: int = 10
     """Epochs of training after each squeeze."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or AdamW."""
     compile: bool = False
     """Train through torch.compile, which pays off for large networks."""
     patience: int | None = None

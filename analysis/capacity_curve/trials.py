@@ -101,6 +101,6 @@ def training_of(config: "Config", runner: Runner, seed: int, epochs: int) -> Tra
     """How the trials of these settings train."""
     dropout = {runner.layers[0]: config.neuron_dropout} if config.neuron_dropout else {}
     return replace(
-        runner.training(seed, epochs), optimizer=config.optimizer, patience=config.patience,
-        neuron_dropout=dropout, compile=config.compile,
+        runner.training(seed, epochs), patience=config.patience, neuron_dropout=dropout,
+        compile=config.compile,
     )  # fmt: skip

@@ -17,7 +17,8 @@ from capacity.errors import InputError, unknown
 Technique = Literal[
     "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
     "aware-int4", "masked-int8", "deep-compressed", "rate-coded", "distil-quantize-prune",
-    "prune-shrink-int8",
+    "prune-shrink-int8", "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4", "feedback-2-of-4",
+    "feedback-int4", "feedback-coded",
 ]  # fmt: skip
 
 
@@ -34,9 +35,10 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, Teac
     techniques: tuple[Technique, ...] = ALL
     """What to compare beside the baseline: control (trained as long), masked, shrunk, distilled, low-rank,
     dynamic-int8, static-int8, grouped-int4, aware-int4, deep-compressed, rate-coded, and the recipes
-    distil-quantize-prune and prune-shrink-int8."""
+    distil-quantize-prune and prune-shrink-int8; without retraining, magnitude, wanda, feedback-pruned
+    (SparseGPT), wanda-2-of-4, feedback-2-of-4, feedback-int4 (GPTQ) and feedback-coded (CERWU)."""
     sparsity: float = 0.8
-    """Of masked: share of the weights to mask."""
+    """Of masked, magnitude, wanda and feedback-pruned: share of the weights to mask."""
     channels: float = 0.3
     """Of shrunk: share of the channels to remove."""
     temperature: float = 2.0
@@ -47,13 +49,16 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, Teac
     """Of deep-compressed and rate-coded: share of the weights to prune."""
     bits: int = 5
     """Of deep-compressed: bits of the index into each code book."""
+    penalty: float = 1e-7
+    """Of feedback-coded: nats of the loss that a bit of the file is worth."""
     retrain_epochs: int = 10
     """Epochs of training in each technique that trains."""
     compile: bool = False
     """Time integer kernels compiled by Inductor, which takes minutes; by default ONNX Runtime's."""
-    preset: Literal["default", "lenet5", "report-d", "report-e"] = "default"
+    preset: Literal["default", "lenet5", "report-d", "report-e", "tiny-llm"] = "default"
     """lenet5: on MNIST; report-d: that report's six-layer network at a fifth of its weights, then in
-    integers, on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size."""
+    integers, on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size; tiny-llm: a small
+    language model on numpy's docstrings, made smaller without retraining."""
 
 
 PRESETS = {
@@ -70,6 +75,14 @@ PRESETS = {
         preset="report-e", dataset="cifar10", model="resnet18", epochs=100, retrain_epochs=30, augment=True,
         sparsity=0.6, student="cnn5", learning_rate=0.1, mixed_precision="bf16",
     ),
+    "tiny-llm": Config(
+        preset="tiny-llm", dataset="docstrings", model="tiny_llama", limit=6_000, epochs=2, batch_size=16,
+        optimizer="adamw", learning_rate=3e-3, weight_decay=0.1, sparsity=0.5, calibration=128, repeats=10,
+        techniques=(
+            "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4", "feedback-2-of-4", "grouped-int4",
+            "feedback-int4", "feedback-coded",
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -83,6 +96,8 @@ def check(config: Config) -> None:
         "processes",
     )  # fmt: skip
     single_precision(config)
+    if config.penalty <= 0:
+        raise InputError(f"penalty must be above 0, found {config.penalty}")
     if not config.techniques:
         raise unknown("technique", "", ALL)
     for name in ("sparsity", "channels", "student_amount", "coded_sparsity", "energy"):
@@ -96,5 +111,6 @@ def check(config: Config) -> None:
 
 def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
-    small = min(config.limit or 256, 256)
+    most = 48 if config.dataset == "docstrings" else 256  # whose samples are 128 points each
+    small = min(config.limit or most, most)
     return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=8, compile=False)

@@ -49,5 +49,5 @@ def compare_cells(
             failures |= cells.failures
     frame = pd.DataFrame(rows)
     if not frame.empty:
-        folder.save_frame(frame.drop(columns="right"))
+        folder.save_frame(frame.drop(columns="right", errors="ignore"))
     return frame, failures

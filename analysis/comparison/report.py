@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from analysis.lab.measurement.ranking import Ranking
 from analysis.comparison.config import Config
-from analysis.lab.reporting.columns import axis_label
+from analysis.lab.reporting.columns import axis_label, column
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -21,16 +21,25 @@ SHOWN = 3  # pairs that cannot be told apart, up to which each is named
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of every figure, and the paired difference to the control's error."""
     from analysis.lab.measurement.deployment import METRICS
-    from analysis.lab.measurement.statistics import paired_difference, summarize
+    from analysis.lab.measurement.statistics import summarize
 
     columns = [name for name in METRICS if name in frame.columns and frame[name].notna().any()]
     means = summarize(frame, ["technique"], columns)
     flags = frame.groupby("technique", sort=False)[["mask_only", "execution"]].first().reset_index()
     means = means.merge(flags, on="technique")
-    against = paired_difference(
-        frame, "top1_error", against="baseline", keys=["seed"], by=["technique"], column_name="technique"
+    for name in ("perplexity", "top1_error"):
+        if name in columns:
+            means = means.merge(_difference(frame, name, "baseline"), on="technique", how="left")
+    return means
+
+
+def _difference(frame: "pd.DataFrame", column: str, against: str) -> "pd.DataFrame":
+    """A technique's mean difference to another of the same seeds, NAME_difference_mean and its interval."""
+    from analysis.lab.measurement.statistics import paired_difference
+
+    return paired_difference(
+        frame, column, against=against, keys=["seed"], by=["technique"], column_name="technique"
     )
-    return means.merge(against, on="technique", how="left")
 
 
 def ranking(frame: "pd.DataFrame") -> "Ranking | None":
@@ -59,7 +68,9 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
     means = summary(frame)
     masked = means["mask_only"].map(lambda alone: " (mask only)" if alone else "")
-    names = ("technique", METRICS[0], "top1_error_difference", *METRICS[1:])
+    first = ("perplexity", "perplexity_difference", "top1_error", "top1_error_difference")
+    names = ("technique", *first, *(name for name in METRICS if name not in first))
+    names = tuple(name for name in names if name == "technique" or f"{name}_mean" in means)
     caption = f"Techniques from the same trained networks, measured one way: {setting(frame, config)}"
     return table_of(
         means.assign(technique=means["technique"] + masked), names, against="baseline", caption=caption,
@@ -92,6 +103,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
             )
         else:
             lines += [str(pair) for pair in doubts]
+    lines += claims(frame, quick=config.smoke)
     if config.processes > 1 or config.scheduler:
         lines.append("times were taken beside other cells; with --processes 1 they are cleaner")
     if "steady" in frame and not frame["steady"].all():
@@ -108,14 +120,37 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     return lines
 
 
+CLAIMED = (("wanda", "magnitude"), ("feedback-pruned", "wanda"))  # of language models: less perplexity
+
+
+def claims(frame: "pd.DataFrame", *, quick: bool = False) -> list[str]:
+    """What others found of language models, that each of a pair has less perplexity than its second, judged.
+
+    Reference: Frantar and Alistarh 2023, arXiv:2301.00774; Sun et al. 2024, arXiv:2306.11695.
+    """
+    from analysis.lab.measurement.verdict import Estimate, difference
+    from capacity.columns import with_interval
+
+    lines = []
+    for first, second in CLAIMED:
+        if "perplexity" in frame and {first, second} <= set(frame["technique"]):
+            row: Any = _difference(frame, "perplexity", second).set_index("technique").loc[first]
+            gap = Estimate(*(float(row[f"perplexity_difference_{part}"]) for part in ("mean", "half_width")))
+            verdict = difference(gap, margin=0.0, quick=quick)
+            written = with_interval(gap.mean, gap.half_width, "+.3f")
+            lines.append(f"perplexity of {first} beside {second}: {verdict} ({written})")
+    return lines
+
+
 @styled
 def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
-    """Error against bytes of the file and against speed-up, mean and interval, with both Pareto fronts."""
+    """Error (of language models perplexity) against bytes and speed-up, with both Pareto fronts."""
     from matplotlib.lines import Line2D
 
     from analysis.lab.reporting import figures
 
     means = summary(frame)
+    y = "perplexity" if "perplexity_mean" in means else "top1_error"
     names = list(means["technique"])
     colour = {name: figures.COLOURS[place % len(figures.COLOURS)] for place, name in enumerate(names)}
     mark = figures.marks(names)
@@ -123,13 +158,13 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     for axes, x in zip(panels, ("file_bytes", "speedup_32"), strict=True):
         rows = means[means[f"{x}_mean"].notna()]
         for name, row in rows.groupby("technique", sort=False):
-            _draw_technique(axes, row, x, {"color": colour[str(name)], "marker": mark[str(name)]})
-        _draw_front(axes, rows, x)
+            _draw_technique(axes, row, (x, y), {"color": colour[str(name)], "marker": mark[str(name)]})
+        _draw_front(axes, rows, (x, y))
         figures.log_axis(axes, "x", percent=x == "speedup_32")
         axes.set_xlabel(axis_label(x) if x == "file_bytes" else "speed-up over the baseline, batch of 32")
-    panels[0].set_ylabel(axis_label("top1_error"))
+    panels[0].set_ylabel(axis_label(y))
     low, high = panels[0].get_ylim()
-    panels[0].set_ylim(max(0, low), min(100, high))
+    panels[0].set_ylim(max(0, low), min(_most(y), high))
     handles = [Line2D([], [], color=colour[n], marker=mark[n], linestyle="none", markersize=5) for n in names]
     handles.append(Line2D([], [], color=figures.GREY, linewidth=0.9))
     count = frame["seed"].nunique()
@@ -138,28 +173,38 @@ def plot(frame: "pd.DataFrame", config: Config) -> "Figure":
     return figure
 
 
-def _draw_technique(axes: "Axes", row: "pd.DataFrame", x: str, style: dict[str, Any]) -> None:
+def _most(y: str) -> float:
+    """What can be at most, as an axis shows it."""
+    return 100 if y == "top1_error" else math.inf
+
+
+def _draw_technique(
+    axes: "Axes", row: "pd.DataFrame", columns: tuple[str, str], style: dict[str, Any]
+) -> None:
     """A technique's mean, and its intervals cut where no error or ratio can be."""
     from matplotlib.colors import to_rgba
 
     from analysis.lab.reporting.figures import bounded_bars
 
-    error, across = 100 * row["top1_error_mean"], row[f"{x}_mean"]
+    x, y = columns
+    factor = column(y).factor
+    error, across = factor * row[f"{y}_mean"], row[f"{x}_mean"]
     least = 0.5 * float(across.iloc[0])  # the axis is logarithmic
     axes.errorbar(
         across, error, ecolor=to_rgba(style["color"], 0.45), linestyle="none", capsize=2, elinewidth=0.7,
         markersize=5, xerr=bounded_bars(across, row[f"{x}_half_width"], least, math.inf),
-        yerr=bounded_bars(error, 100 * row["top1_error_half_width"], 0, 100), **style,
+        yerr=bounded_bars(error, factor * row[f"{y}_half_width"], 0, _most(y)), **style,
     )  # fmt: skip
 
 
-def _draw_front(axes: "Axes", rows: "pd.DataFrame", x: str) -> None:
+def _draw_front(axes: "Axes", rows: "pd.DataFrame", columns: tuple[str, str]) -> None:
     from analysis.lab.reporting.figures import GREY
 
+    x, y = columns
     faster = x == "speedup_32"
     costs = rows[f"{x}_mean"] * (-1 if faster else 1)
-    front = rows.iloc[pareto(costs.tolist(), rows["top1_error_mean"].tolist())].sort_values(f"{x}_mean")
-    errors = 100 * front["top1_error_mean"]
+    front = rows.iloc[pareto(costs.tolist(), rows[f"{y}_mean"].tolist())].sort_values(f"{x}_mean")
+    errors = column(y).factor * front[f"{y}_mean"]
     axes.step(
         front[f"{x}_mean"], errors, where="pre" if faster else "post", color=GREY, zorder=0, linewidth=0.9
     )

@@ -12,18 +12,23 @@ from analysis.lab.runner import Runner
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import silent
 from capacity.cloning import plain_copy
+from compression.calibration import ActivationNorm
 from compression.criteria import L1
 from compression.distillation import DistillationLoss, objective
 from compression.factorization import factorize
+from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback
 from compression.pruning import prune
 from compression.quantization import quantize
 from compression.rates import quantize_rate_distortion
+from compression.semistructured import prune_n_of_m
 from compression.sharing import share_weights
 from compression.shrinking import shrink
 from compression.shrinking.silencing import zero_dead_parameters
 
 if TYPE_CHECKING:
     from analysis.comparison.config import Config
+
+GROUP = 32  # weights that share a scale where there are 4 bits
 
 
 class ComparisonTrials:
@@ -157,6 +162,42 @@ def prune_shrink_int8(shared: ComparisonTrials, base: nn.Module, seed: int) -> C
     return integers(shared, shrunk(shared, base, seed).model, seed, scheme="static")
 
 
+def pruned(shared: ComparisonTrials, base: nn.Module, seed: int, *, wanda: bool = False) -> CompressedModel:
+    """A share of each layer's weights masked, by magnitude or by Wanda within rows; nothing retrained."""
+    criterion = ActivationNorm(shared.calibration(), by_row=True) if wanda else L1(center="zero")
+    model = prune(base, criterion, amount=shared.config.sparsity, layers=shared.runner.layers).model
+    return CompressedModel(model, model)
+
+
+def two_of_four(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
+    """Two of every four neighbouring weights masked by Wanda; nothing retrained."""
+    criterion = ActivationNorm(shared.calibration())
+    model = prune_n_of_m(base, criterion, layers=shared.runner.layers).model
+    return CompressedModel(model, model)
+
+
+def pruned_with_feedback(
+    shared: ComparisonTrials, base: nn.Module, seed: int, *, n_of_m: tuple[int, int] | None = None
+) -> CompressedModel:
+    """Weights masked and the others moved (SparseGPT); nothing retrained."""
+    amount = None if n_of_m else shared.config.sparsity
+    batches, layers = shared.calibration(), shared.runner.layers
+    model = prune_with_feedback(base, batches, amount=amount, n_of_m=n_of_m, layers=layers).model
+    return CompressedModel(model, model)
+
+
+def feedback_int4(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
+    """Integers of 4 bits in groups of 32, each error made good by other weights (GPTQ)."""
+    moved = round_with_feedback(base, shared.calibration(), bits=4, group_size=GROUP).model
+    return integers(shared, moved, seed, scheme="weight-only", bits=4, group=GROUP)
+
+
+def feedback_coded(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
+    """Multiples of a step where error and bits cost least, coded (CERWU); nothing retrained."""
+    model = code_with_feedback(base, shared.calibration(), penalty=shared.config.penalty).model
+    return CompressedModel(model, model, shared.config.bits, coded=True)
+
+
 def _sparse(shared: ComparisonTrials, base: nn.Module, amount: float) -> nn.Module:
     return prune(base, L1(center="zero"), amount=amount, scope="global", layers=shared.runner.weighted).model
 
@@ -170,13 +211,20 @@ MAKERS: dict[str, Maker] = {
     "low-rank": low_rank,
     "dynamic-int8": partial(integers, scheme="dynamic"),
     "static-int8": partial(integers, scheme="static"),
-    "grouped-int4": partial(integers, scheme="weight-only", bits=4, group=32),
+    "grouped-int4": partial(integers, scheme="weight-only", bits=4, group=GROUP),
     "aware-int4": partial(integers, scheme="aware", bits=4),
     "masked-int8": masked_int8,
     "deep-compressed": deep_compressed,
     "rate-coded": rate_coded,
     "distil-quantize-prune": distil_quantize_prune,
     "prune-shrink-int8": prune_shrink_int8,
+    "magnitude": pruned,
+    "wanda": partial(pruned, wanda=True),
+    "feedback-pruned": pruned_with_feedback,
+    "wanda-2-of-4": two_of_four,
+    "feedback-2-of-4": partial(pruned_with_feedback, n_of_m=(2, 4)),
+    "feedback-int4": feedback_int4,
+    "feedback-coded": feedback_coded,
 }
 
 

@@ -130,6 +130,7 @@ class Runner:
         return TrainingSettings(
             epochs=epochs, learning_rate=rate * config.learning_rate, weight_decay=config.weight_decay,
             warmup_epochs=min(1.0, epochs / 2), seed=seed, mixed_precision=config.mixed_precision,
+            optimizer=config.optimizer,
         )  # fmt: skip
 
     def trained(

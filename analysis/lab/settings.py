@@ -19,8 +19,8 @@ class DataSettings:
     """Data."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102; or your own: imagefolder:PATH,
-    table:FILE.csv, text:FILE.csv."""
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102, docstrings (for language models);
+    or your own: imagefolder:PATH, table:FILE.csv, text:FILE.csv."""
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     image_size: int = 224
@@ -73,6 +73,8 @@ class TrainSettings:
     """Highest learning rate; it warms up over the first epoch and anneals to zero."""
     weight_decay: float = 5e-4
     """Weight decay."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum 0.9, or AdamW, which suits transformers."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of forward and backward passes in training; everything is measured in single."""
     augment: bool = False

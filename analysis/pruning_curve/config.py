@@ -33,8 +33,6 @@ class Config(
     """Epochs of training after pruning (one-shot, iterative); 0 shows the bare damage."""
     teacher: bool = False
     """Also retrain each under the dense network as its teacher, beside plain retraining."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.9, or AdamW."""
     tolerance: float = 0.005
     """Accuracy counts as equal while the mean error is at most so much above the reference."""
     preset: Literal[

@@ -76,10 +76,7 @@ class PruningTrials:
         epochs = config.epochs if full else config.retrain_epochs
         snapshot = config.snapshot_epoch if what == "dense" and config.schedule == "rewind" else None
         start = config.snapshot_epoch if what != "dense" and config.schedule == "rewind" else 0
-        return replace(
-            self.runner.training(seed, epochs), start_epoch=start, snapshot_epoch=snapshot,
-            optimizer=config.optimizer,
-        )  # fmt: skip
+        return replace(self.runner.training(seed, epochs), start_epoch=start, snapshot_epoch=snapshot)
 
     def trial(self, seed: int, folder: RunDirectory, on_progress: OnProgress) -> Iterator[dict[str, Any]]:
         """A row for the dense network, the control, and each criterion and amount."""

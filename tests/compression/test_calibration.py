@@ -89,6 +89,32 @@ class Normed(nn.Module):
         return self.head(self.after(self.two(self.norm(self.one(x)).relu())).relu().mean((2, 3)))
 
 
+def test_by_row_an_amount_takes_the_same_share_of_each_row_as_two_of_four_would() -> None:
+    torch.manual_seed(2)
+    model, x = nn.Linear(4, 6, bias=False), torch.randn(9, 4)
+    with torch.no_grad():
+        model.weight.mul_(torch.arange(1.0, 7.0)[:, None])  # without rows, the last would keep all
+    seen = ActivationNorm([x], by_row=True)
+    mask = prune(model, seen, amount=0.5, layers=[""]).masks["weight"]
+    assert torch.equal(mask, prune_n_of_m(model, ActivationNorm([x]), layers=[""]).masks["weight"])
+    layerwise = prune(model, ActivationNorm([x]), amount=0.5, layers=[""]).masks["weight"]
+    assert layerwise.sum(1).tolist() != [2] * 6 == mask.sum(1).tolist()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_rows_of_a_transposed_convolution_are_those_of_an_output(groups: int) -> None:
+    torch.manual_seed(0)
+    model = nn.ConvTranspose1d(4, 6, 3, groups=groups)
+    x = [torch.randn(2, 4, 5)]
+    plain, ranked = (ActivationNorm(x, by_row=flag).observe(model)["weight"] for flag in (False, True))
+    for unit in range(6):
+        block, place = divmod(unit, 6 // groups)
+        rows = slice(block * 4 // groups, (block + 1) * 4 // groups)
+        scores, ranks = plain[rows, place].flatten(), ranked[rows, place].flatten()
+        assert torch.equal(scores.argsort(), ranks.argsort())
+        assert torch.allclose(ranks.sort().values, torch.arange(1, len(ranks) + 1) / len(ranks))
+
+
 def test_batch_norm_scales_are_shared_out_among_the_weights_of_a_unit() -> None:
     model = Normed().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Data sets as tensors: digits, torchvision's, and tables, texts and pictures of one's own.
+"""Data sets as tensors: digits, torchvision's, docstrings, and tables, texts and pictures of one's own.
 
 Every data set comes in three splits. The test split is the published one (for digits a fixed stratified
 fifth; for one's own data without one, a stratified fifth by seed); validation is held out of the training
@@ -34,7 +34,7 @@ TORCHVISION = {
     "cifar100": "CIFAR100",
     "flowers102": "Flowers102",
 }
-NAMES = ("digits", *TORCHVISION, "imagefolder:PATH", "table:FILE.csv", "text:FILE.csv")
+NAMES = ("digits", *TORCHVISION, "docstrings", "imagefolder:PATH", "table:FILE.csv", "text:FILE.csv")
 OWN = ("imagefolder", "table", "text")
 
 
@@ -68,6 +68,10 @@ def load(
     kind, _, place = name.partition(":")
     if kind in OWN and place:
         dataset = _own(kind, Path(place), image_size, validation, columns)
+    elif name == "docstrings":
+        from analysis.lab.data.docstrings import read_docstrings
+
+        dataset = read_docstrings(validation, columns.split_seed)
     elif name == "digits":
         dataset = _hold_out(name, *_digits(), validation, columns.split_seed)
     elif name in TORCHVISION:

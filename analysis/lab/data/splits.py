@@ -21,7 +21,10 @@ TEST_SHARE = 0.2  # of one's own data without a test split
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures (N, C, H, W) as uint8, (N, features) floats or (N, length) token ids, and labels (N,)."""
+    """Pictures (N, C, H, W) as uint8, (N, features) floats or (N, length) token ids, and labels (N,).
+
+    Of language models labels are (N, length): the id that follows at each position.
+    """
 
     inputs: Tensor | np.ndarray
     labels: Tensor

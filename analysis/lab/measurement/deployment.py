@@ -4,6 +4,7 @@ Operations, bytes and times are never guessed from one another: `theoretical_byt
 report, `file_bytes` what lies on disk; a mask alone is flagged, and a speed-up stands only beside a time.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -61,7 +62,8 @@ def measure_deployment(
 ) -> dict[str, Any]:
     """All figures of a contender beside the baseline `base`; see METRICS for what each is.
 
-    `right` holds which test points it classified correctly, as hexadecimal digits of packed bits.
+    `right` holds which test points it classified correctly, as hexadecimal digits of packed bits; a language
+    model, whose points depend on those before, has `perplexity` instead.
     """
     logits, targets = outputs(contender.model, runner.data.test.batches(500))
     scores = evaluate(nn.Identity(), [(logits, targets)])
@@ -80,14 +82,17 @@ def measure_deployment(
         "flops": flops(plain, runner.data.input_size),
         "theoretical_bytes": _theoretical_bytes(contender, nonzero),
         "mask_only": bool(masks_of(contender.model)) and not contender.coded,
-        "right": packed(logits.argmax(1) == targets),
     }
+    if targets.dim() > 1:
+        row["perplexity"] = math.exp(scores.cross_entropy_nats)
+    else:
+        row["right"] = packed(logits.argmax(1) == targets)
     row |= _bytes(contender)
     return row | _costs(contender, base, runner, repeats, compile_integers)
 
 
 METRICS = (  # what is measured; how each is called and shown: analysis.lab.reporting.columns
-    "top1_error", "top5_error", "kappa", "capacity_bits", "points_per_bit", "parameters",
+    "top1_error", "perplexity", "top5_error", "kappa", "capacity_bits", "points_per_bit", "parameters",
     "nonzero_parameters", "live_parameters", "flops", "file_bytes", "coded_bytes", "theoretical_bytes",
     "latency_1_ms", "speedup_1", "latency_32_ms", "speedup_32", "peak_memory_bytes",
 )  # fmt: skip
@@ -153,7 +158,7 @@ def _costs(
     if contender.quantized is not None:
         integers = IntegerKernels(contender.quantized, size, compile_integers)
     for batch in BATCHES:
-        x = torch.randn(batch, *size, device=runner.device if integers is None else "cpu")
+        x = samples(size, batch).to(runner.device if integers is None else "cpu")
         run: Callable[[], Any] | None = partial(plain, x)
         if integers is not None:
             run, row["execution"] = integers.on(x)
@@ -168,6 +173,15 @@ def _costs(
         row |= dict(zip(names, figures_, strict=True))
         row["steady"] = row["steady"] and ours.steady and theirs.steady
     return row
+
+
+def samples(size: Any, count: int) -> Tensor:
+    """So many random samples of a shape; where it is an example of ids, that one repeated.
+
+    >>> samples(torch.tensor([[3, 1]]), 2).tolist()
+    [[3, 1], [3, 1]]
+    """
+    return size.repeat_interleave(count, 0) if isinstance(size, Tensor) else torch.randn(count, *size)
 
 
 def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:

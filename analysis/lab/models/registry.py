@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import analysis.lab.models.cifar as cifar
+import analysis.lab.models.language as language
 import analysis.lab.models.students as students
 import analysis.lab.models.zoos as zoos
 from capacity.errors import InputError, unknown
@@ -22,7 +23,7 @@ OTHERS = ("torchvision:NAME", "timm:NAME", "hf:CONFIG.json", "package.module:fac
 def create(
     name: str, *, input_size: Size = (3, 32, 32), classes: int = 100, pretrained: bool = False
 ) -> nn.Module:
-    """A fresh network that maps (B, *input_size) to (B, classes) logits.
+    """A fresh network that maps (B, *input_size) to (B, classes) logits; a language model at each position.
 
     Parameters
     ----------
@@ -137,6 +138,7 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "cnn_student": students.cnn(16, 32),
     "six_layer": students.six_layer,
     "cnn5": students.cnn5,
+    "tiny_llama": language.tiny_llama,
 }
 
 

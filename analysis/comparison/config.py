@@ -49,7 +49,7 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, Teac
     """Of deep-compressed and rate-coded: share of the weights to prune."""
     bits: int = 5
     """Of deep-compressed: bits of the index into each code book."""
-    penalty: float = 1e-7
+    penalty: float = 1e-9
     """Of feedback-coded: nats of the loss that a bit of the file is worth."""
     retrain_epochs: int = 10
     """Epochs of training in each technique that trains."""
@@ -78,6 +78,7 @@ PRESETS = {
     "tiny-llm": Config(
         preset="tiny-llm", dataset="docstrings", model="tiny_llama", limit=6_000, epochs=2, batch_size=16,
         optimizer="adamw", learning_rate=3e-3, weight_decay=0.1, sparsity=0.5, calibration=128, repeats=10,
+        penalty=1e-6,
         techniques=(
             "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4", "feedback-2-of-4", "grouped-int4",
             "feedback-int4", "feedback-coded",

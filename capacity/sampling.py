@@ -21,6 +21,7 @@ from capacity.tracing import Layers, intercepted
 DRAWS = 60  # at most; drawing ends earlier where nothing new is seen
 PATIENCE = 3  # draws that show nothing but what the marks say
 DOUBT = 12  # draws in a row that show nothing new, once one did
+TRIES = 24  # of other values for what is still dead: a sample passes a comparison only now and then
 Call = tuple[str, int]  # layer, number of the call
 
 
@@ -71,8 +72,8 @@ class Sampler:
 
         parts: layer and own name of a parameter -> which of its elements
         """
-        for draw in range(6):
-            if draw < 3:
+        for draw in range(TRIES):
+            if draw % 2:
                 self._draw_weights()
             else:  # the network's own weights
                 self._put_back()

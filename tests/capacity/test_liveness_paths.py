@@ -230,6 +230,28 @@ def test_masked_weights_are_not_called_zero_throughout() -> None:
     assert not any("zero throughout" in note for note in measure(model, (3,), effective=True).notes)
 
 
+class Switched(nn.Module):
+    """Hidden units that let others pass, by a comparison, which hands on no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.body, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.gate(x)
+        return self.last(torch.relu(self.body(h)) * (h > 0))
+
+
+def test_a_unit_that_only_a_comparison_uses_is_alive_and_named() -> None:
+    torch.manual_seed(0)
+    model = Switched()
+    with torch.no_grad():
+        model.body.weight[:, 2] = 0
+    assert live_masks(model, (4,))["gate.weight"].all()
+    notes = measure(model, (4,), effective=True).notes
+    assert notes == ("gate: liveness could not be decided: counted as alive",)
+
+
 class Scaled(nn.Module):
     """A block with a parameter of its own beside its layer, as the scales of ConvNeXt's blocks."""
 

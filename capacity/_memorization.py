@@ -30,6 +30,7 @@ from capacity.tables import Table, Tabular
 
 RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero
 TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
+EXACT_POINTS = 4096  # up to here Cover's formula is added up in whole numbers
 ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
 
@@ -46,6 +47,11 @@ def cover_fraction(points: int, weights: int) -> float:
     """
     if points < 1 or weights < 1:
         raise InputError(f"points and weights must be at least 1, found {points} and {weights}")
+    if points > EXACT_POINTS:
+        from scipy.special import betainc
+
+        few = min(weights, points)
+        return 1.0 if few == points else float(betainc(points - few, few, 0.5))
     learned = sum(comb(points - 1, k) for k in range(min(weights, points)))
     return float(learned / 2 ** (points - 1))
 
@@ -55,19 +61,35 @@ def separable(inputs: np.ndarray, signs: np.ndarray) -> bool:
     """Whether weights w exist with sign(w · x) = y for every row; decided exactly by linear programming.
 
     inputs: (N, K), a column of ones for a bias included; signs: (N,) of -1 and 1.
+
+    Raises InputError for other shapes and signs, and for inputs that are no finite numbers.
     """
     from scipy.optimize import linprog
 
+    inputs, signs = _finite("inputs", inputs), _finite("signs", signs)
     if inputs.ndim != 2 or signs.shape != inputs.shape[:1]:
         raise InputError(
             f"inputs must be (N, K) and signs (N,), found {tuple(inputs.shape)} and {tuple(signs.shape)}"
         )
-    inputs, signs = np.asarray(inputs), np.asarray(signs)
+    if not np.isin(signs, (-1, 1)).all():
+        raise InputError(f"signs must be -1 and 1, found {np.unique(signs)[:4].tolist()}")
     count, width = inputs.shape
     solution = linprog(
         np.zeros(width), A_ub=-signs[:, None] * inputs, b_ub=-np.ones(count), bounds=(None, None)
     )
     return bool(solution.status == 0)
+
+
+def _finite(name: str, values: Any) -> np.ndarray:
+    """An array or a tensor as numbers in double precision; raises InputError for what are none."""
+    plain = values.detach().cpu() if isinstance(values, Tensor) else values
+    try:
+        numbers = np.asarray(plain, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers, found an array of type {plain.dtype}") from None
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{name} must be finite, found NaN or infinity")
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def clone(model: nn.Module, *, device: str | None = None, foreign_hooks: bool = 
             memo[id(compiled)] = type(compiled)(copy.deepcopy(written, memo), compiled.dynamo_ctx)
         with torch.no_grad():  # scripted modules copy their parameters by an operation
             copied = copy.deepcopy(model, memo)
+            _keep_slots(model, copied, memo)
     except Exception as error:  # whatever an attribute raises when it is copied
         raise _uncopied(model, error) from error
     own_classes(copied)
@@ -170,6 +171,16 @@ def _keep_scripted_gradients(model: nn.Module, copied: nn.Module) -> None:
                 module.parameters(recurse=False), other.parameters(recurse=False), strict=True
             ):
                 new.requires_grad_(own.requires_grad)
+
+
+def _keep_slots(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
+    """Bring along what modules keep in `__slots__`, which nn.Module's own copying leaves behind."""
+    for module, other in zip(model.modules(), copied.modules(), strict=False):
+        for kind in type(module).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in vars(module) and hasattr(module, name) and not hasattr(other, name):
+                    setattr(other, name, copy.deepcopy(getattr(module, name), memo))
 
 
 def _keep_hooks(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:

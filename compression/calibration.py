@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
-from capacity.inputs import map_tensors
+from capacity.inputs import map_tensors, require_weights
 from compression.criteria import widened
 from compression.forms import dtype_of, parts_of, placed, run, size_of
 from compression.objectives import Objective, objective_of, require_scalar
@@ -173,6 +173,7 @@ def _gradients(
     model: nn.Module, batches: Iterable[Any], objective: Objective | str | None
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """For each batch its size and the gradient of its mean loss, of every parameter that it hangs on."""
+    require_weights(model)
     loss_of = objective_of(objective, batches)
     parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
     for parameter in parameters.values():
@@ -218,6 +219,7 @@ def pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) 
 
 def inputs_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Any]:
     """The inputs of each batch, where the model is; raises InputError if there are none."""
+    require_weights(model)
     empty = True
     for batch in batches:
         inputs = batch
@@ -238,8 +240,8 @@ def _no_batches() -> InputError:
 
 
 def _placed(value: Any, model: nn.Module) -> Any:
-    place = next(iter(model.parameters()))
-    return placed(value, place.device, dtype_of(model))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return placed(value, device, dtype_of(model))
 
 
 def _squares(module: nn.Module, data: Tensor) -> Tensor:

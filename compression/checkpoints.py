@@ -27,6 +27,7 @@ from compression.identity import (
     without,
 )
 from compression.masks import apply_masks, stored_masks
+from compression.metrics import tell_nan
 from compression.storage import read_text, require_plain, write_atomically, write_tensors
 
 __all__ = [
@@ -121,6 +122,8 @@ def metrics_of(result: Any) -> dict[str, Any]:
     Takes a mapping or dataclass of numbers, numpy scalars, tensors of one element, words, None, and lists or
     mappings of those.
 
+    What is NaN is named in a warning of the logger "compression".
+
     Raises InputError naming the form expected, or the metric that is none of these.
 
     >>> metrics_of({"error": np.float32(0.5), "classes": torch.tensor(3)})
@@ -133,7 +136,9 @@ def metrics_of(result: Any) -> dict[str, Any]:
             f"evaluate must return a mapping or dataclass of numbers, such as {{'top1_error': 0.1}}; "
             f"found {result!r:.80} ({type(result).__name__})"
         )
-    return {str(key): _plain_metric(str(key), value) for key, value in result.items()}
+    plain = {str(key): _plain_metric(str(key), value) for key, value in result.items()}
+    tell_nan(plain)
+    return plain
 
 
 def _plain_metric(name: str, value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError
+from capacity.inputs import require_weights
 from compression.batches import TensorBatches
 from compression.epochs import require_batches, train_mode, why_not_finite
 from compression.forms import placed
@@ -109,6 +110,7 @@ def why_alone(
         return "settings ask for mixed_precision 'fp16', whose gradients are scaled by their size"
     if not isinstance(data, TensorBatches):
         return f"data is a {type(data).__name__}, not TensorBatches"
+    require_weights(model)
     chain = chain_of(model)
     if isinstance(chain, str):
         return chain

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from capacity import checks, wilson_interval
 from capacity.errors import InputError
-from capacity.inputs import require_weights
+from capacity.inputs import require_weights, shown
 from compression.epochs import evaluation_mode, require_batches
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run, size_of
 from compression.labels import IGNORED, aligned, check_range, matched, span
@@ -323,11 +323,18 @@ def mcnemar(before: Tensor, after: Tensor) -> PairedTest:
     Reference: McNemar 1947, "Note on the sampling error of the difference between correlated
     proportions".
 
+    Raises InputError for what are no booleans of one length.
+
     >>> mcnemar(torch.tensor([True] * 9 + [False]), torch.tensor([False] * 9 + [True])).p_value
     0.021484375
     """
     from scipy.stats import binomtest
 
+    if any(side.dtype != torch.bool or side.dim() != 1 for side in (before, after)):
+        raise InputError(
+            f"before and after must be (N,) booleans, such as predictions == labels; found {shown(before)} "
+            f"and {shown(after)}"
+        )
     if before.shape != after.shape:
         raise InputError(f"paired predictions differ in length: {len(before)} and {len(after)}")
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())

@@ -9,9 +9,12 @@ a function (outputs, targets) -> number    given all outputs and targets at once
 ========================================== ====================================================
 
 Outputs and targets are those of the loss: logits (B, classes, ...) and class indices (B, ...), where labels
-of -100 stay what they are (`ignore_index=-100`); or both in one shape for "mse" and "bce".
+of -100 stay what they are (`ignore_index=-100`); or both in one shape for "mse" and "bce". A metric that is
+NaN is kept, and named in a warning of the logger "compression".
 """
 
+import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +27,7 @@ from compression.processes import gather_objects
 
 Metric = Any  # an object with reset, update and compute, or a Callable[[Tensor, Tensor], float]
 Metrics = Mapping[str, Metric] | Metric | None
+LOGGER = logging.getLogger("compression")
 FORM = "must return a number, or a mapping of names to numbers"
 
 
@@ -75,6 +79,13 @@ def higher_is_better(metrics: Metrics, name: str) -> bool:
     raise InputError(f"unknown metric {name!r}: there are {', '.join(metric_names(metrics)) or 'none'}")
 
 
+def tell_nan(values: Mapping[str, Any]) -> None:
+    """Name the values that are NaN in a warning of the logger "compression": no number was measured."""
+    names = [name for name, value in values.items() if isinstance(value, float) and math.isnan(value)]
+    if names:
+        LOGGER.warning("NaN, no number: %s", ", ".join(names))
+
+
 class Fed:
     """Metrics at work on one pass over the data: reset, fed batch by batch, read once."""
 
@@ -113,6 +124,7 @@ class Fed:
         for name, metric in self.metrics.items():
             value = _called(name, metric.compute) if _is_stateful(metric) else _called(name, metric, *both)
             numbers |= _numbers(name, value)
+        tell_nan(numbers)
         return numbers
 
 

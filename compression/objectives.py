@@ -141,7 +141,7 @@ class ElementLoss:
 
     def check(self, targets: Tensor) -> None:
         """Raise InputError for targets that "bce" cannot have."""
-        if self.kind == "bce" and bool(((targets < 0) | (targets > 1)).any()):
+        if self.kind == "bce" and not bool(((targets >= 0) & (targets <= 1)).all()):
             raise InputError(
                 f"objective 'bce' takes targets in [0, 1], found {float(targets.min()):g} to "
                 f"{float(targets.max()):g}"

@@ -16,6 +16,7 @@ from capacity import checks
 from capacity.cloning import clone, plain_copy
 from capacity.columns import counted
 from capacity.errors import InputError
+from capacity.inputs import require_weights
 from capacity.measuring import measure
 from capacity.registry import column
 from capacity.tables import Table, Tabular
@@ -142,6 +143,7 @@ def recipe(
     Raises InputError for techniques of one name, for a directory that holds another recipe or in which
     another process is at work, and where a technique does.
     """
+    require_weights(model)
     names = [technique.name for technique in techniques]
     if len(set(names)) < len(names):
         raise InputError(f"techniques must have different names, found {names}")

@@ -111,8 +111,9 @@ class Answers:
 
     @classmethod
     def of(cls, outputs: Tensor, targets: Tensor) -> "Answers":
-        """Of a batch."""
-        guess, truth = outputs > 0, targets > 0.5
+        """Of a batch; NaN is the wrong answer, whatever the right one is."""
+        truth = targets > 0.5
+        guess = torch.where(outputs.isnan(), ~truth, outputs > 0)
         exact = int((guess == truth).reshape(len(targets), -1).all(1).sum())
         counts = [columns(part).sum(0).cpu() for part in (guess & truth, truth, guess)]
         loss = float(F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum"))

@@ -1,5 +1,6 @@
 """sensitivity(): the error after pruning one layer at a time, and the amounts that a tolerance allows."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -7,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import nn
 
+from capacity import checks
 from capacity.cloning import unwrapped
 from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, unknown
 from capacity.tables import Table, Tabular
-from compression.criteria import Criterion
+from compression.criteria import Criterion, require_criterion
 from compression.pruning import prune
 from compression.shrinking import shrink
 from compression.shrinking.coupling import coupled_layers
@@ -53,6 +55,7 @@ class Sensitivity(Tabular):
         Between the measured amounts the error is interpolated linearly, and it never falls with the amount
         (the running maximum is taken). At most the largest measured amount is returned.
         """
+        checks.number("tolerance", tolerance)
         amounts_ = {}
         for name in self.layers:
             rows = sorted((e.requested, e.error) for e in self.effects if e.layer == name)
@@ -91,6 +94,7 @@ class Sensitivity(Tabular):
         return pd.DataFrame(rows).assign(unit=self.unit, baseline=self.baseline)
 
 
+@checks.arguments(evaluate=checks.function(1), criterion=require_criterion)
 def sensitivity(
     model: nn.Module,
     criterion: Criterion,
@@ -134,5 +138,19 @@ def sensitivity(
                 pruned = shrink(model, input_size, amount={group[0]: amount}, criterion=criterion).model
             else:
                 pruned = prune(model, criterion, amount={group[0]: amount}, unit=unit).model
-            effects.append(Effect(group[0], group, amount, float(evaluate(pruned))))
-    return Sensitivity(unit, float(evaluate(model)), tuple(effects))
+            effects.append(Effect(group[0], group, amount, _error_of(evaluate(pruned))))
+    return Sensitivity(unit, _error_of(evaluate(model)), tuple(effects))
+
+
+def _error_of(value: Any) -> float:
+    """What `evaluate` returned, as a number; raises InputError for what is none."""
+    try:
+        error = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        error = math.nan
+    if not math.isfinite(error):
+        raise InputError(
+            f"evaluate must return a finite error, as lambda model: evaluate(model, batches).top1_error "
+            f"does; found {value!r:.60} of type {type(value).__name__}"
+        )
+    return error

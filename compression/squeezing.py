@@ -70,7 +70,7 @@ SQUEEZE_DEFAULTS: SqueezeOptions = {**DEFAULTS, **STEP_DEFAULTS, "identity": Non
 
 @checks.arguments(
     iterations=checks.integer,
-    retrain=checks.function(1),
+    retrain=checks.optional(checks.function(1)),
     evaluate=checks.function(1),
     directory=checks.optional(checks.path),
     stop=checks.optional(checks.function(3)),
@@ -83,7 +83,7 @@ def squeeze(
     *,
     amount: Amount,
     iterations: int,
-    retrain: Retrain,
+    retrain: Retrain | None = None,
     evaluate: Evaluate,
     **options: Unpack[SqueezeOptions],
 ) -> Iterator[Step]:
@@ -92,7 +92,8 @@ def squeeze(
     Parameters
     ----------
     criterion: as for `prune`; None prunes nothing: the control that is only trained as long
-    retrain: model -> trained model (or what `fit` returns); must give the same for the same model
+    retrain: model -> trained model (or what `fit` returns); must give the same for the same model. None
+        trains nothing
     evaluate: model -> a mapping or dataclass of numbers
     directory: where each whole step is kept; run again with the same arguments, finished steps are read
         from it and the rest computed. The same is what has the same content: settings, data, weights, and
@@ -134,7 +135,7 @@ class _Work:
 
     criterion: Criterion | None
     amount: Amount
-    retrain: Retrain
+    retrain: Retrain | None
     evaluate: Evaluate
     pruning: PruneOptions
 
@@ -148,8 +149,7 @@ class _Work:
             if self.criterion is not None:
                 result = prune(current, self.criterion, amount=self.amount, **self.pruning)
                 current, requested, achieved = result.model, result.requested, result.achieved
-            trained = self.retrain(current)
-            current = model_of(trained)
+            current = clone(current) if self.retrain is None else model_of(self.retrain(current))
         metrics = metrics_of(self.evaluate(current))
         return Step(index, current, requested, achieved, density(masks_of(current)), metrics, False)
 

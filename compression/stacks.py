@@ -41,6 +41,10 @@ def chain_of(model: nn.Module) -> list[tuple[str, nn.Module]] | str:
         return "it has no dense layer"
     if len(set(map(id, parameters))) != len(parameters):
         return "layers share parameters"
+    if len(list(model.parameters())) != len(parameters):
+        return "it holds parameters beside its layers"
+    if not all(p.numel() for p in parameters):
+        return "a layer has no units"
     if not all(p.requires_grad for p in parameters):
         return "some of its parameters are frozen"
     if len({(p.dtype, p.device) for p in parameters}) > 1:
@@ -51,8 +55,11 @@ def chain_of(model: nn.Module) -> list[tuple[str, nn.Module]] | str:
 def _collect(module: nn.Module, name: str, chain: list[tuple[str, nn.Module]]) -> str:
     """Add a module's layers; says what cannot be stacked."""
     called = f"{name!r}, a {type(module).__name__}," if name else f"a {type(module).__name__}"
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    if any(hooks) or module._backward_pre_hooks:
         return f"{called} has hooks"
+    if "forward" in vars(module):
+        return f"{called} has a forward of its own"
     kind = type(module)
     masked = kind is not nn.Linear and isinstance(module, nn.Linear) and parametrize.is_parametrized(module)
     if masked:

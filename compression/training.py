@@ -429,6 +429,11 @@ class _Loop:
                     break
         if best is not None:
             self.plain.load_state_dict(best)
+        elif settings.patience is not None and watch is not None and history:
+            raise InputError(
+                f"{watch.name!r}, which says the best epoch, was no finite number after any of "
+                f"{len(history)} epochs: watch another score"
+            )
         for name, parameter in self.plain.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise FloatingPointError(f"{name!r} is not finite after epoch {history[-1]['epoch']}")

@@ -181,6 +181,8 @@ def owners_of(model: nn.Module, target: Target) -> list[nn.Module]:
 
 def obstacle(model: nn.Module, target: Target) -> str:
     """Why a weight's inputs cannot be seen; empty if they can."""
+    if 0 in target.shape:
+        return "it has no weights"
     unread = [module for module in owners_of(model, target) if not is_readable(module)]
     if not unread and target.key == "weight":
         return ""

@@ -45,6 +45,9 @@ def output_worths(
         return note
 
     with torch.enable_grad(), ExitStack() as hooks:
+        for parameter in model.parameters():  # frozen ones too, until it is left
+            hooks.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(parameter.is_floating_point())
         for name, target in targets.items():
             for module in owners_of(model, target):
                 hooks.enter_context(module.register_forward_hook(catch(name, module)))

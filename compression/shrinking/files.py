@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.attention import unpack_attention
-from capacity.cloning import clone, initialized, plain_copy
+from capacity.cloning import clone, initialized, plain_copy, unwrapped
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line
 from compression.checkpoints import most_bytes, require_storable
@@ -32,6 +32,7 @@ def save_shrunk(model: nn.Module, path: str | Path) -> None:
     """Write weights, sizes of layers and a SHA-256 of both as one safetensors file."""
     from safetensors.torch import save_file
 
+    model = unwrapped(model)
     require_storable(initialized(model))
     sizes = {
         name: {

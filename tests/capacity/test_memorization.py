@@ -104,3 +104,25 @@ def test_bad_input(build, points: list[int], message: str) -> None:
         memorization(build, 2, points, trials=1)
     with pytest.raises(InputError, match="at least 1"):
         cover_fraction(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "signs", "message"),
+    [
+        ([[0.0, np.nan], [1, 2]], [1, -1], "inputs must be finite"),
+        ([[0.0, 1.0], [1, 2]], [0, 1], "signs must be -1 and 1, found"),
+        ([["a", "b"], ["c", "d"]], [1, -1], "inputs must be numbers"),
+    ],
+)
+def test_what_no_plane_can_separate_is_refused(inputs: list, signs: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        separable(np.array(inputs), np.array(signs))
+
+
+def test_cover_s_formula_of_many_points() -> None:
+    assert cover_fraction(1_000_000, 500_000) == pytest.approx(0.5, rel=1e-9)
+    assert cover_fraction(1_000_000, 2_000_000) == 1
+    for weights in (1_950, 2_048, 2_100):
+        assert cover_fraction(4_097, weights) == pytest.approx(
+            2 * sum(comb(4_096, k) for k in range(weights)) / 2**4_097, rel=1e-9
+        )

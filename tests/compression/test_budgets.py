@@ -165,6 +165,11 @@ def test_bad_amounts() -> None:
         sensitivity(net(), L1(), evaluate=error, unit="channel")
     with pytest.raises(InputError, match="unknown unit"):
         sensitivity(net(), L1(), evaluate=error, unit="neurons")
+    for found in (float("nan"), {"error": 0.1}, None):
+        with pytest.raises(InputError, match="evaluate must return a finite error"):
+            sensitivity(net(), L1(), evaluate=lambda model, found=found: found, amounts=(0.5,))
+    with pytest.raises(InputError, match="tolerance must be a number"):
+        MADE.amounts(float("nan"))
 
 
 class HeadsFirst(nn.Module):

@@ -82,6 +82,20 @@ class Attention(nn.Module):
         return found
 
 
+class Slotted(nn.Module):
+    """A number that is kept in no dict."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.factor = nn.Linear(16, 8), 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.inner(x) * self.factor
+        return found
+
+
 class Tokens(nn.Module):
     """Signs of the input looked up."""
 
@@ -302,6 +316,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "embedding bag": lambda: Net(Tokens(nn.EmbeddingBag(2, 5)), (16,), 5),
     "bilinear": lambda: Net(Pair(), (16,), 4),
     "tied": tied,
+    "slots": lambda: Net(Slotted(), (16,), 8),
     "sharing memory": sharing_memory,
     "state that is no tensor": lambda: Net(Keeping(16, 8), (16,), 8),
     "scripted inside": lambda: dense(torch.jit.script),

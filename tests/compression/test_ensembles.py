@@ -163,6 +163,24 @@ class Forked(nn.Module):
         return found if float(found.detach().sum()) > 0 else 2 * found
 
 
+def patched() -> nn.Module:
+    model = net()
+    model[1].forward = lambda x: 2 * nn.Linear.forward(model[1], x)
+    return model
+
+
+def hooked_backward() -> nn.Module:
+    model = net()
+    model[1].register_full_backward_pre_hook(lambda module, gradients: (gradients[0] * 2,))
+    return model
+
+
+def holding_more() -> nn.Module:
+    model = net()
+    model.register_parameter("count", nn.Parameter(torch.tensor(3), requires_grad=False))
+    return model
+
+
 NORMED = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.BatchNorm1d(9), nn.Linear(9, 5))
 DROPPED = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Dropout(0.5), nn.Linear(9, 5))
 
@@ -173,6 +191,9 @@ DROPPED = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Dropout(0.5), nn.Line
         (Forked(), {}, "a Forked is neither dense nor elementwise"),
         (NORMED, {}, "'2', a BatchNorm1d, is neither dense nor elementwise"),
         (DROPPED, {}, "'2', a Dropout, is neither dense nor elementwise"),
+        (patched(), {}, "'1', a Linear, has a forward of its own"),
+        (hooked_backward(), {}, "'1', a Linear, has hooks"),
+        (holding_more(), {}, "it holds parameters beside its layers"),
         (net(), {"neuron_dropout": {"1": 2}}, "settings ask for neuron_dropout"),
         (net(), {"snapshot_epoch": 1}, "settings ask for snapshot_epoch"),
     ],

@@ -1,5 +1,7 @@
 """Scores against torchmetrics and scikit-learn."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from torch import nn
 
 from capacity import InputError
-from compression.evaluation import cohen_kappa, evaluate, predictions
+from compression.evaluation import cohen_kappa, evaluate, mcnemar, predictions
 
 
 @pytest.mark.parametrize("classes", [3, 9])
@@ -138,3 +140,27 @@ def test_batches_of_different_widths_are_refused() -> None:
     labels = torch.tensor([0, 1])
     with pytest.raises(InputError, match="2 outputs in one batch, 3 in another"):
         evaluate(nn.Identity(), [(torch.zeros(2, 2), labels), (torch.zeros(2, 3), labels)])
+
+
+def test_nan_is_the_wrong_answer_to_every_label() -> None:
+    class Broken(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.tensor([float("nan"), 1.0])
+
+    torch.manual_seed(0)
+    inputs, truth = torch.randn(8, 3), torch.zeros(8, 2)
+    model = Broken(3, 2)
+    with torch.no_grad():
+        model.bias.fill_(-100.0)
+    for targets in (truth, 1 - truth):
+        found = evaluate(model, [(inputs, targets)], objective="bce")
+        assert found["exact_match_error"] == 1 and math.isnan(found.loss)
+        assert found["label_error"] == 0.5 + float(targets.mean()) / 2
+    with pytest.raises(InputError, match=r"targets in \[0, 1\], found nan"):
+        evaluate(model, [(inputs, truth * float("nan"))], objective="bce")
+
+
+@pytest.mark.parametrize("found", [torch.tensor([0, 1, 2]), torch.rand(3), torch.ones(2, 2).bool()])
+def test_a_paired_test_takes_booleans(found: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"\(N,\) booleans"):
+        mcnemar(found, found)

@@ -36,6 +36,15 @@ CALLS: dict[str, Call] = {
     "evaluate": lambda m, _: c.evaluate(m, [(X, Y)]),
     "fit": lambda m, _: c.fit(m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
     "distill": lambda m, _: c.distill(m, m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
+    "Fisher": lambda m, _: c.prune(m, c.Fisher([(X, Y)]), amount=0.5),
+    "ActivationNorm": lambda m, _: c.prune(m, c.ActivationNorm([X]), amount=0.5),
+    "prune_with_feedback": lambda m, _: c.prune_with_feedback(m, [X], amount=0.5),
+    "round_with_feedback": lambda m, _: c.round_with_feedback(m, [X]),
+    "code_with_feedback": lambda m, _: c.code_with_feedback(m, [X], penalty=1e-3),
+    "fit_together": lambda m, _: c.fit_together(
+        [m], [c.TensorBatches(X, Y)], settings=c.TrainingSettings(epochs=1)
+    ),
+    "recipe": lambda m, _: c.recipe(m, [], input_size=(4,), evaluate=lambda _: {}, repeats=1),
     "squeeze": lambda m, _: list(
         c.squeeze(m, c.L1(), amount=0.5, iterations=1, retrain=lambda m: m, evaluate=lambda _: {})
     ),

@@ -208,3 +208,21 @@ def test_metrics_and_watch_need_validation_and_patience() -> None:
 def test_no_rule_stops_by_a_word() -> None:
     with pytest.raises(InputError, match="metric 'verdict' is 'good', so no rule can stop by it"):
         Peak("verdict").keep([{"verdict": "good"}])
+
+
+def undefined(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    return float("nan")
+
+
+def test_what_is_nan_is_named(caplog) -> None:
+    assert "mine" in evaluate(network(), BATCHES, metrics={"mine": undefined}).metrics
+    pruned = squeeze(network(), L1(), amount=0.2, iterations=0, evaluate=lambda m: {"own": float("nan")})
+    list(pruned)
+    assert caplog.messages == ["NaN, no number: mine", "NaN, no number: own"]
+
+
+def test_no_epoch_is_the_best_by_a_score_that_is_never_a_number() -> None:
+    undefined.higher_is_better = True  # type: ignore[attr-defined]
+    watching = TrainingSettings(epochs=3, patience=2, watch="mine")
+    with pytest.raises(InputError, match="'mine', which says the best epoch, was no finite number after any"):
+        fit(network(), BATCHES, settings=watching, validation=BATCHES, metrics={"mine": undefined})

@@ -154,3 +154,11 @@ def test_a_loop_that_forgets_to_return_its_model_is_told_so(found) -> None:
         InputError, match=r"retrain and techniques must return the model, as `return model`.*found"
     ):
         list(steps)
+
+
+def test_without_retraining_nothing_is_trained(tmp_path) -> None:
+    plain = squeeze(net(), L1(), amount=3, iterations=2, unit="neuron", evaluate=score, directory=tmp_path)
+    last = list(plain)[-1].model
+    assert torch.equal(last[0].weight, net()[0].weight * masks_of(last)["0.weight"])
+    again = [step.resumed for step in steps(tmp_path, iterations=2, retrain=None)]
+    assert again == [True] * 3

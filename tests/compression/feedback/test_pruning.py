@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from capacity import InputError, measure
-from compression import L1, Calibration, load_model, prune, prune_n_of_m, prune_with_feedback, save_model
+from compression import (
+    L1,
+    Calibration,
+    code_with_feedback,
+    load_model,
+    prune,
+    prune_n_of_m,
+    prune_with_feedback,
+    round_with_feedback,
+    save_model,
+)
 from compression.masks import masks_of
 
 
@@ -155,3 +165,25 @@ def test_layers_without_inputs_to_see_are_left():
         prune_with_feedback(Attending(), [torch.full((5, 3, 4), torch.inf)], amount=0.5)
     with pytest.raises(InputError, match="no calibration batches"):
         prune_with_feedback(Attending(), [], amount=0.5)
+
+
+@pytest.mark.parametrize("work", [prune_with_feedback, round_with_feedback, code_with_feedback])
+def test_layers_without_weights_and_models_without_layers_are_told(work):
+    options = {prune_with_feedback: {"amount": 0.5}, code_with_feedback: {"penalty": 1e-3}}.get(work, {})
+    with pytest.raises(InputError, match="no layer whose inputs can be seen"):
+        work(nn.ReLU(), [torch.randn(3, 4)], **options)
+    with pytest.raises(InputError, match="'0': it has no weights; '1': it has no weights"):
+        work(
+            nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 2)), [torch.randn(3, 4)], **options, layers=["0", "1"]
+        )
+
+
+def test_frozen_layers_are_coded_as_others_and_stay_frozen():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), torch.randn(9, 4)
+    free = code_with_feedback(model, [x], penalty=1e-3).model
+    for parameter in model[0].parameters():
+        parameter.requires_grad_(False)
+    coded = code_with_feedback(model, [x], penalty=1e-3).model
+    assert all(map(torch.equal, coded.parameters(), free.parameters()))
+    assert [p.requires_grad for p in coded.parameters()] == [False, False, True, True]

@@ -132,3 +132,10 @@ def test_layers_that_do_not_fit_together_are_refused_where_the_input_is_known(tm
     save_shrunk(shrink(model, (4,), amount=0.5).model, tmp_path / "good")
     good = load_shrunk(model, tmp_path / "good", input_size=(4,))
     assert good.training and good[0].out_features == 4
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_a_wrapped_model_is_stored_as_what_it_wraps(tmp_path, wrap) -> None:
+    net, x = Net(), torch.randn(4, 5)
+    save_shrunk(wrap(net), tmp_path / "whole")
+    assert torch.equal(load_shrunk(Net(), tmp_path / "whole")(x), net(x))

@@ -12,6 +12,7 @@ Make smaller (a new model comes back, yours is never changed)
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
     round_with_feedback     2 to 8 bits without retraining, for `quantize` to store
+    allocate_bits           how many each layer gets, within a budget
     factorize       low rank
     share_weights   few distinct values in each tensor
     quantize_rate_distortion    round where error and bits together cost least
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from compression.factorization import factorize
     from compression.feedback import (
         Calibration,
+        allocate_bits,
         code_to_budget,
         code_with_feedback,
         prune_with_feedback,
@@ -120,6 +122,7 @@ __all__ = [
     "Taylor",
     "TensorBatches",
     "TrainingSettings",
+    "allocate_bits",
     "certify",
     "code_to_budget",
     "code_with_feedback",
@@ -175,7 +178,8 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
-    "feedback": "Calibration code_to_budget code_with_feedback prune_with_feedback round_with_feedback",
+    "feedback": "Calibration allocate_bits code_to_budget code_with_feedback prune_with_feedback "
+    "round_with_feedback",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

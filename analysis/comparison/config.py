@@ -27,6 +27,11 @@ ALL: tuple[Technique, ...] = (
     "deep-compressed", "rate-coded", "distil-quantize-prune", "prune-shrink-int8",
 )  # fmt: skip
 
+UNTRAINED: tuple[Technique, ...] = (
+    "dynamic-int8", "static-int8", "grouped-int4", "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4",
+    "feedback-2-of-4", "feedback-int4", "feedback-coded",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, TeacherSettings, RunnerSettings):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from analysis.comparison.config import UNTRAINED
 from analysis.comparison.techniques import compute, contenders
 from analysis.lab.consoles import Say
 from analysis.lab.needs import require_fit
@@ -29,7 +30,8 @@ def compare_cells(
     folder = opened(config)
     for note in shared.runner.data.notes:
         say(note)
-    epochs = config.seeds * (config.epochs + len(config.techniques) * config.retrain_epochs)
+    trained = len(set(config.techniques) - set(UNTRAINED))
+    epochs = config.seeds * (config.epochs + trained * config.retrain_epochs)
     require_fit(shared.runner, replace(config, seeds=1), config.seeds, folder.path, epochs, say)
     folder.settle(shared.content)
     resumed = folder.resumed(config.seeds * (1 + len(config.techniques)))

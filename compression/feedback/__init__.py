@@ -1,5 +1,6 @@
 """After training, without retraining: each weight's error is made good by the weights not yet compressed."""
 
+from compression.feedback.allocation import BitAllocation, allocate_bits
 from compression.feedback.budget import code_to_budget
 from compression.feedback.coding import FeedbackCodeResult, code_with_feedback
 from compression.feedback.hessians import Calibration
@@ -7,10 +8,12 @@ from compression.feedback.pruning import FeedbackPruneResult, prune_with_feedbac
 from compression.feedback.rounding import FeedbackRoundResult, round_with_feedback
 
 __all__ = [
+    "BitAllocation",
     "Calibration",
     "FeedbackCodeResult",
     "FeedbackPruneResult",
     "FeedbackRoundResult",
+    "allocate_bits",
     "code_to_budget",
     "code_with_feedback",
     "prune_with_feedback",

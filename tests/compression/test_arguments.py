@@ -66,6 +66,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "two_part_length": (capacity.two_part_length, {
         "logits": X[:, :3], "labels": Y, "file_bytes": 30, "choices": 2}),
     "wilson_interval": (capacity.wilson_interval, {"correct": 3, "total": 10, "confidence": 0.9}),
+    "allocate_bits": (compression.allocate_bits, {
+        "model": net(), "batches": BATCHES, "average_bits": 9.0, "choices": (2, 4), "group_size": None,
+        "asymmetric": False}),
     "certify": (compression.certify, {
         "path": "coded", "model": net(), "training": BATCHES, "choices": 1, "confidence": 0.9}),
     "code_to_budget": (compression.code_to_budget, {

@@ -32,7 +32,13 @@ from compression.distillation import distill
 from compression.ensembles import fit_together
 from compression.evaluation import evaluate, predictions
 from compression.factorization import factorize
-from compression.feedback import code_to_budget, code_with_feedback, prune_with_feedback, round_with_feedback
+from compression.feedback import (
+    allocate_bits,
+    code_to_budget,
+    code_with_feedback,
+    prune_with_feedback,
+    round_with_feedback,
+)
 from compression.masks import apply_masks, from_torch_pruning, masks_of, to_torch_pruning
 from compression.pruning import prune
 from compression.quantization import quantize
@@ -376,6 +382,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "prune weights": lambda m: prune(m, L1(), amount=0.5),
     "prune_n_of_m": lambda m: prune_n_of_m(m, L1()),
     "round_with_feedback": lambda m: round_with_feedback(m, data_of(m)),
+    "allocate_bits": lambda m: allocate_bits(m, data_of(m), average_bits=99.0, choices=(2, 8)),
     "code_to_budget": lambda m: code_to_budget(m, data_of(m), budget_bytes=10**6),
     "code_with_feedback": lambda m: code_with_feedback(m, data_of(m), penalty=1e-4),
     "prune_with_feedback": lambda m: prune_with_feedback(m, data_of(m), amount=0.5),

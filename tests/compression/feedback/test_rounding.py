@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from capacity import InputError
 from compression import quantize, round_with_feedback
-from compression.feedback.rounding import group_columns, round_matrices, scales_of
+from compression.feedback.grids import Grid, grid_of, group_columns
+from compression.feedback.rounding import round_matrices
 from compression.feedback.sweeping import output_error
 from compression.quantization.quantizers import blocks_of, own_scale
 
@@ -25,8 +26,8 @@ def problem(rows: int, columns: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 @given(st.integers(2, 8), st.sampled_from([1, 4, 12]), st.integers(0, 100))
 def test_weights_lie_on_their_grids_and_err_less(bits: int, size: int, seed: int) -> None:
     weights, hessian = problem(40, 12, seed)
-    scales = scales_of(weights, hessian.diagonal(dim1=1, dim2=2), bits, size)
-    rounded = round_matrices(weights, hessian, scales, bits)
+    grid = grid_of(weights, hessian.diagonal(dim1=1, dim2=2), bits, size)
+    scales, rounded = grid.scales, round_matrices(weights, hessian, grid)
     levels = rounded / scales
     assert torch.allclose(levels, levels.round(), atol=1e-9)
     assert levels.min() >= -(2 ** (bits - 1)) and levels.max() <= 2 ** (bits - 1) - 1
@@ -39,21 +40,21 @@ def test_weights_lie_on_their_grids_and_err_less(bits: int, size: int, seed: int
 
 def test_columns_go_by_curvature_and_each_error_is_made_good() -> None:
     weights = torch.tensor([[[0.6, 0.4]]]).double()
-    scales = torch.ones_like(weights)
+    grid = Grid(torch.ones_like(weights), torch.full_like(weights, -128), 8)
     hessian = torch.tensor([[[1.0, 2.0], [2.0, 5.0]]]).double()  # the second goes first
     second = round(0.4)
     first = round(0.6 + (0.4 - second) * 2.0 / 1.0)  # w_1 + e·H_12/H_11
-    assert round_matrices(weights, hessian, scales, 8)[0, 0].tolist() == [first, second] == [1, 0]
-    turned = round_matrices(weights.flip(2), hessian.flip(1, 2), scales, 8)
+    assert round_matrices(weights, hessian, grid)[0, 0].tolist() == [first, second] == [1, 0]
+    turned = round_matrices(weights.flip(2), hessian.flip(1, 2), grid)
     assert turned[0, 0].tolist() == [second, first]
 
 
 def test_ranges_are_narrowed_where_that_errs_less() -> None:
     weights = torch.cat([torch.full((1, 1, 20), 0.3), torch.ones(1, 1, 1)], 2).double()
     energy = torch.ones(1, 21).double()
-    assert scales_of(weights, energy, 2, 21)[0, 0, 0] == 0.5  # 0.2 twenty times instead of 0.3
+    assert grid_of(weights, energy, 2, 21).scales[0, 0, 0] == 0.5  # 0.2 twenty times instead of 0.3
     energy[0, 20] = 1000
-    assert scales_of(weights, energy, 2, 21)[0, 0, 0] == 1.0
+    assert grid_of(weights, energy, 2, 21).scales[0, 0, 0] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,46 @@ def test_groups_are_those_of_quantize(shape: tuple[int, ...], group: int) -> Non
     columns = torch.Size(shape[1:]).numel()
     assert group_columns(torch.Size(shape), group, columns) == torch.Size(blocks_of(shape, group)).numel()
     assert group_columns(torch.Size(shape), None, columns) == columns
+
+
+@settings(max_examples=15)
+@given(st.integers(2, 8), st.sampled_from([1, 4, 12]), st.floats(-3, 3), st.integers(0, 100))
+def test_asymmetric_grids_have_a_zero_and_as_many_steps(
+    bits: int, size: int, shift: float, seed: int
+) -> None:
+    weights, hessian = problem(40, 12, seed)
+    weights = weights + shift
+    energy = hessian.diagonal(dim1=1, dim2=2)
+    grid, plain = (grid_of(weights, energy, bits, size, asymmetric=flag) for flag in (True, False))
+    levels = grid.nearest(weights) / grid.scales - grid.lowest
+    assert torch.allclose(levels, levels.round(), atol=1e-9)
+    assert levels.min() >= 0 and levels.max() <= 2**bits - 1
+    assert torch.equal(grid.lowest, grid.lowest.round())
+    assert grid.nearest(torch.zeros_like(weights)).abs().max() == 0
+    if abs(shift) > 2 and size > 1 and bits > 2:  # all on one side of zero, or nearly
+        errors = [
+            float(((one.nearest(weights) - weights).square() * energy[:, None]).sum())
+            for one in (grid, plain)
+        ]
+        assert errors[0] < errors[1]
+
+
+def test_an_asymmetric_grid_by_hand() -> None:
+    weights = torch.tensor([[[-0.4, 0.8, 0.4, 0.0]]]).double()
+    energy = torch.ones(1, 4).double()
+    grid = grid_of(weights, energy, 2, 4, asymmetric=True)
+    assert grid.scales[0, 0, 0] == pytest.approx(0.4) and grid.lowest[0, 0, 0] == -1
+    assert torch.allclose(grid.nearest(weights), weights, atol=1e-6)  # -1, 2, 1 and 0 steps
+    assert not torch.allclose(grid_of(weights, energy, 2, 4).nearest(weights), weights, atol=0.1)
+
+
+def test_asymmetric_rounding_counts_where_grids_begin() -> None:
+    model = network()
+    with torch.no_grad():
+        model[5].weight.add_(0.3)
+    both = [round_with_feedback(model, batches(), bits={"5": 3}, asymmetric=flag) for flag in (True, False)]
+    assert both[0].layers[0].output_error < both[1].layers[0].output_error
+    assert both[0].average_bits == pytest.approx(both[1].average_bits + 3 * 16 / (32 * 16))
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -132,6 +173,7 @@ def test_weights_off_a_grid_keep_the_scale_that_they_had() -> None:
         ({"bits": {"nine": 4}}, "nine"),
         ({"group_size": 0}, "group_size"),
         ({"layers": "5"}, "list of names"),
+        ({"asymmetric": "yes"}, "asymmetric"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, words) -> None:

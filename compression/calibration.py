@@ -245,7 +245,18 @@ def _placed(value: Any, model: nn.Module) -> Any:
 
 
 def _squares(module: nn.Module, data: Tensor) -> Tensor:
-    """What each weight multiplies, squared and summed: the gradient by it of all that squared data gives."""
+    """What each weight multiplies, squared and summed: the gradient by it of all that squared data gives.
+
+    Where a forward of its own makes other numbers of the weight first, by what torch's layer would multiply.
+    """
+    squares = _by_gradient(module, type(module).forward, data)
+    if bool((squares >= 0).all()):
+        return squares
+    kind = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    return _by_gradient(module, kind.forward, data)
+
+
+def _by_gradient(module: nn.Module, forward: Callable[..., Tensor], data: Tensor) -> Tensor:
     held = module._parameters["weight"]
     assert held is not None
     weight = nn.Parameter(widened(held.detach()))
@@ -254,7 +265,7 @@ def _squares(module: nn.Module, data: Tensor) -> Tensor:
     module._parameters["bias"] = None
     try:
         with torch.enable_grad():
-            result = type(module).forward(module, widened(data.detach()).square())
+            result = forward(module, widened(data.detach()).square())
             (squares,) = torch.autograd.grad(result.sum(), weight)
     finally:
         module._parameters["weight"], module._parameters["bias"] = held, bias

@@ -1,6 +1,7 @@
 """Layers that can be replaced by products of smaller ones: which they are, by what, and whether it is so."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,6 +123,21 @@ def computes_the_same(module: nn.Module, replacement: Factorized) -> bool:
                 if not relative_difference([expected], [actual]) <= tolerance(module):
                     return False
     return True
+
+
+def computes_as_its_type(module: nn.Module) -> bool:
+    """Does a dense layer or convolution compute what torch's own of its kind does? Subclasses may not."""
+    kind = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    if kind.forward is type(module).forward and "forward" not in vars(module):
+        return True
+    own, plain = clone(module), clone(module)
+    vars(plain)["forward"] = partial(kind.forward, plain)
+    like = module.get_parameter("weight")
+    inputs = torch.randn(_sample_shape(module), generator=torch.Generator().manual_seed(0))
+    inputs = inputs.to(like.device, like.dtype)
+    with torch.no_grad():
+        actual, expected = (_run(layer, inputs, False) for layer in (own, plain))
+    return relative_difference([expected], [actual]) <= tolerance(module)
 
 
 def _run(layer: nn.Module, inputs: Tensor, mode: bool) -> list[Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity.errors import InputError
 from capacity.inputs import example_input, map_tensors, tensors_in
 from compression.epochs import evaluation_mode
 
@@ -55,6 +56,18 @@ def outputs(model: nn.Module, inputs: Sequence[Arguments], *, seed: int = 0) -> 
             torch.manual_seed(seed)
             outputs_.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
     return outputs_
+
+
+def require_telling(expected: Sequence[Sequence[Tensor]]) -> None:
+    """Raise InputError for outputs that say nothing: none at all, or none that is a finite number."""
+    tensors = [tensor for each in expected for tensor in each]
+    if not tensors:
+        raise InputError("the model returns no tensors, so nothing tells whether it stays the same")
+    if any(tensor.numel() for tensor in tensors) and not any(bool(t.isfinite().any()) for t in tensors):
+        raise InputError(
+            "the model's outputs are NaN or infinite, on an example and on random inputs, so nothing tells "
+            "whether it stays the same"
+        )
 
 
 def relative_difference(expected: Sequence[Sequence[Tensor]], actual: Sequence[Sequence[Tensor]]) -> float:

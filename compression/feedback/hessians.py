@@ -17,7 +17,8 @@ from capacity import checks
 from capacity.errors import InputError
 from compression.calibration import pass_all
 from compression.epochs import require_batches
-from compression.feedback.layers import is_readable, matrices_of, rows_of
+from compression.factors import computes_as_its_type
+from compression.feedback.layers import is_readable, is_transposed, matrices_of, rows_of
 from compression.feedback.sweeping import DAMPING, damped
 from compression.targets import Choice, Target, choose, targets
 
@@ -183,9 +184,11 @@ def obstacle(model: nn.Module, target: Target) -> str:
     """Why a weight's inputs cannot be seen; empty if they can."""
     if 0 in target.shape:
         return "it has no weights"
-    unread = [module for module in owners_of(model, target) if not is_readable(module)]
+    owners = owners_of(model, target)
+    unread = [module for module in owners if not is_readable(module)]
     if not unread and target.key == "weight":
-        return ""
+        odd = [module for module in owners if not is_transposed(module) and not computes_as_its_type(module)]
+        return f"the forward of {type(odd[0]).__name__} is another than that of its type" if odd else ""
     kind = type(unread[0] if unread else target.module).__name__
     return f"what {kind} multiplies it with is not what the layer is given"
 

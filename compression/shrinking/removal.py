@@ -18,7 +18,14 @@ from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, refusing, tensors_in
 from compression.shrinking.coupling import attention_heads, training_branches, units_of
-from compression.verification import Arguments, outputs, probes, relative_difference, tolerance
+from compression.verification import (
+    Arguments,
+    outputs,
+    probes,
+    relative_difference,
+    require_telling,
+    tolerance,
+)
 
 TOLERANCE = 1e-8  # in double precision, where rounding explains about 1e-12
 REMEMBERED = ("hidden_dim", "embed_dim")  # widths that transformers keep beside their layers
@@ -35,8 +42,7 @@ class Removal:
         self.inputs = self._in_double(input_size)
         self.original = clone(model)
         self.expected = outputs(self.original, self.inputs)
-        if not any(self.expected):
-            raise InputError("the model returns no tensors, so nothing tells whether it stays the same")
+        require_telling(self.expected)
         self.trained = _training_shapes(self.original, self.inputs[0])
         self.names = {module: name for name, module in model.named_modules()}
         self.read: dict[str, list[int]] = {}

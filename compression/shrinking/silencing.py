@@ -12,7 +12,7 @@ from capacity.live import used_masks
 from compression._moved import keep_old_names
 from compression.masks import Masks, apply_masks, living_units, masks_of
 from compression.shrinking.coupling import following, graph_of, units_of
-from compression.verification import outputs, probes, relative_difference, tolerance
+from compression.verification import outputs, probes, relative_difference, require_telling, tolerance
 
 
 @torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
@@ -131,6 +131,7 @@ def zero_dead_parameters(model: nn.Module, input_size: Any) -> nn.Module:
     inputs = probes(copied, input_size)
     with taking(copied, input_size):
         expected = outputs(copied, inputs)
+    require_telling(expected)
     parameters = dict(copied.named_parameters())
     while True:  # a weight that is gone can leave more without use
         used = used_masks(copied, input_size)

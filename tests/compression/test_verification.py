@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from capacity import InputError
+from compression.shrinking import shrink
+from compression.shrinking.silencing import zero_dead_parameters
 from compression.verification import (
     MAGNITUDES,
     outputs,
@@ -52,3 +55,13 @@ def test_differences() -> None:
 def test_the_tolerance_follows_the_coarsest_type() -> None:
     single = tolerance(nn.Linear(2, 2))
     assert tolerance(nn.Linear(2, 2).double()) < single < tolerance(nn.Linear(2, 2).half())
+
+
+def test_outputs_that_are_no_numbers_verify_nothing() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model[2].bias.fill_(torch.inf)
+    for work in (lambda: shrink(model, (4,), amount=0.5), lambda: zero_dead_parameters(model, (4,))):
+        with pytest.raises(InputError, match="outputs are NaN or infinite, on an example and on random"):
+            work()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from capacity import InputError, measure
 from compression import (
     L1,
+    ActivationNorm,
     Calibration,
     code_with_feedback,
     load_model,
@@ -187,3 +188,34 @@ def test_frozen_layers_are_coded_as_others_and_stay_frozen():
     coded = code_with_feedback(model, [x], penalty=1e-3).model
     assert all(map(torch.equal, coded.parameters(), free.parameters()))
     assert [p.requires_grad for p in coded.parameters()] == [False, False, True, True]
+
+
+class Unit(nn.Linear):
+    """Rows of length 1."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, nn.functional.normalize(self.weight, dim=1), self.bias)
+
+
+class Same(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_layers_that_do_something_else_than_their_type_are_left():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Unit(4, 8), nn.ReLU(), Same(8, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(9, 4)
+    result = prune_with_feedback(model, [x], amount=0.5)
+    assert result.masks.keys() == {"2.weight"}
+    reasons = {row.name: row.reason for row in result.left}
+    assert reasons["0"] == "the forward of Unit is another than that of its type"
+    assert torch.equal(result.model[0].weight, model[0].weight)
+    model[2].forward = lambda x: -nn.Linear.forward(model[2], x)
+    assert round_with_feedback(model, [x]).left.keys() == {"0", "2"}
+
+
+def test_norms_of_activations_are_numbers_whatever_a_layer_does():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Unit(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(9, 4)
+    scores = ActivationNorm([x]).observe(model)
+    assert torch.allclose(scores["0.weight"], model[0].weight.abs() * x.norm(dim=0))

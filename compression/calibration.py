@@ -252,7 +252,7 @@ def _squares(module: nn.Module, data: Tensor) -> Tensor:
     squares = _by_gradient(module, type(module).forward, data)
     if bool((squares >= 0).all()):
         return squares
-    kind = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    kind: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch.nn.modules"))
     return _by_gradient(module, kind.forward, data)
 
 

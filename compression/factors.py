@@ -127,7 +127,7 @@ def computes_the_same(module: nn.Module, replacement: Factorized) -> bool:
 
 def computes_as_its_type(module: nn.Module) -> bool:
     """Does a dense layer or convolution compute what torch's own of its kind does? Subclasses may not."""
-    kind = next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+    kind: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch.nn.modules"))
     if kind.forward is type(module).forward and "forward" not in vars(module):
         return True
     own, plain = clone(module), clone(module)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from compression.shrinking.emission import Axis
 
@@ -48,16 +48,24 @@ class Change:
 
 
 def known_changes(model: nn.Module, lengths: Mapping[Axis, tuple[int, int]]) -> list[Change]:
-    """What the table says of dimensions that go from one length to another."""
+    """What the table says of dimensions that go from one length to another, in each layer that holds them."""
     changes = []
+    tensors = dict(_named(model))
     for axis, (_, after) in lengths.items():
-        name, _, own = axis.name.rpartition(".")
-        module = model.get_submodule(name)
-        changes += [Change(name, key, after) for key in _attributes(module, own, axis.dimension)]
-        if isinstance(module, nn.LayerNorm):
-            shape = (*module.normalized_shape[:-1], after)
-            changes.append(Change(name, "normalized_shape", shape))
+        for path in (path for path, tensor in tensors.items() if tensor is tensors[axis.name]):
+            name, _, own = path.rpartition(".")
+            module = model.get_submodule(name)
+            changes += [Change(name, key, after) for key in _attributes(module, own, axis.dimension)]
+            if isinstance(module, nn.LayerNorm):
+                shape = (*module.normalized_shape[:-1], after)
+                changes.append(Change(name, "normalized_shape", shape))
     return changes
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by all their names."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
 def _attributes(module: nn.Module, own: str, dimension: int) -> tuple[str, ...]:

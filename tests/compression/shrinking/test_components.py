@@ -251,3 +251,27 @@ def test_units_of_language_models_and_recurrent_layers_are_rounded() -> None:
     assert shrink(model, ids, amount=0.25).model.gate.out_features == 33
     sizes = [shrink(Recurrent(), (7, 6), amount=0.25, round_to=n).model.gru.hidden_size for n in (1, 8)]
     assert sizes == [15, 16]
+
+
+class ThriceTied(nn.Module):
+    """A table that two heads read too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.body = nn.Embedding(20, 8), nn.Linear(8, 8)
+        self.one, self.two = nn.Linear(8, 20, bias=False), nn.Linear(8, 20, bias=False)
+        self.one.weight = self.two.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = torch.relu(self.body(self.table(ids)))
+        return self.one(hidden) + self.two(hidden)
+
+
+def test_every_layer_of_a_tie_knows_its_size(tmp_path) -> None:
+    torch.manual_seed(0)
+    ids = torch.arange(5)
+    small = shrink(ThriceTied(), ids, amount=0.25).model
+    assert (small.table.embedding_dim, small.one.in_features, small.two.in_features) == (6, 6, 6)
+    assert small.one.weight is small.two.weight is small.table.weight
+    save_shrunk(small, tmp_path / "small")
+    assert torch.equal(load_shrunk(ThriceTied(), tmp_path / "small")(ids), small(ids))

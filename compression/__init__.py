@@ -13,6 +13,7 @@ Make smaller (a new model comes back, yours is never changed)
     quantize        integers of 8 or 4 bits
     round_with_feedback     2 to 8 bits without retraining, for `quantize` to store
     allocate_bits           how many each layer gets, within a budget
+    scale_channels          the same function, whose weights err less when they are rounded
     factorize       low rank
     share_weights   few distinct values in each tensor
     quantize_rate_distortion    round where error and bits together cost least
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         code_with_feedback,
         prune_with_feedback,
         round_with_feedback,
+        scale_channels,
     )
     from compression.pruning import prune
     from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
@@ -159,6 +161,7 @@ __all__ = [
     "save_model",
     "save_quantized",
     "save_shrunk",
+    "scale_channels",
     "share_weights",
     "shrink",
     "squeeze",
@@ -179,7 +182,7 @@ _NAMES = {
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
     "feedback": "Calibration allocate_bits code_to_budget code_with_feedback prune_with_feedback "
-    "round_with_feedback",
+    "round_with_feedback scale_channels",
     "pruning": "prune",
     "quantization": "export_onnx load_quantized quantize save_quantized",
     "rates": "quantize_rate_distortion",

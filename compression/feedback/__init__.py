@@ -6,6 +6,7 @@ from compression.feedback.coding import FeedbackCodeResult, code_with_feedback
 from compression.feedback.hessians import Calibration
 from compression.feedback.pruning import FeedbackPruneResult, prune_with_feedback
 from compression.feedback.rounding import FeedbackRoundResult, round_with_feedback
+from compression.feedback.scaling import ScaleResult, scale_channels
 
 __all__ = [
     "BitAllocation",
@@ -13,9 +14,11 @@ __all__ = [
     "FeedbackCodeResult",
     "FeedbackPruneResult",
     "FeedbackRoundResult",
+    "ScaleResult",
     "allocate_bits",
     "code_to_budget",
     "code_with_feedback",
     "prune_with_feedback",
     "round_with_feedback",
+    "scale_channels",
 ]

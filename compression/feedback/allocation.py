@@ -177,7 +177,8 @@ def _offer(
     energy = float(output_error(weights, hessian).sum()) or 1.0
     costs = {}
     for bits in choices:
-        rounded = round_matrices(weights, hessian, grid_for(target, weights, hessian, bits, grid))
+        chosen = grid_for(target, weights, hessian.diagonal(dim1=1, dim2=2), bits, grid)
+        rounded = round_matrices(weights, hessian, chosen)
         errors = output_error(weights - rounded, hessian)
         costs[bits] = float(errors.sum()) / energy if worth is None else float((errors * worth).sum()) / 4
     scales, asymmetric = scales_in(target, grid), grid["asymmetric"]

@@ -144,7 +144,7 @@ def _bits_of(target: Target, bits: int | Mapping[str, int]) -> int:
 def _round(target: Target, hessian: Tensor, bits: int, options: GridOptions) -> RoundedLayer:
     """Round one weight in place."""
     weights = matrices_of(target.module, checked_value(target).detach()).double().cpu()
-    grid = grid_for(target, weights, hessian, bits, options)
+    grid = grid_for(target, weights, hessian.diagonal(dim1=1, dim2=2), bits, options)
     rounded = round_matrices(weights, hessian, grid)
     with torch.no_grad():
         target.value().copy_(weight_of(target.module, rounded, target.shape))
@@ -156,10 +156,9 @@ def _round(target: Target, hessian: Tensor, bits: int, options: GridOptions) -> 
     return RoundedLayer(target.name, target.elements, bits, scales_in(target, options), errors[0], errors[1])
 
 
-def grid_for(target: Target, weights: Tensor, hessian: Tensor, bits: int, options: GridOptions) -> Grid:
-    """The grid of a layer's weights (groups, rows, columns)."""
+def grid_for(target: Target, weights: Tensor, energy: Tensor, bits: int, options: GridOptions) -> Grid:
+    """The grid of a layer's weights (groups, rows, columns), given the energy of inputs (groups, columns)."""
     size = group_columns(target.shape, options["group_size"], weights.shape[2])
-    energy = hessian.diagonal(dim1=1, dim2=2)
     return grid_of(weights, energy, bits, size, asymmetric=options["asymmetric"])
 
 

@@ -116,6 +116,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "model": net(), "batches": BATCHES, "bits": 4, "group_size": None, "layers": None}),
     "save_model": (compression.save_model, {"model": net(), "path": "new"}),
     "save_shrunk": (compression.save_shrunk, {"model": net(), "path": "new"}),
+    "scale_channels": (compression.scale_channels, {
+        "model": net(), "batches": BATCHES, "bits": 4, "layers": None, "group_size": None,
+        "asymmetric": True}),
     "share_weights": (compression.share_weights, {
         "model": net(), "bits": 3, "budget_bytes": None, "init": "linear", "retrain": same}),
     "shrink": (compression.shrink, {"model": net(), **SIZE, "amount": 0.25, "criterion": L2()}),

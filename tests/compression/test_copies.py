@@ -38,6 +38,7 @@ from compression.feedback import (
     code_with_feedback,
     prune_with_feedback,
     round_with_feedback,
+    scale_channels,
 )
 from compression.masks import apply_masks, from_torch_pruning, masks_of, to_torch_pruning
 from compression.pruning import prune
@@ -382,6 +383,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "prune weights": lambda m: prune(m, L1(), amount=0.5),
     "prune_n_of_m": lambda m: prune_n_of_m(m, L1()),
     "round_with_feedback": lambda m: round_with_feedback(m, data_of(m)),
+    "scale_channels": lambda m: scale_channels(m, data_of(m)),
     "allocate_bits": lambda m: allocate_bits(m, data_of(m), average_bits=99.0, choices=(2, 8)),
     "code_to_budget": lambda m: code_to_budget(m, data_of(m), budget_bytes=10**6),
     "code_with_feedback": lambda m: code_with_feedback(m, data_of(m), penalty=1e-4),

@@ -6,8 +6,9 @@ from typing import Literal
 from analysis.lab.settings import OutputSettings
 
 Group = Literal[
-    "reports", "decoders", "needs", "training", "ensembles", "precision", "cached-heads", "pruning",
-    "shrinking", "integers", "runtimes", "files", "peer-files", "clusters",
+    "starting", "reports", "decoders", "needs", "training", "ensembles", "precision", "cached-heads",
+    "pruning", "shrinking", "integers", "runtimes", "files", "lossless", "peer-files", "clusters",
+    "processes",
 ]  # fmt: skip
 
 

@@ -41,6 +41,25 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
         yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.8", ours, theirs)
 
 
+def processes(config: "Config") -> Iterator[Benchmark]:
+    """The same grid in two processes of this machine, against one; and in four, against two."""
+    from analysis.lab.runs.grid import sweep
+    from analysis.lab.settings import WorkerSettings
+
+    def swept(count: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
+            results = sweep(
+                trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
+                workers=WorkerSettings(processes=count), on_progress=silent,
+            )  # fmt: skip
+            assert len(results.rows) == len(names), results.failures
+
+    for count, fewer, goal in ((2, 1, "above 1"), (4, 2, "at least 0.95")):
+        name = f"24 cells in {count} processes"
+        yield Benchmark(name, f"{fewer} of them", goal, partial(swept, count), partial(swept, fewer))
+
+
 def trained_cell(epochs: int, name: str) -> dict[str, Any]:
     """A small network trained on the digits, one thread; what a worker imports."""
     import torch

@@ -9,18 +9,20 @@ if TYPE_CHECKING:
 from analysis.speed.capacity import decoders, needs, reports
 from analysis.speed.config import Config, Group
 from analysis.speed.files import files, peer_files
-from analysis.speed.grid import clusters
+from analysis.speed.grid import clusters, processes
+from analysis.speed.lossless import lossless
 from analysis.speed.pruning import pruning, shrinking
 from analysis.speed.quantization import integers, runtimes
+from analysis.speed.starting import starting
 from analysis.speed.timing import Benchmark, say, seconds
 from analysis.speed.together import ensembles, precision
 from analysis.speed.training import cached_heads, training
 
 JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
-    "reports": reports, "decoders": decoders, "needs": needs, "training": training, "ensembles": ensembles,
-    "precision": precision, "cached-heads": cached_heads, "pruning": pruning, "shrinking": shrinking,
-    "integers": integers, "runtimes": runtimes, "files": files, "peer-files": peer_files,
-    "clusters": clusters,
+    "starting": starting, "reports": reports, "decoders": decoders, "needs": needs, "training": training,
+    "ensembles": ensembles, "precision": precision, "cached-heads": cached_heads, "pruning": pruning,
+    "shrinking": shrinking, "integers": integers, "runtimes": runtimes, "files": files,
+    "lossless": lossless, "peer-files": peer_files, "clusters": clusters, "processes": processes,
 }  # fmt: skip
 
 

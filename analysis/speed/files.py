@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 def files(config: Config) -> Iterator[Benchmark]:
     """A file of VGG16 at 7 % density with 5-bit code books; no peer codes it in reasonable time."""
-    import torch
-    from torch import nn
-
     from analysis.lab.models import create
     from compression.codec import coding_report, decode, encode
     from compression.criteria import L1
@@ -46,6 +43,15 @@ def files(config: Config) -> Iterator[Benchmark]:
         )
         yield Benchmark(f"file of {name}: encode", "(none)", "under 8 s", lambda: encode(shared, path), None)
         yield Benchmark(f"file of {name}: decode", "(none)", "under 8 s", lambda: decode(path, model), None)
+    yield from _dense_levels(config)
+
+
+def _dense_levels(config: Config) -> Iterator[Benchmark]:
+    """A layer all of whose weights are one of sixteen values."""
+    import torch
+    from torch import nn
+
+    from compression.codec import decode, encode
 
     rows = 120 if config.smoke else 12_000
     levels = torch.randint(0, 16, (rows, 1000), generator=torch.Generator().manual_seed(0))
@@ -54,7 +60,7 @@ def files(config: Config) -> Iterator[Benchmark]:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/levels.dcz"
         say(f"{levels.numel():,} weights of 16 values: {encode(layer, path):,} bytes")
-        name = "file of 12 million weights of 16 values"
+        name = f"file of {levels.numel():,} weights of 16 values"
         yield Benchmark(f"{name}: encode", "(none)", "under 5 s", lambda: encode(layer, path), None)
         yield Benchmark(f"{name}: decode", "(none)", "under 5 s", lambda: decode(path, layer), None)
 

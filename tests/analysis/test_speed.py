@@ -40,5 +40,5 @@ def test_what_is_packed_without_loss_and_how_soon_commands_answer(tmp_path) -> N
         "speed", "--smoke", "--only", "lossless", "starting", "--data", str(tmp_path), "--wide", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "skipped: MNIST" in done.stdout and "of normal weights, bfloat16" in done.stdout
+    assert "skipped: mnist" in done.stdout and "of normal weights, bfloat16" in done.stdout
     assert "start: help of a command" in done.stdout and " xz " in done.stdout

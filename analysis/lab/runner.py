@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -258,16 +257,8 @@ def _loaded(config: RunnerSettings, validation: float) -> DataSet:
     if config.shift and config.shift >= min(data.shape[-2:]):
         side = min(data.shape[-2:])
         raise InputError(f"shift must be below the pictures' side, {side} pixels, found {config.shift}")
-    if config.limit is None:
-        return data
-    return data.map(partial(_evenly, count=config.limit))
-
-
-def _evenly(split: Split, count: int) -> Split:
-    """So many samples, evenly spaced: where they lie class by class, some of each class."""
-    if count >= len(split):
-        return split
-    return split.take(torch.arange(count) * len(split) // max(1, count))
+    limit = config.limit
+    return data if limit is None else data.map(lambda split: split.evenly(limit))
 
 
 def augmentation(config: RunnerSettings) -> Augment | None:

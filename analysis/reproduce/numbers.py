@@ -122,7 +122,8 @@ def certificates(full: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
     """The least error that any file of a recorded run on MNIST guarantees, and its error on the test."""
     from math import log2
 
-    from analysis.certificate import Config, certified
+    from analysis.certificate import Config
+    from analysis.certificate.frontier import certified
 
     confidence = Config().confidence
     yield "CertificateConfidence", f"{confidence:g}"

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from running import run_command
 
-from analysis.certificate import Config, certified, headline, plot
+from analysis.certificate import Config
+from analysis.certificate.frontier import certified, headline, plot
 from analysis.lab.runs.loading import finished
 from capacity import certificate
 
@@ -46,7 +47,9 @@ def test_choices_made_before_cost() -> None:
     assert (often["code_bits"] - once["code_bits"]).tolist() == pytest.approx([20.0] * len(once))
 
 
-@pytest.mark.parametrize(("run", "text"), [("", "name a run folder"), ("quantized-lenet5", "is a run of")])
+@pytest.mark.parametrize(
+    ("run", "text"), [("nowhere", "is no run folder"), ("quantized-lenet5", "is a run of")]
+)
 def test_bad_input(run: str, text: str) -> None:
-    done = run_command("certificate", *([str(RUNS / run)] if run else []))
+    done = run_command("certificate", str(RUNS / run))
     assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr

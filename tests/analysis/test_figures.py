@@ -18,8 +18,9 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from analysis import capacity_report, certificate, data_requirement, memorization_curve
+from analysis import capacity_report, data_requirement, memorization_curve
 from analysis.capacity_curve.report import plot as plot_curve
+from analysis.certificate import Config, frontier
 from analysis.comparison.report import plot as plot_comparison
 from analysis.lab.reporting.figures import GREY, VENUES, fit_venue
 from analysis.lab.runs.loading import finished
@@ -102,7 +103,7 @@ def depth(model: str, side: int) -> Figure:
 
 def guaranteed() -> Figure:
     run = finished(RECORDED / "frontier-lenet5")
-    return certificate.plot(certificate.certified(run, certificate.Config()), run)
+    return frontier.plot(frontier.certified(run, Config()), run)
 
 
 def recorded(name: str) -> list[Figure]:

@@ -54,7 +54,8 @@ def test_tables_of_recorded_runs_fit(folder: Path) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_what_files_guarantee_fits(width: int) -> None:
-    from analysis.certificate import Config, certified, headline, table
+    from analysis.certificate import Config
+    from analysis.certificate.frontier import certified, headline, table
 
     run = finished(next(path for path in RECORDED if path.name == "frontier-lenet5"))
     frame = certified(run, Config())

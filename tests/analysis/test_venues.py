@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from running import run_command
 
-from analysis import certificate
 from analysis.answer import RECORDED as ANSWERED
 from analysis.answer import table as answer
+from analysis.certificate import Config, frontier
 from analysis.lab.reporting.columns import COLUMNS, axis_label, column, points, setting, table_of
 from analysis.lab.reporting.figures import (
     VENUES,
@@ -160,10 +160,10 @@ def test_tables_and_figures_of_every_command_fit_their_venue(venue: str, quick_r
         assert done.returncode == 0, done.stderr
         parts += [path.read_text() for path in sorted((folder / "run").glob("*.tex"))]
         parts += [figure_of(path, venue) for path in sorted((folder / "run").glob("*.pdf"))]
-    run, config = finished(RECORDED / "frontier-lenet5"), certificate.Config()
-    frame = certificate.certified(run, config)
-    parts += [certificate.table(frame, run, config).to_latex(venue=venue)]
-    drawn = save_figure(certificate.plot(frame, run), tmp_path, "certificate", venue=venue)[0]
+    run, config = finished(RECORDED / "frontier-lenet5"), Config()
+    frame = frontier.certified(run, config)
+    parts += [frontier.table(frame, run, config).to_latex(venue=venue)]
+    drawn = save_figure(frontier.plot(frame, run), tmp_path, "certificate", venue=venue)[0]
     assert overfull(venue, [*parts, figure_of(drawn, venue)], tmp_path) == []
 
 

@@ -38,6 +38,12 @@ class Split:
         """The split of these rows only."""
         return replace(self, inputs=self.inputs[rows], labels=self.labels[rows])
 
+    def evenly(self, count: int) -> "Split":
+        """So many samples, evenly spaced: where they lie class by class, some of each class."""
+        if count >= len(self):
+            return self
+        return self.take(torch.arange(count) * len(self) // max(1, count))
+
     def to(self, device: torch.device | str) -> "Split":
         inputs = self.inputs.to(device) if isinstance(self.inputs, Tensor) else self.inputs
         return replace(self, inputs=inputs, labels=self.labels.to(device))

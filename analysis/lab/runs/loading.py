@@ -29,6 +29,7 @@ COMMANDS = (
     "capacity_curve", "pruning_curve", "distillation_table", "quantization_table", "compression_frontier",
     "comparison", "capacity_report", "data_requirement", "memorization_curve", "sizing",
     "description_length", "generalization_study", "memorization_bounds", "adequate_size", "reparametrization",
+    "certificate",
 )  # fmt: skip
 RECORDS = ("config.json", "environment.json", "results.csv")
 

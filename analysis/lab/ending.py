@@ -1,6 +1,7 @@
 """How a run ends early: a signal ends all of its processes within seconds; workers end with their parent."""
 
 import atexit
+import ctypes
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import psutil
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 GRACE = 3.0  # seconds that a process has to end by itself
 POLL = 0.5  # seconds between two looks at the parent
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when the thread that started it ends
 ADVICE = "interrupted; finished steps are kept, run the same command again to go on"
 
 
@@ -152,10 +154,13 @@ def end_children() -> None:
 def end_with(parent: int) -> None:
     """Let this worker end as soon as its parent, the process of this number, has ended; on every system.
 
-    An interrupt at the keyboard, which reaches workers too, is left to the parent.
+    Linux ends it at once, within a long call in C too; elsewhere, and where the parent was gone before, a
+    thread sees to it. An interrupt at the keyboard, which reaches workers too, is left to the parent.
     """
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(parent,), daemon=True, name="parent").start()
 
 

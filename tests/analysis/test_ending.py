@@ -163,10 +163,20 @@ def test_an_interrupt_before_a_command_has_begun_is_silent() -> None:
     assert done.stdout == "True\n"
 
 
-def test_a_worker_ends_with_its_parent() -> None:
+LONG_CALL = "import re; re.match('(a+)+b', 'a' * 60)"  # in C, in which no other thread gets to run
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "time.sleep(60)",
+        pytest.param(LONG_CALL, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux's own end")),
+    ],
+)
+def test_a_worker_ends_with_its_parent(work: str) -> None:
     worker = (
         "import os, sys, time; from analysis.lab.ending import end_with; end_with(int(sys.argv[1])); "
-        "print(os.getpid(), flush=True); time.sleep(60)"
+        f"print(os.getpid(), flush=True); {work}"
     )
     parent = (
         f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}, str(os.getpid())])"

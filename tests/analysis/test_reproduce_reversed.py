@@ -345,8 +345,14 @@ def test_every_effect_turns_with_its_run(gap: float, scale: str) -> None:
         assert (judged[0].item != effect.item) == bool(scale)
 
 
-def surrogates(gap: float, half: float, *, same_file: bool = True, smoke: bool = False) -> dict[str, Told]:
-    """Runs of the stand-ins where errors lie `gap` above their references, and speed-ups are 1 + 5 gap."""
+def surrogates(
+    gap: float, half: float, *, same_file: bool = True, smoke: bool = False, itself: float = 1.0
+) -> dict[str, Told]:
+    """Runs of the stand-ins where errors lie `gap` above their references, and speed-ups are 1 + 5 gap.
+
+    itself: the speed-up of the whole network beside itself
+    """
+    alone = [{"technique": "baseline", "speedup_1": 1.0, "speedup_32": itself}]
     error = {"top1_error_difference_mean": gap, "top1_error_difference_half_width": half}
     time = {"speedup_32_mean": 1 + 5 * gap, "speedup_32_half_width": half}
     size = {"file_bytes_mean": 100.0, "flops_mean": 100.0} | time | error
@@ -364,7 +370,8 @@ def surrogates(gap: float, half: float, *, same_file: bool = True, smoke: bool =
     return {
         "capacity_curve": told("capacity_curve", capacity_curve.Config(smoke=smoke),
                                [error | {"criterion": "l1", "step": 5}]),
-        "comparison": told("comparison", comparison.Config(smoke=smoke), [*means, masked]),
+        "comparison": told("comparison", comparison.Config(smoke=smoke), [*means, masked],
+                           frame=alone),
         "quantization_table": told("quantization_table", quantization_table.Config(smoke=smoke), schemes,
                                    frame=seeds),
         "distillation_table": told("distillation_table", distillation_table.Config(smoke=smoke), students),
@@ -381,6 +388,10 @@ def test_every_line_of_a_stand_in_turns_with_its_run() -> None:
         timed = "time" in item or "latency" in item
         assert verdicts[0.1][item] == (BETTER if timed else WORSE), item
         assert verdicts[-0.1][item] == (WORSE if timed else BETTER), item
+    for itself, count in ((1.1, 0), (2.39, 2)):
+        lines = surrogate_claims(surrogates(0.0, 0.002, itself=itself, smoke=True))
+        said = "the whole network differs from itself by a factor of 2.4; take them again"
+        assert sum(said in line.why for line in lines) == count
     changed = {line.item: line.verdict for line in surrogate_claims(surrogates(0.0, 0.002, same_file=False))}
     assert changed["unstructured pruning leaves size and time unchanged"] == DIFFERENT
     quick = {line.verdict for line in surrogate_claims(surrogates(0.1, 0.002, smoke=True))}

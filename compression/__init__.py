@@ -36,6 +36,7 @@ Train and measure
     fit_together                train many small networks at once
     TensorBatches, CropAndFlip  batches from tensors in memory, and random variants of them
     DistillationLoss            what a student learns from its teacher
+    FeatureLoss                 and what layers of both put out
     evaluate, Evaluation        accuracy, loss and confusion
     mcnemar                     whether two models really differ
     flops, latency, peak_memory_bytes   what a prediction costs
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from compression.ensembles import fit_together
     from compression.evaluation import Evaluation, evaluate, mcnemar
     from compression.factorization import factorize
+    from compression.features import FeatureLoss
     from compression.feedback import (
         Calibration,
         allocate_bits,
@@ -113,6 +115,7 @@ __all__ = [
     "DistillationLoss",
     "EnergyPerBit",
     "Evaluation",
+    "FeatureLoss",
     "Fisher",
     "GeometricMedian",
     "GradualPruning",
@@ -181,6 +184,7 @@ _NAMES = {
     "ensembles": "fit_together",
     "evaluation": "Evaluation evaluate mcnemar",
     "factorization": "factorize",
+    "features": "FeatureLoss",
     "feedback": "Calibration allocate_bits code_to_budget code_with_feedback prune_with_feedback "
     "round_with_feedback scale_channels",
     "pruning": "prune",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -17,8 +18,17 @@ from capacity.errors import InputError, unknown
 from capacity.inputs import require_weights, shown, tensors_in
 from compression.arrays import RowWriter, halved, mapped_rows
 from compression.batches import TensorBatches
+from compression.calibration import inputs_of
 from compression.checkpoints import load_json, save_json
-from compression.epochs import require_batches
+from compression.epochs import evaluation_mode, require_batches
+from compression.features import (
+    FeatureLoss,
+    adapters_for,
+    adapters_of,
+    captured,
+    drop_adapters,
+    hold_adapters,
+)
 from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
 from compression.identity import describe
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
@@ -187,10 +197,11 @@ class DistillOptions(TypedDict, total=False):
 
     mixup: bool
     cache: str | Path | None
+    features: FeatureLoss | None
     progress: Progress
 
 
-DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "progress": None}
+DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "features": None, "progress": None}
 
 
 @checks.arguments(
@@ -222,6 +233,7 @@ def distill(
         (Beyer et al. 2022, arXiv:2106.05237)
     cache: file for the teacher's outputs on `data`, computed once, in half precision, memory-mapped; for
         TensorBatches without augmentation and without mixup
+    features: what layers put out is compared as well, see `compression.features`; without cache and mixup
 
     Raises InputError for different numbers of classes, for a teacher whose outputs are not finite, for
     cached outputs of another teacher or data set, and where `fit` does.
@@ -229,6 +241,11 @@ def distill(
     loss = loss or DistillationLoss()
     settings = settings or TrainingSettings()
     mixup, cache, progress = options["mixup"], options["cache"], options["progress"]
+    checks.optional(checks.instance(FeatureLoss))("features", options["features"])
+    if options["features"] is not None:
+        if mixup or cache is not None or settings.compile or settings.gradual is not None:
+            raise InputError("features are compared without mixup, cache, compile and gradual pruning")
+        return _with_features(student, teacher, (data, validation), loss, settings, options)
     if cache is not None:
         if mixup or not isinstance(data, TensorBatches):
             raise InputError("cached teacher outputs need TensorBatches, not augmented and not mixed up")
@@ -245,6 +262,35 @@ def distill(
     )  # fmt: skip
 
 
+def _with_features(
+    student: nn.Module, teacher: nn.Module, data: tuple[Batches, Batches | None], loss: DistillationLoss,
+    settings: TrainingSettings, options: DistillOptions,
+) -> FitResult:  # fmt: skip
+    """A student trained on the teacher's features too; maps between their channels are trained, then left."""
+    features, (train, validation) = options["features"], data
+    assert features is not None
+    pupil, master = clone(student), clone(teacher).eval()
+    inputs = placed(next(iter(inputs_of(pupil, train))), next(pupil.parameters()).device)
+    with torch.no_grad(), evaluation_mode(pupil), captured(pupil, [*features.layers], "student") as ours:
+        run(pupil, inputs)
+    master.to(next(pupil.parameters()).device)
+    with torch.no_grad(), captured(master, [*features.layers.values()], "teacher") as theirs:
+        run(master, placed(inputs, next(master.parameters()).device, dtype_of(master)))
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        maps = adapters_for(features, ours, theirs)
+    if maps:
+        hold_adapters(pupil, maps.to(next(pupil.parameters()).device))
+    taught = objective(teacher, loss, mixed_precision=settings.mixed_precision, features=features)
+    result = fit(
+        pupil, train, settings=settings, validation=validation, progress=options["progress"], objective=taught
+    )
+    for model in (result.model, result.snapshot):
+        if model is not None:
+            drop_adapters(model)
+    return result
+
+
 def objective(
     teacher: nn.Module,
     loss: DistillationLoss,
@@ -252,23 +298,19 @@ def objective(
     mixup: bool = False,
     seed: int = 0,
     mixed_precision: Precision = "no",
+    features: FeatureLoss | None = None,
 ) -> Objective:
     """The loss of a student under a teacher, as `fit` takes it; for training loops of one's own too.
 
-    The teacher computes in `mixed_precision`, as the student does by its settings; the loss does not.
+    The teacher computes in `mixed_precision`, as the student does by its settings; the loss does not. With
+    `features`, a student whose channels are not as many as the teacher's holds the maps between them, see
+    `features.hold_adapters`.
     """
     require_weights(teacher)
-    frozen = clone(teacher).eval().requires_grad_(False)
-    kind = dtype_of(frozen)
+    taught = _Master(clone(teacher).eval().requires_grad_(False), mixed_precision)
+    if features is not None:
+        return partial(_featured, taught, loss, features)
     generator = torch.Generator().manual_seed(seed)
-
-    def taught(inputs: Any) -> Tensor:
-        device = next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
-        frozen.to(device)
-        half = torch.float16 if mixed_precision == "fp16" else torch.bfloat16
-        autocast = torch.autocast(device.type, half, enabled=mixed_precision != "no")
-        with torch.no_grad(), autocast:
-            return _finite(logits_of(run(frozen, placed(inputs, device, kind))))
 
     def plain(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
         given = taught(inputs)
@@ -286,6 +328,39 @@ def objective(
         return share * one + (1 - share) * two
 
     return mixed if mixup else plain
+
+
+@dataclass(frozen=True)
+class _Master:
+    """A teacher that does not learn; called with a batch's inputs, it gives its logits."""
+
+    frozen: nn.Module
+    mixed_precision: Precision
+
+    def __call__(self, inputs: Any) -> Tensor:
+        device = next((tensor.device for tensor in tensors_in(inputs)), torch.device("cpu"))
+        self.frozen.to(device)
+        half = torch.float16 if self.mixed_precision == "fp16" else torch.bfloat16
+        autocast = torch.autocast(device.type, half, enabled=self.mixed_precision != "no")
+        with torch.no_grad(), autocast:
+            return _finite(logits_of(run(self.frozen, placed(inputs, device, dtype_of(self.frozen)))))
+
+
+def _featured(
+    taught: _Master,
+    loss: DistillationLoss,
+    features: FeatureLoss,
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+) -> Tensor:
+    """The loss of a student under a teacher's outputs and features."""
+    pupil = getattr(model, "module", model)
+    with captured(taught.frozen, [*features.layers.values()], "teacher") as theirs:
+        given = taught(inputs)
+    with captured(pupil, [*features.layers], "student") as ours:
+        output = run(model, inputs, targets)
+    return _student_loss(loss, output, given, targets) + features(ours, theirs, adapters_of(pupil))
 
 
 def _under_cached_outputs(loss: DistillationLoss, data: TensorBatches) -> Objective:

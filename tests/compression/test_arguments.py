@@ -82,7 +82,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "path": "coded", "model": net(), "training": BATCHES, "choices": 2}),
     "distill": (compression.distill, {
         "student": net(), "teacher": net(), "data": BATCHES, "loss": DistillationLoss(),
-        "settings": TrainingSettings(epochs=1)}),
+        "settings": TrainingSettings(epochs=1), "features": None}),
     "encode": (compression.encode, {"model": net(), "path": "new"}),
     "evaluate": (compression.evaluate, {
         "model": net(), "data": BATCHES, "gather": False, "class_axis": None, "objective": None}),

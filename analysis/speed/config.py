@@ -7,8 +7,8 @@ from analysis.lab.settings import OutputSettings
 
 Group = Literal[
     "starting", "reports", "decoders", "needs", "training", "ensembles", "precision", "cached-heads",
-    "pruning", "shrinking", "integers", "runtimes", "files", "lossless", "peer-files", "clusters",
-    "processes",
+    "pruning", "shrinking", "integers", "runtimes", "files", "lossless", "peer-files", "peer-rates",
+    "clusters", "processes",
 ]  # fmt: skip
 
 
@@ -22,6 +22,8 @@ class Config(OutputSettings):
     """Runs of each side; the median counts. Jobs of more than ten seconds run once."""
     nncodec: str = ""
     """Python of an environment in which NNCodec is installed, to compare sizes of files with."""
+    pictures: str = ""
+    """imagefolder:DIR of CIFAR-10, whose networks "peer-rates" trains for half an hour."""
     only: tuple[Group, ...] = ()
     """Only these groups of rows; by default all."""
     smoke: bool = False

@@ -13,6 +13,7 @@ from analysis.speed.grid import clusters, processes
 from analysis.speed.lossless import lossless
 from analysis.speed.pruning import pruning, shrinking
 from analysis.speed.quantization import integers, runtimes
+from analysis.speed.rates import peer_rates
 from analysis.speed.starting import starting
 from analysis.speed.timing import Benchmark, say, seconds
 from analysis.speed.together import ensembles, precision
@@ -22,7 +23,8 @@ JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
     "starting": starting, "reports": reports, "decoders": decoders, "needs": needs, "training": training,
     "ensembles": ensembles, "precision": precision, "cached-heads": cached_heads, "pruning": pruning,
     "shrinking": shrinking, "integers": integers, "runtimes": runtimes, "files": files,
-    "lossless": lossless, "peer-files": peer_files, "clusters": clusters, "processes": processes,
+    "lossless": lossless, "peer-files": peer_files, "peer-rates": peer_rates, "clusters": clusters,
+    "processes": processes,
 }  # fmt: skip
 
 
@@ -57,6 +59,8 @@ def start(config: Config) -> None:
     from analysis.lab.reporting.columns import table_of
 
     frame = run(config)
+    if frame.empty:
+        return
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
     setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
     say(f"peer / ours: above 1 ours is faster; {setting}")

@@ -42,3 +42,9 @@ def test_what_is_packed_without_loss_and_how_soon_commands_answer(tmp_path) -> N
     assert done.returncode == 0, done.stderr
     assert "skipped: mnist" in done.stdout and "of normal weights, bfloat16" in done.stdout
     assert "start: help of a command" in done.stdout and " xz " in done.stdout
+
+
+def test_without_nncodec_it_is_named(tmp_path) -> None:
+    done = run_command("speed", "--smoke", "--only", "peer-files", "peer-rates", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("skipped: NNCodec") == 2 and "--nncodec PYTHON" in done.stdout

@@ -1,0 +1,182 @@
+"""Files of networks as they were trained, without retraining: ours and NNCodec's, at equal error.
+
+A tenth of the training data is held out. Beside each NNCodec file stands the smallest of ours whose network
+errs no more there; both are then scored on the test split.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.speed.config import Config
+from analysis.speed.timing import Benchmark, say
+from capacity.columns import percent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from analysis.lab.data.splits import DataSet
+
+STEPS = (
+    -30,
+    -26,
+    -24,
+    -22,
+    -20,
+    -18,
+)  # NNCodec's quantization parameter; -38 is its default, for no visible loss
+PENALTIES = (3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
+CALIBRATION = 512  # training pictures
+NNCODEC = """
+import sys, numpy
+from nncodec import nnc
+weights = dict(numpy.load(sys.argv[1] + ".npz"))
+size = len(nnc.compress(weights, bitstream_path=sys.argv[1], return_bitstream=True, qp=int(sys.argv[2])))
+numpy.savez(sys.argv[1] + "-back.npz", **nnc.decompress(sys.argv[1]))
+print(size)
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file's setting and bytes, and the top-1 errors of the network that was read from it."""
+
+    setting: float
+    size: int
+    validation: float
+    test: float
+
+
+def peer_rates(config: Config) -> Iterator[Benchmark]:
+    """Bytes at equal error of a convolutional network, a residual one and a transformer."""
+    import torch
+
+    from analysis.lab.data.datasets import load
+    from capacity import InputError
+
+    if not config.nncodec:
+        say("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
+        return
+    for name, source, make in (
+        ("LeNet-5-Caffe on MNIST", "mnist", _lenet),
+        ("ResNet-20 on CIFAR-10", config.pictures, _resnet),
+        ("a small ViT on CIFAR-10", config.pictures, _transformer),
+    ):
+        try:
+            data = load(source, data=config.data) if source else None
+        except InputError as error:
+            say(f"skipped: {name}: {error}")
+            continue
+        if data is None:
+            say(f"skipped: {name}: --pictures imagefolder:DIR")
+            continue
+        torch.manual_seed(0)
+        _compare(name, make(data, config.smoke), data, config)
+    yield from ()
+
+
+def _compare(name: str, model: "nn.Module", data: "DataSet", config: Config) -> None:
+    from compression.codec import decode, encode
+    from compression.feedback import code_with_feedback
+
+    count = 64 if config.smoke else CALIBRATION
+    calibration = list(data.train.take(slice(0, count)).batches(128))
+
+    def ours(penalty: float, folder: str) -> tuple["nn.Module", int]:
+        coded = code_with_feedback(model, calibration, penalty=penalty).model
+        size = encode(coded, f"{folder}/net.dcz")
+        return decode(f"{folder}/net.dcz", model).eval(), size
+
+    def theirs(step: float, folder: str) -> tuple["nn.Module", int]:
+        return _nncodec(model, int(step), folder, config.nncodec)
+
+    few = 1 if config.smoke else None
+    whole = _scored(lambda *_: (model, 0), 0, data)
+    peers = [_scored(theirs, step, data) for step in STEPS[:few]]
+    own = [_scored(ours, penalty, data) for penalty in PENALTIES[:few]]
+    say(f"{name}, errs on {percent(whole.test, 2)} of the test as trained; no retraining:")
+    for peer in peers:
+        fit = [file for file in own if file.validation <= peer.validation]
+        text = f"NNCodec qp {peer.setting:g}: {peer.size:,} bytes, errs on {percent(peer.test, 2)}; ours: "
+        if not fit:
+            say(text + "none errs as little on the held-out data")
+            continue
+        best = min(fit, key=lambda file: file.size)
+        say(
+            f"{text}{best.size:,} bytes, {percent(best.size / peer.size - 1, 1, sign=True)}, errs on "
+            f"{percent(best.test, 2)} (penalty {best.setting:g})"
+        )
+
+
+def _scored(
+    write: Callable[[float, str], tuple["nn.Module", int]], setting: float, data: "DataSet"
+) -> Written:
+    from compression.evaluation import evaluate
+
+    with tempfile.TemporaryDirectory() as folder:
+        model, size = write(setting, folder)
+    scores = [evaluate(model, part.batches(500)).top1_error for part in (data.validation, data.test)]
+    return Written(setting, size, *scores)
+
+
+def _nncodec(model: "nn.Module", step: int, folder: str, python: str) -> tuple["nn.Module", int]:
+    """The network that NNCodec gives back, and the bytes of its stream."""
+    import numpy as np
+    import torch
+
+    from capacity.cloning import clone
+
+    copied = clone(model)
+    state = {name: value for name, value in copied.state_dict().items() if value.is_floating_point()}
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items()}
+    np.savez(f"{folder}/net.npz", **arrays)
+    call = [python, "-c", NNCODEC, f"{folder}/net", str(step)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    back = np.load(f"{folder}/net-back.npz")
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(torch.from_numpy(back[name]).reshape(value.shape))
+    return copied, int(done.stdout.split()[-1])
+
+
+def _lenet(data: "DataSet", smoke: bool) -> "nn.Module":
+    from analysis.lab.models import create
+
+    model = create("lenet5", input_size=data.input_size, classes=10)
+    return _trained(model, data, smoke, epochs=5)
+
+
+def _resnet(data: "DataSet", smoke: bool) -> "nn.Module":
+    import torch
+
+    from analysis.lab.models import create
+
+    model = create("resnet20", input_size=data.input_size, classes=10).to(memory_format=torch.channels_last)
+    return _trained(model, data, smoke, epochs=8, learning_rate=0.1)
+
+
+def _transformer(data: "DataSet", smoke: bool) -> "nn.Module":
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = VisionTransformer(
+        img_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=6, num_heads=3
+    )  # fmt: skip
+    return _trained(model, data, smoke, epochs=8, learning_rate=1e-3, optimizer="adamw")
+
+
+def _trained(model: "nn.Module", data: "DataSet", smoke: bool, **settings: Any) -> "nn.Module":
+    from compression.batches import CropAndFlip
+    from compression.precision import fast_bf16
+    from compression.processes import own_device
+    from compression.training import TrainingSettings, fit
+
+    pictures = data.train.take(slice(0, 256 if smoke else None))
+    if smoke:
+        settings["epochs"] = 1
+    if data.input_size[0] == 3 and fast_bf16(own_device()):
+        settings["mixed_precision"] = "bf16"
+    augment = CropAndFlip() if data.input_size[0] == 3 else None
+    batches = pictures.batches(128, shuffle=True, augment=augment)
+    return fit(model, batches, settings=TrainingSettings(**settings)).model.eval()

@@ -93,10 +93,10 @@ def _compare(name: str, model: "nn.Module", data: "DataSet", config: Config) -> 
         return _nncodec(model, int(step), folder, config.nncodec)
 
     few = 1 if config.smoke else None
-    whole = _scored(lambda *_: (model, 0), 0, data)
+    dense = _scored(lambda *_: (model, 0), 0, data)
     peers = [_scored(theirs, step, data) for step in STEPS[:few]]
     own = [_scored(ours, penalty, data) for penalty in PENALTIES[:few]]
-    say(f"{name}, errs on {percent(whole.test, 2)} of the test as trained; no retraining:")
+    say(f"{name}, errs on {percent(dense.test, 2)} of the test as trained; no retraining:")
     for peer in peers:
         fit = [file for file in own if file.validation <= peer.validation]
         text = f"NNCodec qp {peer.setting:g}: {peer.size:,} bytes, errs on {percent(peer.test, 2)}; ours: "

@@ -49,7 +49,7 @@ PRESETS = {
         preset="mnist", dataset="mnist", networks=("5-6", "6-8"), fineness=(0.5, 0.65), epochs=40, choices=64
     ),
     "cifar10": Config(
-        preset="cifar10", dataset="imagefolder:cifar10-jpeg", networks=("12-8-8",), fineness=(0.4, 0.5),
+        preset="cifar10", dataset="imagefolder:cifar10-jpeg", networks=("12-8-8",), fineness=(0.5,),
         epochs=45, choices=64,
     ),
 }  # fmt: skip

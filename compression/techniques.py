@@ -13,6 +13,7 @@ from compression.criteria import L1, Criterion
 from compression.distillation import DistillationLoss, distill
 from compression.factorization import Method, factorize
 from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback
+from compression.feedback.grids import GRID, GridOptions
 from compression.options import with_options
 from compression.pruning import DEFAULTS, Amount, PruneOptions, prune
 from compression.quantization import quantize
@@ -102,13 +103,14 @@ def pruning_with_feedback(
     )
 
 
+@with_options(GRID)
 def rounding_with_feedback(
-    batches: Any, *, bits: int | Mapping[str, int] = 4, group_size: int | None = None
+    batches: Any, *, bits: int | Mapping[str, int] = 4, **grid: Unpack[GridOptions]
 ) -> Technique:
     """Few bits, errors made good by other weights; see `compression.round_with_feedback`."""
     return Technique(
         "round with feedback",
-        lambda model: round_with_feedback(model, batches, bits=bits, group_size=group_size),
+        lambda model: round_with_feedback(model, batches, bits=bits, **grid),
         load=_load_plain,
     )
 

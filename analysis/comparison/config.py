@@ -17,8 +17,8 @@ from capacity.errors import InputError, unknown
 Technique = Literal[
     "control", "masked", "shrunk", "distilled", "low-rank", "dynamic-int8", "static-int8", "grouped-int4",
     "aware-int4", "masked-int8", "deep-compressed", "rate-coded", "distil-quantize-prune",
-    "prune-shrink-int8", "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4", "feedback-2-of-4",
-    "feedback-int4", "feedback-coded",
+    "prune-shrink-int8", "magnitude", "wanda", "wanda-by-layer", "feedback-pruned", "wanda-2-of-4",
+    "feedback-2-of-4", "feedback-int4", "scaled-int4", "feedback-coded",
 ]  # fmt: skip
 
 
@@ -28,8 +28,8 @@ ALL: tuple[Technique, ...] = (
 )  # fmt: skip
 
 UNTRAINED: tuple[Technique, ...] = (
-    "dynamic-int8", "static-int8", "grouped-int4", "magnitude", "wanda", "feedback-pruned", "wanda-2-of-4",
-    "feedback-2-of-4", "feedback-int4", "feedback-coded",
+    "dynamic-int8", "static-int8", "grouped-int4", "magnitude", "wanda", "wanda-by-layer", "feedback-pruned",
+    "wanda-2-of-4", "feedback-2-of-4", "feedback-int4", "scaled-int4", "feedback-coded",
 )  # fmt: skip
 
 
@@ -40,10 +40,11 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, Teac
     techniques: tuple[Technique, ...] = ALL
     """What to compare beside the baseline: control (trained as long), masked, shrunk, distilled, low-rank,
     dynamic-int8, static-int8, grouped-int4, aware-int4, deep-compressed, rate-coded, and the recipes
-    distil-quantize-prune and prune-shrink-int8; without retraining, magnitude, wanda, feedback-pruned
-    (SparseGPT), wanda-2-of-4, feedback-2-of-4, feedback-int4 (GPTQ) and feedback-coded (CERWU)."""
+    distil-quantize-prune and prune-shrink-int8; without retraining, magnitude, wanda (within rows),
+    wanda-by-layer, feedback-pruned (SparseGPT), wanda-2-of-4, feedback-2-of-4, feedback-int4 (GPTQ),
+    scaled-int4 (AWQ, then GPTQ) and feedback-coded (CERWU)."""
     sparsity: float = 0.8
-    """Of masked, magnitude, wanda and feedback-pruned: share of the weights to mask."""
+    """Of masked, magnitude, wanda, wanda-by-layer and feedback-pruned: share of the weights to mask."""
     channels: float = 0.3
     """Of shrunk: share of the channels to remove."""
     temperature: float = 2.0
@@ -119,4 +120,6 @@ def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
     most = 48 if config.dataset == "docstrings" else 256  # whose samples are 128 points each
     small = min(config.limit or most, most)
+    if config.model == "tiny_llama":
+        config = replace(config, model="tiny_llama_block")
     return replace(config, seeds=1, epochs=1, retrain_epochs=1, limit=small, repeats=8, compile=False)

@@ -16,7 +16,7 @@ from compression.calibration import ActivationNorm
 from compression.criteria import L1
 from compression.distillation import DistillationLoss, objective
 from compression.factorization import factorize
-from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback
+from compression.feedback import code_with_feedback, prune_with_feedback, round_with_feedback, scale_channels
 from compression.pruning import prune
 from compression.quantization import quantize
 from compression.rates import quantize_rate_distortion
@@ -162,9 +162,15 @@ def prune_shrink_int8(shared: ComparisonTrials, base: nn.Module, seed: int) -> C
     return integers(shared, shrunk(shared, base, seed).model, seed, scheme="static")
 
 
-def pruned(shared: ComparisonTrials, base: nn.Module, seed: int, *, wanda: bool = False) -> CompressedModel:
-    """A share of each layer's weights masked, by magnitude or by Wanda within rows; nothing retrained."""
-    criterion = ActivationNorm(shared.calibration(), by_row=True) if wanda else L1(center="zero")
+def magnitude(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
+    """The smallest weights of each layer masked; nothing retrained."""
+    model = prune(base, L1("zero"), amount=shared.config.sparsity, layers=shared.runner.layers).model
+    return CompressedModel(model, model)
+
+
+def wanda(shared: ComparisonTrials, base: nn.Module, seed: int, *, by_row: bool = True) -> CompressedModel:
+    """A share of each layer's weights masked by Wanda, within rows as its paper or not; nothing retrained."""
+    criterion = ActivationNorm(shared.calibration(), by_row=by_row)
     model = prune(base, criterion, amount=shared.config.sparsity, layers=shared.runner.layers).model
     return CompressedModel(model, model)
 
@@ -186,9 +192,13 @@ def pruned_with_feedback(
     return CompressedModel(model, model)
 
 
-def feedback_int4(shared: ComparisonTrials, base: nn.Module, seed: int) -> CompressedModel:
-    """Integers of 4 bits in groups of 32, each error made good by other weights (GPTQ)."""
-    moved = round_with_feedback(base, shared.calibration(), bits=4, group_size=GROUP).model
+def feedback_int4(
+    shared: ComparisonTrials, base: nn.Module, seed: int, *, scaled: bool = False
+) -> CompressedModel:
+    """Integers of 4 bits in groups of 32, errors made good (GPTQ), channels scaled before if asked (AWQ)."""
+    batches = shared.calibration()
+    ready = scale_channels(base, batches, bits=4, group_size=GROUP).model if scaled else base
+    moved = round_with_feedback(ready, batches, bits=4, group_size=GROUP).model
     return integers(shared, moved, seed, scheme="weight-only", bits=4, group=GROUP)
 
 
@@ -218,12 +228,14 @@ MAKERS: dict[str, Maker] = {
     "rate-coded": rate_coded,
     "distil-quantize-prune": distil_quantize_prune,
     "prune-shrink-int8": prune_shrink_int8,
-    "magnitude": pruned,
-    "wanda": partial(pruned, wanda=True),
+    "magnitude": magnitude,
+    "wanda": wanda,
+    "wanda-by-layer": partial(wanda, by_row=False),
     "feedback-pruned": pruned_with_feedback,
     "wanda-2-of-4": two_of_four,
     "feedback-2-of-4": partial(pruned_with_feedback, n_of_m=(2, 4)),
     "feedback-int4": feedback_int4,
+    "scaled-int4": partial(feedback_int4, scaled=True),
     "feedback-coded": feedback_coded,
 }
 

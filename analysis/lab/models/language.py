@@ -4,7 +4,7 @@ Reference: Touvron et al. 2023, "LLaMA", arXiv:2302.13971, section 2.2; Su et al
 the positions; Shazeer 2020, arXiv:2002.05202, for the gated units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from capacity.errors import InputError
 
-WIDTH, HEADS, HIDDEN, DEPTH = 96, 3, 256, 3
+WIDTH, HEADS, HIDDEN = 96, 3, 256
 
 
 class Attention(nn.Module):
@@ -89,10 +89,10 @@ class Block(nn.Module):
 class LanguageModel(nn.Module):
     """Ids (B, length) -> logits (B, length, classes) of the id that follows each."""
 
-    def __init__(self, length: int, classes: int) -> None:
+    def __init__(self, length: int, classes: int, depth: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(classes, WIDTH)
-        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, HIDDEN, length) for _ in range(DEPTH)))
+        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, HIDDEN, length) for _ in range(depth)))
         self.norm = nn.RMSNorm(WIDTH)
         self.head = nn.Linear(WIDTH, classes, bias=False)
         for layer in self.modules():
@@ -104,11 +104,17 @@ class LanguageModel(nn.Module):
         return logits
 
 
-def tiny_llama(size: Sequence[int], classes: int, pretrained: bool) -> nn.Module:
-    """Three blocks of width 96 with three heads and 256 gated units: 350,880 parameters for 96 characters.
+def llama(depth: int) -> Callable[[Sequence[int], int, bool], nn.Module]:
+    """So many blocks of width 96 with three heads and 256 gated units; three: 350,880 parameters for 96 ids.
 
-    Raises InputError for samples that are no sequence of ids.
+    The network's maker raises InputError for samples that are no sequence of ids.
     """
-    if len(size) != 1:
-        raise InputError(f"tiny_llama reads sequences of ids, as --dataset docstrings has, found {size}")
-    return LanguageModel(int(size[0]), classes)
+
+    def make(size: Sequence[int], classes: int, pretrained: bool) -> nn.Module:
+        if len(size) != 1:
+            raise InputError(
+                f"tiny_llama reads sequences of ids, as --dataset docstrings has; a sample is {tuple(size)}"
+            )
+        return LanguageModel(int(size[0]), classes, depth)
+
+    return make

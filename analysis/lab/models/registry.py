@@ -138,7 +138,8 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "cnn_student": students.cnn(16, 32),
     "six_layer": students.six_layer,
     "cnn5": students.cnn5,
-    "tiny_llama": language.tiny_llama,
+    "tiny_llama": language.llama(3),
+    "tiny_llama_block": language.llama(1),
 }
 
 

@@ -12,6 +12,7 @@ from capacity.errors import InputError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+LONGEST_NAME = 255  # bytes of a file's name, of which a path has several
 Check = Callable[[str, Any], None]
 
 
@@ -80,8 +81,11 @@ def flag(name: str, value: Any) -> None:
 
 
 def path(name: str, value: Any) -> None:
-    """A path as words or as a `pathlib.Path`."""
+    """A path as words or as a `pathlib.Path`, which a file system can have."""
     _require(isinstance(value, str | os.PathLike) and bool(str(value)), name, "a path", value)
+    parts = os.fsencode(value).replace(b"\\", b"/").split(b"/")
+    if b"\0" in os.fsencode(value) or max(map(len, parts)) > LONGEST_NAME:
+        raise InputError(f"{name} is no name that a file can have: {os.fspath(value)!r:.120}")
 
 
 def instance(kind: type) -> Check:

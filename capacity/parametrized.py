@@ -17,6 +17,8 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook
 from torch.nn.utils.weight_norm import WeightNorm
 
+from capacity.errors import InputError
+
 
 class Mask(nn.Module):
     """A parametrization: `value` where `mask` is True and 0 elsewhere, whatever stood there.
@@ -69,6 +71,17 @@ def pruning_hooks(module: nn.Module) -> dict[str, prune.BasePruningMethod]:
     """Hooks of `torch.nn.utils.prune` by the name of the tensor they mask."""
     hooks = module._forward_pre_hooks.values()
     return {hook._tensor_name: hook for hook in hooks if isinstance(hook, prune.BasePruningMethod)}
+
+
+def as_keep_mask(name: str, mask: Tensor) -> Tensor:
+    """Which elements a mask of 0 and 1 keeps; raises InputError for one that does more than keep and drop."""
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        odd = mask[(mask != 0) & (mask != 1)].flatten()[0]
+        raise InputError(
+            f"{name} holds {float(odd):g}, and a mask is of 0 and 1: multiply the weight by it first "
+            f"(torch.nn.utils.prune.remove)"
+        )
+    return mask.bool()
 
 
 def norm_hooks(module: nn.Module) -> dict[str, WeightNorm | SpectralNorm]:
@@ -171,7 +184,7 @@ def _modernize(module: nn.Module, key: str) -> None:
 
 def import_hooks(model: nn.Module) -> nn.Module:
     """Turn masks of `torch.nn.utils.prune` into `Mask`s, in place; returns the model."""
-    for module in model.modules():
+    for path, module in model.named_modules():
         for key in pruning_hooks(module):
             mask = module._buffers[f"{key}_mask"]
             original = module._parameters[f"{key}_orig"]
@@ -180,7 +193,7 @@ def import_hooks(model: nn.Module) -> nn.Module:
             prune.remove(module, key)
             with torch.no_grad():
                 original.copy_(values)
-            add_mask(module, key, Mask(mask.bool()))
+            add_mask(module, key, Mask(as_keep_mask(f"{path}.{key}_mask".removeprefix("."), mask)))
     return model
 
 

@@ -22,6 +22,7 @@ from capacity.inputs import require_python
 from capacity.parametrized import (
     Mask,
     add_mask,
+    as_keep_mask,
     import_hooks,
     keys_of,
     mask_of,
@@ -139,7 +140,7 @@ def masks_of(model: nn.Module) -> Masks:
             masks[_full(path, key)] = mask.mask
             seen.add(id(mask))
         elif key in pruning_hooks(module):
-            masks[_full(path, key)] = getattr(module, f"{key}_mask").bool()
+            masks[_full(path, key)] = as_keep_mask(f"{_full(path, key)}_mask", getattr(module, f"{key}_mask"))
     return masks
 
 
@@ -201,7 +202,7 @@ def stored_masks(model: nn.Module, tensors: Mapping[str, Tensor]) -> Masks:
         if match is not None and tensor.dtype == torch.bool:
             masks[f"{match[1] or ''}{match[2]}"] = tensor
         elif name != key and f"{name}_orig" in tensors and f"{name}_orig" not in own:
-            masks[name] = tensor.bool()
+            masks[name] = as_keep_mask(key, tensor)
     known = masks_of(model)
     return {name: mask for name, mask in masks.items() if name not in known}
 

@@ -30,11 +30,14 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
     Where several processes share a run, only the first one writes.
 
-    Raises OSError where it cannot be written, with nothing changed and nothing left.
+    Raises InputError where a folder, a pipe or a device lies there, OSError where it cannot be written; with
+    nothing changed and nothing left.
     """
     if rank() > 0:
         return
     path = Path(path)
+    if os.path.lexists(path) and not (path.is_symlink() or path.is_file()):
+        raise InputError(f"{path} is no file, so none can be put in its place: choose another name")
     with _beside(path) as beside:
         write(beside)
         _flush_file(beside)

@@ -69,3 +69,10 @@ def test_what_is_long_is_named_by_its_type() -> None:
 def test_a_check_of_no_argument_is_a_fault_of_ours() -> None:
     with pytest.raises(AssertionError, match="has no argument"):
         checks.arguments(nothing=checks.integer)(multiplied)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 256, "folder/" + "é" * 128, Path("y" * 300) / "z"])
+def test_names_that_no_file_can_have_are_refused(name) -> None:
+    with pytest.raises(InputError, match="target is no name that a file can have"):
+        checks.path("target", name)
+    checks.path("target", "é" * 127 + "/" + "x" * 255)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -290,3 +291,20 @@ def test_dropped_values_are_zeroed_behind_masks_of_every_layout() -> None:
     for kept in (mask, mask.transpose(2, 3)):
         masked = apply_masks(clone(layer), {"weight": kept}, keep_dropped=False)
         assert torch.equal(masked.parametrizations.weight.original, layer.weight * kept)
+
+
+def test_a_mask_that_does_more_than_keep_and_drop_is_refused_and_the_advice_works(tmp_path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(3, 4)
+    torch_prune.custom_from_mask(model[0], "weight", torch.full((6, 4), 0.5))
+    assert torch.equal(clone(model)(x), model(x))
+    told = "0.weight_mask holds 0.5, and a mask is of 0 and 1"
+    for work in (lambda m: prune(m, L1(), amount=0.5), from_torch_pruning, masks_of):
+        with pytest.raises(InputError, match=told):
+            work(model)
+    save_file(model.state_dict(), tmp_path / "soft")
+    with pytest.raises(InputError, match=told):
+        load_model(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), tmp_path / "soft")
+    before = model(x)
+    torch_prune.remove(model[0], "weight")
+    assert torch.equal(from_torch_pruning(model)(x), before)

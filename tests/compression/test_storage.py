@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_a_file_of_ours_without_its_checksum_is_damaged_another_s_is_not(tmp_pat
     assert torch.equal(load_model(nn.Linear(2, 2), tmp_path / "others").weight, model.weight)
     with pytest.raises(InputError, match="damaged"):
         load_model(nn.Linear(2, 2), tmp_path / "others", sealed=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match=f"{name} is no file, so none can be put in its place"):
+            write_atomically(tmp_path / name, lambda beside: beside.write_text("x"))
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and (tmp_path / "folder").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

@@ -8,6 +8,7 @@ from analysis.certificate.report import headline, plot, summary, table
 from analysis.certificate.story import STORY
 from analysis.lab.cli import execute
 from analysis.lab.experiment import CellExperiment, Cells
+from capacity.columns import counted
 
 __all__ = [
     "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
@@ -34,7 +35,7 @@ def _name(config: Config) -> str:
 
 CELLS = Cells(
     _name, _steps, "networks",
-    lambda c: f"{len(candidates(c))} candidates on {c.dataset}",
+    lambda c: f"{counted(len(candidates(c)), 'candidate')} on {c.dataset}",
 )  # fmt: skip
 EXPERIMENT = CellExperiment(
     "certificate", Config, PRESETS, check, smoke, None, summary, table, headline, plot, cells=CELLS

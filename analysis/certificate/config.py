@@ -31,9 +31,9 @@ class Config(RunSettings, DataSettings):
     every other place; where three are given, of 1 x 1 before them."""
     fineness: tuple[float, ...] = (0.6,)
     """Root mean square of the weights in steps of their grid before they are rounded, to choose among."""
-    epochs: int = 30
+    epochs: int = 60
     """Epochs of training; for a quarter of them weights are real, then more and more are rounded."""
-    batch_size: int = 250
+    batch_size: int = 50
     """Samples in a batch."""
     learning_rate: float = 0.02
     """Step of Adam at first, in steps of the grid; it falls to a tenth."""
@@ -46,11 +46,12 @@ class Config(RunSettings, DataSettings):
 PRESETS = {
     "default": Config(),
     "mnist": Config(
-        preset="mnist", dataset="mnist", networks=("5-6", "6-8"), fineness=(0.5, 0.65), epochs=40, choices=64
+        preset="mnist", dataset="mnist", networks=("5-6", "6-8"), fineness=(0.5, 0.65), epochs=40,
+        batch_size=250, choices=64,
     ),
     "cifar10": Config(
         preset="cifar10", dataset="imagefolder:cifar10-jpeg", networks=("12-8-8",), fineness=(0.5,),
-        epochs=45, choices=64,
+        epochs=45, batch_size=250, choices=64,
     ),
 }  # fmt: skip
 

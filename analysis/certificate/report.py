@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.certificate.config import Config
-from capacity.columns import KEY, Column, percent
+from capacity.columns import KEY, Column, counted, percent
 from capacity.figures import styled
 from capacity.tables import Table
 
@@ -53,7 +53,7 @@ def table(frame: "pd.DataFrame", config: Config) -> Table:
     caption = (
         f"Error on new data that the bytes of a file guarantee with confidence {config.confidence:g}: small "
         f"networks on {config.dataset}, {best['training_samples']:,} training samples, one of "
-        f"{best['choices']:,} choices; the test was scored once, with the first"
+        f"{counted(best['choices'], 'choice')}; the test was scored once, with the first"
     )
     rows: list[dict[Any, Any]] = summary(frame).to_dict("records")
     return Table(COLUMNS, rows, caption=caption, label="tab:certificate-search")
@@ -70,8 +70,9 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"errs on {percent(best['top1_error'], 2)}{broken}",
         f"{config.dataset}: {best['training_samples']:,} training samples, all that anything learned from or "
         f"was chosen by, of which it errs on {percent(best['training_error'], 2)}; the bound pays for "
-        f"{best['code_bits']:,.0f} bits: the file, its length, and one of {best['choices']:,} choices "
-        f"({candidates} candidates x {config.choices:,} before)",
+        f"{best['code_bits']:,.0f} bits: the file, its length, and one of "
+        f"{counted(best['choices'], 'choice')} ("
+        f"{counted(candidates, 'candidate')} x {config.choices:,} before)",
         ASSUMED,
     ]
     if config.smoke:

@@ -9,7 +9,7 @@ Part = Literal["kills", "starts", "shares", "full-disk", "files", "folders"]
 Command = Literal[
     "capacity_curve", "pruning_curve", "distillation_table", "quantization_table", "compression_frontier",
     "comparison", "description_length", "generalization_study", "memorization_bounds", "sizing",
-    "adequate_size", "reparametrization",
+    "adequate_size", "reparametrization", "certificate",
 ]  # fmt: skip
 RESUMED: tuple[Command, ...] = get_args(Command)
 

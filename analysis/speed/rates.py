@@ -27,7 +27,7 @@ STEPS = (
     -20,
     -18,
 )  # NNCodec's quantization parameter; -38 is its default, for no visible loss
-PENALTIES = (3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
+PENALTIES = (1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
 CALIBRATION = 512  # training pictures
 NNCODEC = """
 import sys, numpy
@@ -95,7 +95,11 @@ def _compare(name: str, model: "nn.Module", data: "DataSet", config: Config) -> 
     few = 1 if config.smoke else None
     dense = _scored(lambda *_: (model, 0), 0, data)
     peers = [_scored(theirs, step, data) for step in STEPS[:few]]
-    own = [_scored(ours, penalty, data) for penalty in PENALTIES[:few]]
+    own = []
+    for penalty in PENALTIES[:few]:
+        own.append(_scored(ours, penalty, data))
+        if own[-1].validation > 2 * max(peer.validation for peer in peers):
+            break
     say(f"{name}, errs on {percent(dense.test, 2)} of the test as trained; no retraining:")
     for peer in peers:
         fit = [file for file in own if file.validation <= peer.validation]

@@ -18,8 +18,10 @@ from analysis.certificate.trials import Search
 from analysis.lab.experiment import Cells
 from analysis.lab.runs.loading import finished
 from capacity import InputError, certificate
+from capacity.columns import percent
 from compression.codec import decode
 
+ROOT = Path(__file__).parents[2]
 TINY = Config(networks=("3", "3-4"), epochs=6, batch_size=100)
 
 
@@ -216,6 +218,28 @@ def test_rows_of_a_table_are_refused_before_there_is_a_folder(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"for pictures; .* holds none"):
         EXPERIMENT.run(config, silent)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_recorded_file_is_what_is_told_of_it() -> None:
+    run = finished(ROOT / "paper" / "runs" / "certificate-mnist")
+    best = run.frame.iloc[-1]
+    path = run.path / f"network-{best['name']}.dcz"
+    assert path.stat().st_size == best["file_bytes"]
+    weights = decode(path, build(best["network"], (1, 28, 28), 10)).state_dict()["1.weights"]
+    assert len(weights) == best["parameters"] and torch.equal(weights, weights.round())
+    bound = certificate(
+        int(best["training_errors"]), int(best["training_samples"]), path.stat().st_size, choices=256
+    )
+    assert (
+        bound.error_bound == pytest.approx(best["top1_error_bound"], abs=1e-12) and bound.error_bound < 0.08
+    )
+    told = " ".join((ROOT / "compression" / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"a file of {best['file_bytes']} bytes ({best['parameters']:,} weights, "
+        f"{percent(best['training_error'], 2)} of 60,000 training samples wrong) guarantees at most "
+        f"{percent(best['top1_error_bound'], 2)}, one of {best['choices']} choices paid for, and errs on "
+        f"{percent(best['top1_error'], 2)} of the test"
+    ) in told
 
 
 def test_the_command_without_a_run_searches(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     return float(sum(-share * log2(share) for share in (counts / values.size).tolist())) + 0.0
 
 
-@checks.arguments(correct=checks.integer, total=checks.integer, confidence=checks.number)
+@checks.arguments(correct=checks.count, total=checks.count, confidence=checks.number)
 def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion.
 

@@ -69,9 +69,15 @@ def number(name: str, value: Any) -> None:
 
 
 def seed(name: str, value: Any) -> None:
-    """A whole number of at least 0."""
-    integer(name, value)
+    """A whole number from 0 on, as generators take it."""
+    count(name, value)
     _require(int(value) >= 0, name, "at least 0", value)
+
+
+def count(name: str, value: Any) -> None:
+    """A whole number that 64 bits hold."""
+    integer(name, value)
+    _require(abs(int(value)) < 2**63, name, "below 2^63", value)
 
 
 def flag(name: str, value: Any) -> None:

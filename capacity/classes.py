@@ -10,7 +10,7 @@ from capacity.errors import InputError
 
 def array_of(labels: Any) -> NDArray[Any]:
     """Labels of any kind as an array, a tensor's from its device."""
-    return np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    return np.asarray(labels.detach().cpu().to_dense() if hasattr(labels, "detach") else labels)
 
 
 def class_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

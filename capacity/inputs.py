@@ -20,7 +20,7 @@ def as_integer(name: str, value: Any, *, least: int = 1) -> int:
     >>> as_integer("batch_size", torch.tensor(32))
     32
     """
-    checks.integer(name, value)
+    checks.count(name, value)
     if int(value) < least:
         raise InputError(f"{name} must be at least {least}, found {value}")
     return int(value)

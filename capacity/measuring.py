@@ -249,9 +249,9 @@ def _few(names: Sequence[str]) -> str:
 
 def _scope_filter(model: nn.Module, scope: str | Sequence[str]) -> Callable[[str, nn.Parameter], bool]:
     """Which parameters, by full name, the scope holds."""
-    if scope == "all":
+    if isinstance(scope, str) and scope == "all":
         return lambda name, parameter: True
-    if scope == "trainable":
+    if isinstance(scope, str) and scope == "trainable":
         return lambda name, parameter: parameter.requires_grad
     if isinstance(scope, str):
         raise unknown("scope", scope, [*SCOPES, '["module", ...]'])

@@ -34,7 +34,7 @@ CONVENTIONS: tuple[str, ...] = get_args(Convention)
 
 def check_convention(convention: str) -> None:
     """Raise InputError unless `convention` is one of CONVENTIONS."""
-    if convention not in CONVENTIONS:
+    if not isinstance(convention, str) or convention not in CONVENTIONS:
         raise unknown("convention", convention, CONVENTIONS)
 
 

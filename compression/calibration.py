@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, require_weights
 from compression.criteria import widened
+from compression.epochs import require_batches
 from compression.forms import dtype_of, parts_of, placed, run, size_of
 from compression.objectives import Objective, objective_of, require_scalar
 
@@ -76,6 +77,7 @@ class Fisher:
         """Scores of every parameter that the loss hangs on."""
         total: dict[str, Tensor] = {}
         count = 0
+        require_batches("batches", self.batches)
         for _, gradients in _gradients(model, _singles(self.batches, self.samples), self.objective):
             count += 1
             for name, gradient in gradients.items():
@@ -174,6 +176,7 @@ def _gradients(
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """For each batch its size and the gradient of its mean loss, of every parameter that it hangs on."""
     require_weights(model)
+    require_batches("batches", batches)
     loss_of = objective_of(objective, batches)
     parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
     for parameter in parameters.values():
@@ -220,6 +223,7 @@ def pass_all(model: nn.Module, batches: Iterable[Any], most: int | None = None) 
 def inputs_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Any]:
     """The inputs of each batch, where the model is; raises InputError if there are none."""
     require_weights(model)
+    require_batches("batches", batches)
     empty = True
     for batch in batches:
         inputs = batch

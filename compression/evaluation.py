@@ -20,7 +20,14 @@ from compression.epochs import evaluation_mode, require_batches
 from compression.forms import dtype_of, logits_of, own_loss, parts_of, placed, run, size_of
 from compression.labels import IGNORED, aligned, check_range, matched, span
 from compression.metrics import Fed, Metrics
-from compression.objectives import ElementLoss, Objective, objective_of, require_scalar, same_shape
+from compression.objectives import (
+    ElementLoss,
+    Objective,
+    is_cross_entropy,
+    objective_of,
+    require_scalar,
+    same_shape,
+)
 from compression.processes import gather_objects, rank, world_size
 from compression.scores import NAMED_SCORES, TALLIES, Losses, Scores, Tally
 
@@ -113,7 +120,7 @@ def evaluate(
     require_batches("data", data)
     size = world_size() if gather else 1
     mine = (batch for place, batch in enumerate(data) if place % size == rank() % size)
-    chosen = None if objective in (None, "cross-entropy") else objective_of(objective, data)
+    chosen = None if is_cross_entropy(objective) else objective_of(objective, data)
     own = Fed(metrics, TAKEN if chosen is None else NAMED_SCORES)
     counts: Any = None
     with _evaluating(model):

@@ -127,8 +127,10 @@ def run(model: nn.Module, inputs: Any, targets: Any = None) -> Any:
         kwargs = dict(inputs)
         if targets is not None and _takes_labels(model):
             kwargs["labels"] = targets
+    elif isinstance(inputs, list | tuple):
+        args = tuple(inputs)
     else:
-        args = inputs
+        raise InputError(f"a batch's inputs must be tensors, in a tuple or mapping; found {shown(inputs)}")
     try:
         return forward(model, args, kwargs)
     except InputError as error:

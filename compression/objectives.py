@@ -171,6 +171,11 @@ def same_shape(outputs: Tensor, targets: Any) -> tuple[Tensor, Tensor]:
 NAMED = {"mse": ElementLoss("mse"), "bce": ElementLoss("bce")}
 
 
+def is_cross_entropy(objective: Any) -> bool:
+    """Whether this asks for the loss that labels have by default."""
+    return objective is None or (isinstance(objective, str) and objective == "cross-entropy")
+
+
 def objective_of(
     objective: "Objective | str | None", data: Any, class_weights: ClassWeights | None = None
 ) -> Objective:
@@ -178,7 +183,7 @@ def objective_of(
 
     Raises InputError for an unknown name, and for class weights with another objective than cross-entropy.
     """
-    if objective is None or objective == "cross-entropy":
+    if objective is None or is_cross_entropy(objective):
         return class_loss(data, class_weights)
     if class_weights is not None:
         described = repr(objective) if isinstance(objective, str) else "of your own"
@@ -189,6 +194,11 @@ def objective_of(
         if objective not in NAMED:
             raise unknown("objective", objective, ["cross-entropy", *NAMED])
         return NAMED[objective]
+    if isinstance(objective, nn.Module) and not checks.takes(objective.forward, 3):
+        raise InputError(
+            f"objective must be a function (model, inputs, targets) -> scalar loss, found a "
+            f"{type(objective).__name__}: write objective=lambda model, x, y: loss(model(x), y)"
+        )
     if not checks.takes(objective, 3):
         raise InputError(
             f"objective must be one of cross-entropy, {', '.join(NAMED)}, or a function (model, inputs, "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from capacity import checks
 from capacity.errors import InputError
 
 Progress = Callable[[int, int], None] | bool | None
@@ -44,7 +45,7 @@ def in_notebook() -> bool:
 def reporting(progress: Progress, total: int, doing: str) -> Iterator[Callable[[int, int], None] | None]:
     """What is to be called after each of `total` units: the caller's own function, or for True a bar's."""
     if not isinstance(progress, bool):
-        if progress is not None and not callable(progress):
+        if progress is not None and not checks.takes(progress, 2):
             raise InputError(
                 f"progress must be True, for a bar, or a function (done, total); found {progress!r:.40}"
             )

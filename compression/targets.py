@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.errors import InputError, unknown
 from capacity.inputs import require_python
 from compression.dataflow import plain_name
@@ -175,6 +176,7 @@ def choose(
     """
     every = targets(model)
     if layers is not None:
+        checks.each(checks.instance(str))("layers", layers)
         chosen = {t.name: t for name in layers for t in named(every, name, unit=unit)}
         left = {name: (t, "not among the layers named") for name, t in every.items() if name not in chosen}
         return Choice(chosen, left)

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from capacity import checks
 from capacity.errors import InputError, unknown
 
 Tracker = Callable[[Mapping[str, float], int], Any]
@@ -78,7 +79,7 @@ def report(tracker: Tracker | None, values: Mapping[str, Any], step: int) -> Non
 
 def require_tracker(tracker: Any) -> None:
     """Raise InputError for what is no tracker."""
-    if tracker is not None and not callable(tracker):
+    if tracker is not None and not checks.takes(tracker, 2):
         raise InputError(
             f"a tracker is a function (values, step), such as wandb.log, or what `with track('wandb') "
             f"as tracker` gives; found {tracker!r:.40}"

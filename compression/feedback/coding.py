@@ -32,6 +32,7 @@ from compression.feedback.sweeping import descend, factor_of, output_error, swee
 from compression.feedback.worths import output_worths
 from compression.targets import Target
 
+MOST = 1e9  # of a penalty and of a step in multiples of the natural one
 MOST_LEVELS = 1024  # on either side of zero
 RELATIVE_STEP = 4.0  # of the networks tried, on which zeros cost more than their error says
 SWEEPS, DESCENTS = 2, 2  # each with the frequencies that the one before left
@@ -114,10 +115,9 @@ def code_with_feedback(
     What is zero stays zero, masks are folded. Raises InputError for a penalty that is not above 0, unknown
     layers, weights or inputs that are not finite, and where no layer can be coded.
     """
-    if not 0 < penalty < math.inf:
-        raise InputError(f"penalty must be positive and finite, found {penalty}")
-    if not 0 < relative_step < math.inf:
-        raise InputError(f"relative_step must be positive and finite, found {relative_step}")
+    for name, value in (("penalty", penalty), ("relative_step", relative_step)):
+        if not 0 < value < MOST:
+            raise InputError(f"{name} must be positive and below {MOST:g}, found {value}")
     as_integer("seed", seed, least=0)
     copied = plain_copy(initialized(unwrapped(model))).eval()
     calibration = Calibration.of(batches)

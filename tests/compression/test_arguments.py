@@ -11,6 +11,7 @@ from torch import nn
 
 import capacity
 import compression
+import compression as c
 from capacity import InputError
 from compression import L1, L2, Budget, DistillationLoss, TensorBatches, TrainingSettings
 
@@ -148,3 +149,47 @@ def test_an_argument_of_any_kind_is_taken_or_refused(name: str, tmp_path, monkey
                 function(**given | {argument: odd})
             except InputError as error:
                 assert str(error)
+
+
+ONCE = TrainingSettings(epochs=1)
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "a loss of torch's": (
+        lambda: c.fit(net(), BATCHES, settings=ONCE, objective=nn.CrossEntropyLoss()),
+        "found a CrossEntropyLoss: write objective=lambda model, x, y: loss",
+    ),
+    "an array as objective": (lambda: c.evaluate(net(), BATCHES, objective=np.array([])), "objective"),
+    "progress of no arguments": (
+        lambda: c.fit(net(), BATCHES, settings=ONCE, progress=lambda: None), "progress must be True"),
+    "a tracker of no arguments": (
+        lambda: c.fit(net(), BATCHES, settings=ONCE, tracker=lambda: None), "a tracker is a function"),
+    "Taylor without batches": (
+        lambda: c.prune(net(), c.Taylor(None), amount=0.5), "batches must yield"),
+    "Fisher without batches": (
+        lambda: c.prune(net(), c.Fisher(None), amount=0.5), "batches must yield"),
+    "ActivationNorm without batches": (
+        lambda: c.prune(net(), c.ActivationNorm(None), amount=0.5), "batches must yield"),
+    "BatchNormScale without batches": (
+        lambda: c.prune(net(), c.BatchNormScale(None), amount=0.5), "batches must yield"),
+    "inputs that are None": (lambda: c.evaluate(net(), [(None, Y)]), "inputs must be tensors"),
+    "a number as layers": (
+        lambda: c.prune(net(), L1(), amount=0.5, layers=torch.tensor(0.3)), "layers must be a list"),
+    "a scope that is an array": (lambda: capacity.measure(net(), (6,), scope=np.array([])), "scope"),
+    "a convention that is an array": (
+        lambda: capacity.bounds(net(), (6,), convention=np.array([])), "unknown convention"),
+    "a seed beyond 64 bits": (
+        lambda: c.code_with_feedback(net(), BATCHES, penalty=1e-4, seed=10**30), "seed must be below"),
+    "a penalty beyond sense": (
+        lambda: c.code_with_feedback(net(), BATCHES, penalty=10**30), "penalty must be positive"),
+    "counts beyond 64 bits": (lambda: capacity.wilson_interval(3, 10**30), "total must be below"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_passes_for_an_argument_and_is_none_is_refused(name: str) -> None:
+    work, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        work()
+
+
+def test_sparse_labels_are_labels() -> None:
+    assert capacity.label_entropy(torch.tensor([0, 1, 1, 0]).to_sparse()) == 1

@@ -26,7 +26,7 @@ class Config(RunSettings, DataSettings):
     """Probability over the draw of the training samples that the bounds hold."""
     choices: int = 1
     """Alternatives among which the training samples decided before this run; its own come on top."""
-    networks: tuple[str, ...] = ("4-6",)
+    networks: tuple[str, ...] = ("2-3", "3-4")
     """Networks to choose among: channels of convolutions over the fixed features, of 3 x 3 and of 3 x 3 at
     every other place; where three are given, of 1 x 1 before them."""
     fineness: tuple[float, ...] = (0.6,)

@@ -44,7 +44,7 @@ def exported(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     Outputs that are no tensors, such as caches of keys and values, are left out. Raises InputError for what
     the exporter stumbles over.
     """
-    refused = refusing(lambda reason: f"the model cannot be exported for quantization: {reason}")
+    refused = refusing(lambda reason: f"the model cannot be exported for quantization: {_obstacle(reason)}")
     with refused, tensors_only(plain):
         args, kwargs, shapes = free_batch(plain, args, kwargs)
         program = torch.export.export(plain, args, kwargs, dynamic_shapes=shapes)
@@ -56,6 +56,13 @@ def exported(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     as_dense(graph)
     graph.recompile()
     return graph
+
+
+def _obstacle(reason: str) -> str:
+    """What the exporter said, or in other words what a forward pass does that fixes the size of the batch."""
+    if "Constraints violated" not in reason or "batch" not in reason:
+        return reason
+    return "its forward pass fixes the size of the batch, as len(x) does, and x.shape[0] does not"
 
 
 def own_modes(graph: fx.GraphModule) -> None:

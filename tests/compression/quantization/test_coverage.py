@@ -409,3 +409,20 @@ def test_a_wrong_input_size_is_one_line_and_no_log(scheme: str, capfd) -> None:
     with pytest.raises(InputError, match=r"Sequential cannot take a batch of float32 \(1, 5\)"):
         quantize(nn.Sequential(nn.Linear(4, 2)), scheme=scheme, input_size=(5,), calibration=calibration)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_forward_pass_that_fixes_the_batch_is_told_and_the_advice_works() -> None:
+    class Shifted(nn.Module):
+        def __init__(self, size) -> None:
+            super().__init__()
+            self.size, self.layer, self.shift = size, nn.Linear(4, 3), nn.Parameter(torch.ones(1, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x + self.shift.expand(self.size(x), -1))
+
+    with pytest.raises(InputError, match=r"fixes the size of the batch, as len\(x\) does, and x.shape"):
+        quantize(Shifted(len), scheme="weight-only", input_size=(4,))
+    model = Shifted(lambda x: x.shape[0])
+    graph = quantize(model, scheme="weight-only", input_size=(4,)).model
+    x = torch.randn(5, 4)
+    assert torch.allclose(graph(x), model(x), atol=0.05)

@@ -16,6 +16,7 @@ from analysis.lab.reporting.story import Story
 from analysis.lab.runs.cells import as_read
 from analysis.lab.runs.directory import CHECKSUMS, RunDirectory
 from analysis.lab.runs.trust import inside, settings_from, shown
+from analysis.lab.settings import OutputSettings
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -178,10 +179,17 @@ def finished(path: str | Path) -> Run:
             raise InputError(f"{record} is damaged: it holds no {name}")
     kind = importlib.import_module(f"analysis.{command}").Config
     settings_from(kind, facts["settings"], record)
-    config = settings_from(kind, facts["all_settings"], record)
+    config = _as_shown(settings_from(kind, facts["all_settings"], record))
     if environment.exists():
         load_json(environment, sealed=False)
     return Run(path, str(command), config, _rows(RunDirectory(path).require_unchanged()))
+
+
+def _as_shown(config: Any) -> Any:
+    """The settings of a run without those of how it was shown, which are the reader's."""
+    plain = type(config)()
+    names = [field.name for field in dataclasses.fields(OutputSettings) if hasattr(plain, field.name)]
+    return dataclasses.replace(config, **{name: getattr(plain, name) for name in names})
 
 
 def read_table(path: Path) -> "pd.DataFrame":

@@ -62,6 +62,17 @@ def real(name: str, value: Any) -> None:
     _require(isinstance(plain, Real) and not isinstance(plain, bool), name, "a number", value)
 
 
+def plain(name: str, value: Any) -> None:
+    """A real number of Python or numpy, or NaN; no tensor, which a setting would be held as."""
+    _require(isinstance(value, Real) and not isinstance(value, bool), name, "a number", value)
+
+
+def fields(value: object, checks_by_name: Mapping[str, Check]) -> None:
+    """Check fields of an object, each under its own name."""
+    for name, check in checks_by_name.items():
+        check(name, getattr(value, name))
+
+
 def number(name: str, value: Any) -> None:
     """A real number, as of `integer`; not NaN."""
     real(name, value)
@@ -89,8 +100,11 @@ def flag(name: str, value: Any) -> None:
 def path(name: str, value: Any) -> None:
     """A path as words or as a `pathlib.Path`, which a file system can have."""
     _require(isinstance(value, str | os.PathLike) and bool(str(value)), name, "a path", value)
-    parts = os.fsencode(value).replace(b"\\", b"/").split(b"/")
-    if b"\0" in os.fsencode(value) or max(map(len, parts)) > LONGEST_NAME:
+    try:
+        written = os.fsencode(value)
+    except UnicodeEncodeError:  # half of a pair of code units
+        written = b"\0"
+    if b"\0" in written or max(map(len, written.replace(b"\\", b"/").split(b"/"))) > LONGEST_NAME:
         raise InputError(f"{name} is no name that a file can have: {os.fspath(value)!r:.120}")
 
 

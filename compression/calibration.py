@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
-from capacity.inputs import map_tensors, require_weights
+from capacity.inputs import as_integer, map_tensors, require_weights
 from compression.criteria import widened
 from compression.epochs import require_batches
 from compression.forms import dtype_of, parts_of, placed, run, size_of
@@ -78,6 +78,7 @@ class Fisher:
         total: dict[str, Tensor] = {}
         count = 0
         require_batches("batches", self.batches)
+        as_integer("samples", self.samples)
         for _, gradients in _gradients(model, _singles(self.batches, self.samples), self.objective):
             count += 1
             for name, gradient in gradients.items():

@@ -103,6 +103,7 @@ def widened(values: Tensor) -> Tensor:
 
 
 def _center(weight: Tensor, center: str) -> float | Tensor:
+    checks.instance(str)("center", center)
     if center == "mean":
         narrow = weight.dtype in (torch.float16, torch.bfloat16)
         return weight.mean(dtype=torch.float32 if narrow else None)
@@ -174,6 +175,11 @@ class EnergyPerBit:
 
     value_bits: float = 2.0
 
+    def __post_init__(self) -> None:
+        checks.plain("value_bits", self.value_bits)
+        if not 0 < self.value_bits < math.inf:
+            raise InputError(f"value_bits must be positive and finite, found {self.value_bits}")
+
     def __call__(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
         alive = matrix != 0
@@ -205,6 +211,7 @@ class GeometricMedian:
 
 def _generator(seed: int, count: int, amount: int) -> np.random.Generator:
     """A stream of its own for each candidate count, so that successive rounds do not repeat a pattern."""
+    checks.seed("seed", seed)
     return np.random.default_rng((seed, count, amount))
 
 

@@ -208,6 +208,8 @@ DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "features": N
     loss=checks.optional(checks.instance(DistillationLoss)),
     settings=checks.optional(checks.instance(TrainingSettings)),
     data=require_batches,
+    mixup=checks.flag,
+    cache=checks.optional(checks.path),
 )
 @with_options(DISTILL_DEFAULTS)
 def distill(

@@ -6,14 +6,20 @@ from typing import Any, Literal
 
 from torch import nn
 
+from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.live import live_masks
 from compression._moved import keep_old_names
-from compression.criteria import Criterion
+from compression.criteria import Criterion, require_criterion
 from compression.masks import Masks, apply_masks, masks_of
 from compression.pruning import extend_masks
 from compression.targets import Target, prunable
+
+FIELDS: Mapping[str, checks.Check] = {
+    **dict.fromkeys(("final_sparsity", "end_epoch", "begin_epoch"), checks.plain),
+    "criterion": require_criterion, "updates": checks.count, "scope": checks.instance(str),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class GradualPruning:
 
     def check(self, epochs: int) -> None:
         """Raise InputError for a schedule that cannot be kept within these epochs."""
+        checks.fields(self, FIELDS)
         if not 0 < self.final_sparsity < 1:
             raise InputError(f"final_sparsity must lie between 0 and 1, found {self.final_sparsity}")
         if not 0 <= self.begin_epoch < self.end_epoch <= epochs:

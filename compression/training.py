@@ -280,10 +280,19 @@ def _loop(
     return _Loop(trained, optimizer, accelerator, settings, objective)
 
 
+FIELDS: Mapping[str, checks.Check] = {
+    **dict.fromkeys(("learning_rate", "momentum", "weight_decay", "warmup_epochs"), checks.plain),
+    **dict.fromkeys(("optimizer", "schedule", "watch", "mixed_precision"), checks.instance(str)),
+    "start_epoch": checks.count, "snapshot_epoch": checks.optional(checks.count), "seed": checks.count,
+    "neuron_dropout": checks.instance(Mapping),
+}  # fmt: skip
+
+
 def check_training(settings: TrainingSettings, validation: Batches | None) -> None:
     """Raise InputError for settings that cannot be."""
     if not isinstance(settings, TrainingSettings):
         raise InputError(f"settings must be TrainingSettings(epochs=..., ...), found {shown(settings)}")
+    checks.fields(settings, FIELDS)
     as_integer("epochs", settings.epochs)
     if not 0 <= settings.start_epoch < settings.epochs:
         raise InputError(

@@ -180,6 +180,25 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: c.code_with_feedback(net(), BATCHES, penalty=1e-4, seed=10**30), "seed must be below"),
     "a penalty beyond sense": (
         lambda: c.code_with_feedback(net(), BATCHES, penalty=10**30), "penalty must be positive"),
+    "a learning rate that is none": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(learning_rate=None)), "learning_rate must"),
+    "a momentum held as a tensor": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(momentum=X[0, 0])), "momentum must"),
+    "a dropout that is a number": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(neuron_dropout=3)), "neuron_dropout must be"),
+    "a final sparsity that is none": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(gradual=c.GradualPruning(L1(), None, 1))),
+        "final_sparsity must be a number"),
+    "a schedule without a criterion": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(gradual=c.GradualPruning(None, 0.5, 1))),
+        "criterion"),
+    "samples that are none": (
+        lambda: c.prune(net(), c.Fisher(BATCHES, samples=None), amount=0.5), "samples must be"),
+    "a seed below zero": (lambda: c.prune(net(), c.Random(-1), amount=0.5), "seed must be at least 0"),
+    "bits that are none": (lambda: c.EnergyPerBit(None), "value_bits must be a number"),
+    "a cache that is a number": (
+        lambda: c.distill(net(), net(), BATCHES, cache=-1, settings=ONCE), "cache must be a path"),
+    "a name of half a character": (lambda: c.save_model(net(), "\ud800"), "no name that a file can have"),
     "counts beyond 64 bits": (lambda: capacity.wilson_interval(3, 10**30), "total must be below"),
 }  # fmt: skip
 

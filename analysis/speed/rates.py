@@ -28,7 +28,6 @@ STEPS = (
     -18,
 )  # NNCodec's quantization parameter; -38 is its default, for no visible loss
 PENALTIES = (1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
-CALIBRATION = 512  # training pictures
 NNCODEC = """
 import sys, numpy
 from nncodec import nnc
@@ -59,10 +58,10 @@ def peer_rates(config: Config) -> Iterator[Benchmark]:
     if not config.nncodec:
         say("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
         return
-    for name, source, make in (
-        ("LeNet-5-Caffe on MNIST", "mnist", _lenet),
-        ("ResNet-20 on CIFAR-10", config.pictures, _resnet),
-        ("a small ViT on CIFAR-10", config.pictures, _transformer),
+    for name, source, make, pictures in (  # more positions to calibrate by than any layer has inputs
+        ("LeNet-5-Caffe on MNIST", "mnist", _lenet, 4096),
+        ("ResNet-20 on CIFAR-10", config.pictures, _resnet, 512),
+        ("a small ViT on CIFAR-10", config.pictures, _transformer, 512),
     ):
         try:
             data = load(source, data=config.data) if source else None
@@ -73,16 +72,17 @@ def peer_rates(config: Config) -> Iterator[Benchmark]:
             say(f"skipped: {name}: --pictures imagefolder:DIR")
             continue
         torch.manual_seed(0)
-        _compare(name, make(data, config.smoke), data, config)
+        rows = data.train.take(slice(0, 64 if config.smoke else pictures))
+        _compare(name, make(data, config.smoke), data, (list(rows.batches(128)), config))
     yield from ()
 
 
-def _compare(name: str, model: "nn.Module", data: "DataSet", config: Config) -> None:
+def _compare(name: str, model: "nn.Module", data: "DataSet", given: tuple[list[Any], Config]) -> None:
+    """Print a line a file; given: batches to calibrate by, and the settings."""
     from compression.codec import decode, encode
     from compression.feedback import code_with_feedback
 
-    count = 64 if config.smoke else CALIBRATION
-    calibration = list(data.train.take(slice(0, count)).batches(128))
+    calibration, config = given
 
     def ours(penalty: float, folder: str) -> tuple["nn.Module", int]:
         coded = code_with_feedback(model, calibration, penalty=penalty).model

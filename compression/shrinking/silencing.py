@@ -127,6 +127,7 @@ def zero_dead_parameters(model: nn.Module, input_size: Any) -> nn.Module:
 
     Raises InputError where `measure(..., effective=True)` does.
     """
+    require_weights(model)
     copied = plain_copy(model)
     inputs = probes(copied, input_size)
     with taking(copied, input_size):

@@ -18,11 +18,11 @@ from compression.steps import STEP_DEFAULTS
 
 LISTED: dict[str, dict[str, Any]] = {
     "prune": dict(DEFAULTS),
-    "squeeze": dict(SQUEEZE_DEFAULTS),
+    "squeeze": {"retrain": None, **SQUEEZE_DEFAULTS},
     "recipe": {"repeats": 20, **STEP_DEFAULTS},
     "fit": dict.fromkeys(("settings", "validation", "objective", "metrics", "progress", "tracker")),
     "distill": {"loss": None, "settings": None, "validation": None, "mixup": False, "cache": None,
-                "progress": None},
+                "features": None, "progress": None},
     "quantize": {"calibration": None, "retrain": None, "weight_bits": 8, "group_size": None, "keep": ()},
 }  # fmt: skip
 

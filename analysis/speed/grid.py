@@ -43,14 +43,17 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
 
 def processes(config: "Config") -> Iterator[Benchmark]:
     """The same grid in two processes of this machine, against one; and in four, against two."""
+    if config.smoke:
+        say("skipped: processes, each of which loads torch: that takes longer than a quick pass")
+        return
     from analysis.lab.runs.grid import sweep
     from analysis.lab.settings import WorkerSettings
 
     def swept(count: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
+            names = [f"seed-{seed}" for seed in range(24)]
             results = sweep(
-                trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
+                trained_cell, 40, names, folder=Path(folder),
                 workers=WorkerSettings(processes=count), on_progress=silent,
             )  # fmt: skip
             assert len(results.rows) == len(names), results.failures

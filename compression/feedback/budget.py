@@ -64,14 +64,14 @@ def code_to_budget(
 def _search(coded: Coding, budget_bytes: float) -> FeedbackCodeResult:
     """The largest file within the budget, between two penalties that are a stride apart."""
     penalty, best = FIRST, coded(FIRST)
-    over = best[1] > budget_bytes
+    over, before = best[1] > budget_bytes, (best[0], 0)
     while (best[1] > budget_bytes) == over:
         if over and penalty >= MOST:
             raise InputError(
                 f"budget_bytes={budget_bytes:,.0f} cannot be reached: the nearest that can is {best[1]:,}"
             )
-        if not over and (penalty <= LEAST or best[1] >= CLOSE * budget_bytes):
-            return best[0]
+        if not over and (best[1] <= before[1] or penalty <= LEAST or best[1] >= CLOSE * budget_bytes):
+            return best[0]  # finer steps take no more, or it is near enough
         penalty *= STRIDE if over else 1 / STRIDE
         best, before = coded(penalty), best
     low, high = (penalty / STRIDE, penalty) if over else (penalty, penalty * STRIDE)

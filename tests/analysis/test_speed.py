@@ -7,6 +7,8 @@ def test_smoke_without_data(tmp_path) -> None:
     done = run_command("speed", "--smoke", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "skipped: MNIST" in done.stdout and "peer / ours" in done.stdout
+    assert "skipped: mnist" in done.stdout and "of normal weights, bfloat16" in done.stdout
+    assert "start: help of a command" in done.stdout and "skipped: processes" in done.stdout
 
 
 def test_only_some_rows(tmp_path) -> None:
@@ -33,15 +35,6 @@ def test_seeds_together_and_steps_in_half_precision(tmp_path) -> None:
     assert "seeds of the digits network, trained together" in done.stdout and "skipped: MNIST" in done.stdout
     half = "steps of resnet20, channels last and bfloat16" in done.stdout
     assert half != ("skipped: this processor has no bfloat16" in done.stdout)
-
-
-def test_what_is_packed_without_loss_and_how_soon_commands_answer(tmp_path) -> None:
-    done = run_command(
-        "speed", "--smoke", "--only", "lossless", "starting", "--data", str(tmp_path), "--wide", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "skipped: mnist" in done.stdout and "of normal weights, bfloat16" in done.stdout
-    assert "start: help of a command" in done.stdout and " xz " in done.stdout
 
 
 def test_without_nncodec_it_is_named(tmp_path) -> None:

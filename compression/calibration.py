@@ -19,6 +19,7 @@ from capacity.errors import InputError
 from capacity.inputs import as_integer, map_tensors, require_weights
 from compression.criteria import widened
 from compression.epochs import require_batches
+from compression.factors import torch_kind
 from compression.forms import dtype_of, parts_of, placed, run, size_of
 from compression.objectives import Objective, objective_of, require_scalar
 
@@ -257,8 +258,7 @@ def _squares(module: nn.Module, data: Tensor) -> Tensor:
     squares = _by_gradient(module, type(module).forward, data)
     if bool((squares >= 0).all()):
         return squares
-    kind: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch.nn.modules"))
-    return _by_gradient(module, kind.forward, data)
+    return _by_gradient(module, torch_kind(module).forward, data)
 
 
 def _by_gradient(module: nn.Module, forward: Callable[..., Tensor], data: Tensor) -> Tensor:

@@ -210,6 +210,7 @@ DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "features": N
     data=require_batches,
     mixup=checks.flag,
     cache=checks.optional(checks.path),
+    features=checks.optional(checks.instance(FeatureLoss)),
 )
 @with_options(DISTILL_DEFAULTS)
 def distill(
@@ -243,7 +244,6 @@ def distill(
     loss = loss or DistillationLoss()
     settings = settings or TrainingSettings()
     mixup, cache, progress = options["mixup"], options["cache"], options["progress"]
-    checks.optional(checks.instance(FeatureLoss))("features", options["features"])
     if options["features"] is not None:
         if mixup or cache is not None or settings.compile or settings.gradual is not None:
             raise InputError("features are compared without mixup, cache, compile and gradual pruning")

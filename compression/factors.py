@@ -125,9 +125,14 @@ def computes_the_same(module: nn.Module, replacement: Factorized) -> bool:
     return True
 
 
+def torch_kind(module: nn.Module) -> Any:
+    """The type of torch's that a layer is, or is made from."""
+    return next(kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules"))
+
+
 def computes_as_its_type(module: nn.Module) -> bool:
     """Does a dense layer or convolution compute what torch's own of its kind does? Subclasses may not."""
-    kind: Any = next(k for k in type(module).__mro__ if k.__module__.startswith("torch.nn.modules"))
+    kind = torch_kind(module)
     if kind.forward is type(module).forward and "forward" not in vars(module):
         return True
     own, plain = clone(module), clone(module)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.lab.measurement.memory import peak_mib
 from analysis.speed.config import Config
+from analysis.speed.peers import has_nncodec, nncodec_bytes, read
 from analysis.speed.timing import Benchmark, say
 from capacity.columns import percent
 
@@ -78,22 +79,15 @@ print(size)
 
 def peer_files(config: Config) -> Iterator[Benchmark]:
     """Bytes of sparse, rounded LeNets trained on MNIST: our file, and NNCodec's of the same integers."""
-    from analysis.lab.data.datasets import load
     from analysis.lab.models import create
-    from capacity import InputError
     from compression.criteria import L1
     from compression.pruning import prune
     from compression.rates import quantize_rate_distortion
     from compression.training import TrainingSettings, fit
 
-    if not config.nncodec:
-        say("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
+    if not has_nncodec(config) or (mnist := read("mnist", config)) is None:
         return
-    try:
-        train = load("mnist", data=config.data).train
-    except InputError as error:
-        say(f"skipped: {error}")
-        return
+    train = mnist.train
     for name, density in (("lenet300", 0.03), ("lenet5", 0.02)):
         rows = train.take(slice(0, 1000 if config.smoke else None))
         peer = fit(
@@ -113,8 +107,6 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
 
 def _sizes(result: "RoundResult", python: str) -> tuple[int, int]:
     """Bytes of our file, and of NNCodec's of the same integers without their steps."""
-    import subprocess
-
     import numpy as np
 
     from compression.codec import encode
@@ -127,6 +119,4 @@ def _sizes(result: "RoundResult", python: str) -> tuple[int, int]:
             for tensor in result.tensors
         }
         np.savez(f"{folder}/net.npz", **{key: value.astype(np.int32) for key, value in levels.items()})
-        call = [python, "-c", NNCODEC, f"{folder}/net"]
-        theirs = subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-1]
-    return ours, int(theirs)
+        return ours, nncodec_bytes(python, NNCODEC, f"{folder}/net")

@@ -20,24 +20,14 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
         return
     from distributed import LocalCluster
 
-    from analysis.lab.runs.grid import sweep
-    from analysis.lab.settings import WorkerSettings
-
-    def swept(address: str) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
-            results = sweep(
-                trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
-                workers=WorkerSettings(scheduler=address), on_progress=silent,
-            )  # fmt: skip
-            assert len(results.rows) == len(names), results.failures
-
     options: dict[str, Any] = {
         "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40,
         "processes": not config.smoke,  # each would load torch, which takes longer than a quick pass
     }  # fmt: skip
     with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
-        ours, theirs = (partial(swept, cluster.scheduler_address) for cluster in (two, one))
+        ours, theirs = (
+            partial(_sweep, config, scheduler=cluster.scheduler_address) for cluster in (two, one)
+        )
         yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.8", ours, theirs)
 
 
@@ -46,21 +36,23 @@ def processes(config: "Config") -> Iterator[Benchmark]:
     if config.smoke:
         say("skipped: processes, each of which loads torch: that takes longer than a quick pass")
         return
+    for count, fewer, goal in ((2, 1, "above 1"), (4, 2, "at least 0.95")):
+        ours, theirs = (partial(_sweep, config, processes=number) for number in (count, fewer))
+        yield Benchmark(f"24 cells in {count} processes", f"{fewer} of them", goal, ours, theirs)
+
+
+def _sweep(config: Config, **workers: Any) -> None:
+    """The grid, by these workers."""
     from analysis.lab.runs.grid import sweep
     from analysis.lab.settings import WorkerSettings
 
-    def swept(count: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            names = [f"seed-{seed}" for seed in range(24)]
-            results = sweep(
-                trained_cell, 40, names, folder=Path(folder),
-                workers=WorkerSettings(processes=count), on_progress=silent,
-            )  # fmt: skip
-            assert len(results.rows) == len(names), results.failures
-
-    for count, fewer, goal in ((2, 1, "above 1"), (4, 2, "at least 0.95")):
-        name = f"24 cells in {count} processes"
-        yield Benchmark(name, f"{fewer} of them", goal, partial(swept, count), partial(swept, fewer))
+    with tempfile.TemporaryDirectory() as folder:
+        names = [f"seed-{seed}" for seed in range(4 if config.smoke else 24)]
+        results = sweep(
+            trained_cell, 2 if config.smoke else 40, names, folder=Path(folder),
+            workers=WorkerSettings(**workers), on_progress=silent,
+        )  # fmt: skip
+        assert len(results.rows) == len(names), results.failures
 
 
 def trained_cell(epochs: int, name: str) -> dict[str, Any]:

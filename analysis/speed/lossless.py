@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
+from analysis.speed.peers import read
 from analysis.speed.timing import Benchmark, say, seconds
 from capacity.columns import percent
 
@@ -20,8 +21,8 @@ def lossless(config: Config) -> Iterator[Benchmark]:
     import torch
 
     tensors = _trained(config)
-    for dtype in (torch.float32, torch.bfloat16):
-        say(_shares("LeNet-300-100 trained on MNIST", [t.to(dtype) for t in tensors]) if tensors else "")
+    for dtype in (torch.float32, torch.bfloat16) if tensors else ():
+        say(_shares("LeNet-300-100 trained on MNIST", [t.to(dtype) for t in tensors]))
     generator = torch.Generator().manual_seed(0)
     rows = 32 if config.smoke else 4096
     normal = torch.randn(rows, 4096, generator=generator) / 64
@@ -31,17 +32,12 @@ def lossless(config: Config) -> Iterator[Benchmark]:
 
 def _trained(config: Config) -> "list[Tensor]":
     """The matrices of a trained network; none without its data."""
-    from analysis.lab.data.datasets import load
     from analysis.lab.models import create
-    from capacity import InputError
     from compression.training import TrainingSettings, fit
 
-    try:
-        train = load("mnist", data=config.data).train
-    except InputError as error:
-        say(f"skipped: {error}")
+    if (mnist := read("mnist", config)) is None:
         return []
-    train = train.take(slice(0, 1000 if config.smoke else None))
+    train = mnist.train.take(slice(0, 1000 if config.smoke else None))
     model = create("lenet300", input_size=(1, 28, 28), classes=10)
     settings = TrainingSettings(epochs=1 if config.smoke else 5)
     model = fit(model, train.batches(128, shuffle=True), settings=settings).model

@@ -4,13 +4,13 @@ A tenth of the training data is held out. Beside each NNCodec file stands the sm
 errs no more there; both are then scored on the test split.
 """
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
+from analysis.speed.peers import has_nncodec, nncodec_bytes, read
 from analysis.speed.timing import Benchmark, say
 from capacity.columns import percent
 
@@ -52,24 +52,16 @@ def peer_rates(config: Config) -> Iterator[Benchmark]:
     """Bytes at equal error of a convolutional network, a residual one and a transformer."""
     import torch
 
-    from analysis.lab.data.datasets import load
-    from capacity import InputError
-
-    if not config.nncodec:
-        say("skipped: NNCodec, which needs an older numpy: --nncodec PYTHON, of an environment that has it")
+    if not has_nncodec(config):
         return
     for name, source, make, pictures in (  # more positions to calibrate by than any layer has inputs
         ("LeNet-5-Caffe on MNIST", "mnist", _lenet, 4096),
         ("ResNet-20 on CIFAR-10", config.pictures, _resnet, 512),
         ("a small ViT on CIFAR-10", config.pictures, _transformer, 512),
     ):
-        try:
-            data = load(source, data=config.data) if source else None
-        except InputError as error:
-            say(f"skipped: {name}: {error}")
-            continue
-        if data is None:
+        if not source:
             say(f"skipped: {name}: --pictures imagefolder:DIR")
+        if not source or (data := read(source, config)) is None:
             continue
         torch.manual_seed(0)
         rows = data.train.take(slice(0, 64 if config.smoke else pictures))
@@ -136,13 +128,12 @@ def _nncodec(model: "nn.Module", step: int, folder: str, python: str) -> tuple["
     state = {name: value for name, value in copied.state_dict().items() if value.is_floating_point()}
     arrays: dict[str, Any] = {name: value.numpy() for name, value in state.items()}
     np.savez(f"{folder}/net.npz", **arrays)
-    call = [python, "-c", NNCODEC, f"{folder}/net", str(step)]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    size = nncodec_bytes(python, NNCODEC, f"{folder}/net", str(step))
     back = np.load(f"{folder}/net-back.npz")
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(torch.from_numpy(back[name]).reshape(value.shape))
-    return copied, int(done.stdout.split()[-1])
+    return copied, size
 
 
 def _lenet(data: "DataSet", smoke: bool) -> "nn.Module":

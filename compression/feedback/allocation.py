@@ -5,7 +5,7 @@ to add up. Which bits cost least is then found exactly, up to a 2^-16 of the lar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any, Literal, Unpack
 
@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, unknown
 from capacity.tables import Table, Tabular
@@ -127,14 +126,12 @@ def allocate_bits(
     if sensitivity not in ("fisher", "output"):
         raise unknown("sensitivity", sensitivity, ("fisher", "output"))
     check_grid(grid)
-    copied = plain_copy(initialized(unwrapped(model))).eval()
-    given = Calibration.of(batches)
-    calibration = Calibration(given.batches, sequential=False, damping=given.damping)
-    walk = Walk.through(copied, calibration, list(choices) if isinstance(choices, Mapping) else None)
+    calibration = replace(Calibration.of(batches), sequential=False)
+    walk = Walk.on_copy(model, calibration, list(choices) if isinstance(choices, Mapping) else None)
     options = {name: _options(target, choices) for name, target in walk.choice.chosen.items()}
     worths: Mapping[str, Tensor] = {}
     if sensitivity == "fisher":
-        worths = output_worths(copied, walk.choice.chosen, calibration.batches)
+        worths = output_worths(walk.model, walk.choice.chosen, calibration.batches)
     offered = [
         _offer(target, hessian, options[target.name], worths.get(target.name), grid)
         for target, hessian in walk.steps()

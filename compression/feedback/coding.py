@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import as_integer
@@ -119,16 +118,14 @@ def code_with_feedback(
         if not 0 < value < MOST:
             raise InputError(f"{name} must be positive and below {MOST:g}, found {value}")
     as_integer("seed", seed, least=0)
-    copied = plain_copy(initialized(unwrapped(model))).eval()
-    calibration = Calibration.of(batches)
-    walk = Walk.through(copied, calibration, layers)
-    worths = output_worths(copied, walk.choice.chosen, calibration.batches, seed=seed)
+    walk = Walk.on_copy(model, batches, layers)
+    worths = output_worths(walk.model, walk.choice.chosen, walk.calibration.batches, seed=seed)
     rows = [
         _code(target, hessian, worths[target.name] / 4, (penalty, relative_step))
         for target, hessian in walk.steps()
     ]  # ½·F·mean(d²) of ½·d·H·d
-    _halve(copied, {name for target in walk.choice.chosen.values() for name in target.names})
-    return FeedbackCodeResult(copied, penalty, tuple(rows), walk.left)
+    _halve(walk.model, {name for target in walk.choice.chosen.values() for name in target.names})
+    return FeedbackCodeResult(walk.model, penalty, tuple(rows), walk.left)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
+from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.errors import InputError
 from compression.calibration import pass_all
 from compression.epochs import require_batches
@@ -99,7 +100,7 @@ class Walk:
         reasons = {name: obstacle(model, t) or unfit(t) for name, t in choice.chosen.items()}
         fit = {name: target for name, target in choice.chosen.items() if not reasons[name]}
         order: dict[str, Target] = {}
-        _watch(
+        watch(
             model,
             calibration.batches,
             fit,
@@ -127,6 +128,14 @@ class Walk:
         choice = Choice(dict(targets(model)), {}) if layers is None else choose(model, layers)
         return cls.of(model, calibration, choice)
 
+    @classmethod
+    def on_copy(
+        cls, model: nn.Module, batches: Calibration | Iterable[Any], layers: Sequence[str] | None
+    ) -> "Walk":
+        """A walk `through` a copy of a model: unwrapped, masks and the like folded, in evaluation mode."""
+        copied = plain_copy(initialized(unwrapped(model))).eval()
+        return cls.through(copied, Calibration.of(batches), layers)
+
     @property
     def left(self) -> dict[str, str]:
         """The matrices that it does not go to, and why."""
@@ -142,7 +151,7 @@ class Walk:
             def add(name: str, module: nn.Module, given: Tensor, into: Any = curvatures) -> None:
                 into[name].add(module, given)
 
-            _watch(self.model, self.calibration.batches, part, add)
+            watch(self.model, self.calibration.batches, part, add)
             for name in names:
                 curvature = curvatures.pop(name)
                 if not bool(torch.isfinite(curvature.total).all()):
@@ -150,7 +159,7 @@ class Walk:
                 yield chosen[name], damped(curvature.hessian, self.calibration.damping)
 
 
-def _watch(
+def watch(
     model: nn.Module,
     batches: Iterable[Any],
     targets: Mapping[str, Target],

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import as_integer
@@ -113,13 +112,12 @@ def round_with_feedback(
     >>> round_with_feedback(layer, [x], bits=4).model.weight.tolist()  # 0.06 is no reason for 0.1
     [[0.699999988079071, 0.10000000149011612]]
     """
-    copied = plain_copy(initialized(unwrapped(model))).eval()
     check_grid(grid)
     named = list(bits) if isinstance(bits, Mapping) else layers
-    walk = Walk.through(copied, Calibration.of(batches), named)
+    walk = Walk.on_copy(model, batches, named)
     wanted = {name: _bits_of(target, bits) for name, target in walk.choice.chosen.items()}
     rows = [_round(target, hessian, wanted[target.name], grid) for target, hessian in walk.steps()]
-    return FeedbackRoundResult(copied, tuple(rows), grid["group_size"], walk.left, grid["asymmetric"])
+    return FeedbackRoundResult(walk.model, tuple(rows), grid["group_size"], walk.left, grid["asymmetric"])
 
 
 def check_grid(grid: GridOptions) -> None:

@@ -16,14 +16,13 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import KEY, Column
 from capacity.inputs import tensors_in
 from capacity.tables import Table, Tabular
-from compression.calibration import inputs_of, pass_all
+from compression.calibration import inputs_of
 from compression.candidates import checked_value
 from compression.feedback.grids import GRID, GridOptions
-from compression.feedback.hessians import Calibration, Walk, owners_of
+from compression.feedback.hessians import Calibration, Walk, watch
 from compression.feedback.layers import CONVOLUTIONS, is_transposed, matrices_of, weight_of
 from compression.feedback.rounding import check_bits, check_grid, grid_for
 from compression.feedback.sweeping import output_error
@@ -105,10 +104,8 @@ def scale_channels(
     """
     check_grid(grid)
     check_bits("bits", bits)
-    copied = plain_copy(initialized(unwrapped(model))).eval()
-    calibration = Calibration.of(batches)
-    walk = Walk.through(copied, calibration, layers)
-    rehearsal = _Rehearsal(copied, next(iter(inputs_of(copied, calibration.batches))))
+    walk = Walk.on_copy(model, batches, layers)
+    rehearsal = _Rehearsal(walk.model, next(iter(inputs_of(walk.model, walk.calibration.batches))))
     scaled, left = [], dict(walk.left)
     for readers, candidates in _groups(walk):
         source = next((s for s in candidates if rehearsal.stays(Fold(s, readers), _trial(readers[0]))), None)
@@ -116,7 +113,7 @@ def scale_channels(
             left |= {reader.name: UNFIT if _ungrouped(reader) else GROUPED for reader in readers}
             continue
         scaled.append(_scaled(walk, rehearsal, Fold(source, readers), bits, grid))
-    return ScaleResult(copied, tuple(scaled), left)
+    return ScaleResult(walk.model, tuple(scaled), left)
 
 
 @dataclass(frozen=True)
@@ -215,17 +212,13 @@ def _groups(walk: Walk) -> Iterator[tuple[list[Target], list[Source]]]:
     made: list[tuple[Source, Tensor]] = []
     given: dict[int, tuple[Tensor, list[Target], int]] = {}
 
-    def reading(target: Target) -> Callable[..., None]:
-        def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            values = [*args, *kwargs.values()]
-            if values and isinstance(values[0], Tensor):
-                _, readers, _ = given.setdefault(id(values[0]), (values[0], [], len(made)))
-                if all(target is not one for _, several, _ in given.values() for one in several):
-                    readers.append(target)
+    def read(name: str, _: nn.Module, tensor: Tensor) -> None:
+        target = walk.choice.chosen[name]
+        readers = given.setdefault(id(tensor), (tensor, [], len(made)))[1]
+        if all(target is not one for entry in given.values() for one in entry[1]):
+            readers.append(target)
 
-        return note
-
-    with torch.no_grad(), ExitStack() as hooks:
+    with ExitStack() as hooks:
         for name, module in walk.model.named_modules():
             if _divisible(module):
                 source = Source(name, module)
@@ -234,10 +227,7 @@ def _groups(walk: Walk) -> Iterator[tuple[list[Target], list[Source]]]:
                         lambda _, args, output, source=source: made.append((source, output))
                     )
                 )
-        for target in walk.choice.chosen.values():
-            for module in owners_of(walk.model, target):
-                hooks.enter_context(module.register_forward_pre_hook(reading(target), with_kwargs=True))
-        pass_all(walk.model, walk.calibration.batches, most=1)
+        watch(walk.model, walk.calibration.batches, walk.choice.chosen, read, most=1)
     for tensor, readers, before in given.values():
         if not readers:  # seen before, with another tensor
             continue

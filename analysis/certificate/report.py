@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.certificate.config import Config
+from analysis.lab.reporting.columns import MORE
 from capacity.columns import KEY, Column, counted, percent
 from capacity.figures import styled
 from capacity.tables import Table
@@ -57,7 +58,7 @@ def table(frame: "pd.DataFrame", config: Config) -> Table:
         f"{counted(best['choices'], 'choice')}; the test was scored once, with the first"
     )
     rows: list[dict[Any, Any]] = summary(frame).to_dict("records")
-    return Table(COLUMNS, rows, caption=caption, label="tab:certificate-search")
+    return Table(COLUMNS, rows, caption=caption, label="tab:certificate-search", more=MORE)
 
 
 def headline(frame: "pd.DataFrame", config: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.reporting.columns import MORE
 from analysis.memorization_bounds.config import Config
 from capacity.columns import KEY, Column, percent
 from capacity.figures import styled
@@ -99,8 +100,7 @@ def networks_table(frame: "pd.DataFrame") -> Table:
         f"Bits of random labels that each network stored, beside the lines that are said to bound them; "
         f"{SEARCHED}"
     )
-    more = "with --wide and in results.csv"
-    return Table(NETWORKS, rows, caption=caption, label="tab:memorization-networks", more=more)
+    return Table(NETWORKS, rows, caption=caption, label="tab:memorization-networks", more=MORE)
 
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:

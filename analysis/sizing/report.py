@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.reporting.columns import MORE
 from analysis.sizing.config import Config
 from capacity.columns import seeds
 from capacity.figures import styled
@@ -67,8 +68,7 @@ def sets_table(frame: "pd.DataFrame") -> Table:
 
     rows: list[dict[Any, Any]] = sizes(frame).to_dict("records")
     caption = f"The smallest adequate width of {len(rows)} data sets, and the width foretold from the others"
-    more = "with --wide and in results.csv"
-    return Table(SETS, rows, caption=caption, label="tab:sizing-sets", more=more)
+    return Table(SETS, rows, caption=caption, label="tab:sizing-sets", more=MORE)
 
 
 def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,6 +74,7 @@ def test_no_group_errs_more_and_less_where_channels_stand_out() -> None:
 
 
 @settings(max_examples=12)
+@example(2, 4, True, 31)  # the smallest channel is less than 1e-4 of the largest
 @given(st.integers(2, 6), st.sampled_from([None, 4]), st.booleans(), st.integers(0, 50))
 def test_the_exponent_is_the_best_of_all_by_the_outputs_themselves(bits, group, asymmetric, seed) -> None:
     torch.manual_seed(seed)
@@ -84,6 +85,7 @@ def test_the_exponent_is_the_best_of_all_by_the_outputs_themselves(bits, group, 
     (found,) = scale_channels(model, Calibration([x], damping=0.0), bits=bits, **grid).groups
     read, weight = model[0](x).detach().double(), model[1].weight.detach().double()
     sizes, errors = read.square().mean(0).mul(2).sqrt(), {}
+    sizes = sizes.clamp(min=1e-4 * float(sizes.max()))  # a channel of nearly nothing counts as this large
     for exponent in EXPONENTS:
         scales = sizes**exponent
         scales = scales / (scales.max() * scales.min()).sqrt()
@@ -91,10 +93,9 @@ def test_the_exponent_is_the_best_of_all_by_the_outputs_themselves(bits, group, 
         rounded = grid_of((weight * scales)[None], energy, bits, group or 8, asymmetric=asymmetric)
         near = rounded.nearest((weight * scales)[None])[0] / scales
         errors[exponent] = float((read @ (weight - near).T).square().sum() / (read @ weight.T).square().sum())
-    # of two grids that are as good by each input's energy, single precision may take the other: 0.6 % seen
-    assert found.plain_error == pytest.approx(errors[0.0], rel=0.02)
-    assert found.scaled_error == pytest.approx(min(errors.values()), rel=0.02)
-    assert errors[found.exponent] == pytest.approx(min(errors.values()), rel=0.02)
+    assert found.plain_error == pytest.approx(errors[0.0], rel=1e-4)
+    assert found.scaled_error == pytest.approx(min(errors.values()), rel=1e-4)
+    assert errors[found.exponent] == pytest.approx(min(errors.values()), rel=1e-4)
 
 
 def test_convolutions_through_a_rectifier() -> None:

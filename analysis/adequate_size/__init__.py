@@ -1,12 +1,13 @@
 """The smallest adequate width for your data: foretold by two small networks, and found by training many."""
 
+from functools import partial
 from math import prod
 from typing import Any
 
 from analysis.adequate_size.config import PRESETS, Config, check, smoke
 from analysis.adequate_size.report import headline, plot, summary, table
 from analysis.adequate_size.story import STORY
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 
 __all__ = [
     "EXPERIMENT", "PRESETS", "STORY", "Config", "headline", "main", "plot", "run", "start", "summary",
@@ -14,12 +15,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> tuple[dict[str, Any], Any]:
-    """What computes the rows of each width, and what all take."""
+def _steps(config: Any) -> Steps:
+    """What computes the rows of each width, what all take, and the data."""
     from analysis.adequate_size.trials import WidthTrials
+    from compression.identity import describe
 
     trials = WidthTrials(config)
-    return trials.steps(), _need(config, trials.data)
+    return Steps(trials.steps(), _need(config, trials.data), partial(describe, data=trials.data))
 
 
 def _need(config: Any, data: Any) -> Any:

@@ -1,13 +1,12 @@
 """Which error on new data does a small network's file guarantee, and how little can that be?"""
 
 from collections.abc import Sequence
-from typing import Any
 
 from analysis.certificate.config import PRESETS, Config, candidates, check, smoke
 from analysis.certificate.report import headline, plot, summary, table
 from analysis.certificate.story import STORY
 from analysis.lab.cli import execute
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 from capacity.columns import counted
 
 __all__ = [
@@ -16,17 +15,20 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Config) -> tuple[dict[str, Any], Any]:
-    """What computes the row of each candidate and of the one that is chosen, and what all take."""
+def _steps(config: Config) -> Steps:
+    """What computes the row of each candidate and of the one that is chosen, what all take, and the data."""
     from dataclasses import replace
+    from functools import partial
 
     from analysis.certificate.trials import Search
     from analysis.lab.needs import need_of_cells
+    from compression.identity import describe
 
     search = Search(config, lambda: EXPERIMENT.directory(replace(config, fresh=False)))
     steps = search.steps()
     sizes = max(search.parameters.values()), search.outputs
-    return steps, need_of_cells(1, sizes, config.batch_size, len(steps), "a smaller --batch-size")
+    need = need_of_cells(1, sizes, config.batch_size, len(steps), "a smaller --batch-size")
+    return Steps(steps, need, partial(describe, data=search.data))
 
 
 def _name(config: Config) -> str:

@@ -20,7 +20,6 @@ from compression.certifying import certify
 from compression.checkpoints import load_json
 from compression.codec import decode, encode
 from compression.evaluation import evaluate
-from compression.identity import describe
 
 if TYPE_CHECKING:
     from analysis.certificate.config import Config
@@ -68,12 +67,11 @@ class Search:
 
     def _candidate(self, name: str, network: str, fineness: float, seed: int) -> list[Row]:
         """Train a candidate, write its file, and bound its error by what the file holds."""
-        config, folder = self.config, self.directory()
-        folder.settle(partial(describe, data=self.data))
+        config = self.config
         model = self.build(network)
         schedule = Schedule(config.epochs, config.batch_size, config.learning_rate, fineness, seed)
         train_integers(self._integers(model), self.features, self.training.labels, schedule)
-        size = encode(model, path := _file(folder, name))
+        size = encode(model, path := _file(self.directory(), name))
         decoded = self._integers(decode(path, self.build(network)))
         rows = TensorBatches(self.features, self.training.labels, BATCH)
         scored = evaluate(decoded, rows)

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.generalization_study.config import BATCH, PRESETS, Config, check, smoke
 from analysis.generalization_study.report import headline, plot, summary, table
 from analysis.generalization_study.story import STORY
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 from analysis.sizing.config import MOST_CLASSES, MOST_FEATURES
 
 __all__ = [
@@ -16,13 +16,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+def _steps(config: Any) -> Steps:
     """What computes the rows of the networks that are trained together, and what all take."""
     from analysis.generalization_study.trials import measure_cell
 
     cells = product(config.datasets, config.depths, config.widths, config.train_epochs)
     steps = {"-".join(map(str, cell)): partial(measure_cell, cell, config) for cell in cells}
-    return steps, _need(config, len(steps))
+    return Steps(steps, _need(config, len(steps)))
 
 
 def _need(config: Any, cells: int) -> Any:

@@ -185,19 +185,36 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """What the cells of an experiment compute, under some settings.
+
+    Parameters
+    ----------
+    rows: for each step its name, and what computes its rows
+    need: what all take of memory
+    content: what the rows depend on besides the settings, as `compression.identity.describe` has it; None
+        where that is nothing
+    """
+
+    rows: Mapping[str, Callable[[], list[dict[str, Any]]]]
+    need: "Need"
+    content: Callable[[], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
 class Cells:
     """The steps of an experiment that has no trials by seed: what is computed and kept one by one.
 
     Parameters
     ----------
     name: settings -> middle part of the run directory's name
-    steps: settings -> for each step its name, and what computes its rows; and what all take of memory
+    steps: settings -> what is computed step by step, and what all take
     noun: what a step is, in the plural, for the progress bar
     said: settings -> how many there are, in words
     """
 
     name: Callable[[Any], str]
-    steps: "Callable[[Any], tuple[Mapping[str, Callable[[], list[dict[str, Any]]]], Need]]"
+    steps: Callable[[Any], Steps]
     noun: str
     said: Callable[[Any], str]
 
@@ -216,17 +233,22 @@ class CellExperiment(Experiment):
         return open_run(self.name, config, name=self.cells.name(config))
 
     def run(self, config: Any, say: Say = printed) -> "pd.DataFrame":
-        """The rows of all cells, with progress; those that the run directory holds are read from it."""
+        """The rows of all cells, with progress; those that the run directory holds are read from it.
+
+        Raises InputError where it holds those of other data.
+        """
         import pandas as pd
 
         from analysis.lab.runs.progress import progress
         from compression.checkpoints import save_json
 
         config = self.settings(config)
-        steps, need = self.cells.steps(config)
-        self._require_room(config, need, say)  # bad input leaves no folder, nor does what cannot fit
+        steps = self.cells.steps(config)
+        self._require_room(config, steps.need, say)  # bad input leaves no folder, nor does what cannot fit
         folder = self.directory(config)
-        paths = {name: folder.path / f"network-{name}.json" for name in steps}
+        if steps.content:
+            folder.settle(steps.content)
+        paths = {name: folder.path / f"network-{name}.json" for name in steps.rows}
         done = sum(path.exists() for path in paths.values())
         if done:
             say(f"resumed from {folder.path}, {done} of {len(paths)} steps")
@@ -237,7 +259,7 @@ class CellExperiment(Experiment):
                 on_progress(doing=name)
                 if not path.exists():
                     began = time.monotonic()
-                    save_json(path, {"rows": steps[name]()})
+                    save_json(path, {"rows": steps.rows[name]()})
                     left = len(paths) - done - 1
                     if pace_unknown and left:
                         pace_unknown = self._tell_pace(name, time.monotonic() - began, left, say)

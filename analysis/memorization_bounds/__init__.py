@@ -4,7 +4,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 from analysis.memorization_bounds.config import PRESETS, Config, check, smoke
 from analysis.memorization_bounds.report import headline, networks_table, plot, summary, table
 from analysis.memorization_bounds.story import STORY
@@ -15,7 +15,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+def _steps(config: Any) -> Steps:
     """What computes the row of each network and number of classes, and what all take."""
     from analysis.memorization_bounds.trials import measure_one
 
@@ -23,7 +23,7 @@ def _steps(config: Any) -> tuple[dict[str, Any], Any]:
         f"{name}-{classes}": partial(measure_one, name, classes, config)
         for name, classes in product(config.networks, config.classes)
     }
-    return steps, _need(config, len(steps))
+    return Steps(steps, _need(config, len(steps)))
 
 
 def _need(config: Any, cells: int) -> Any:

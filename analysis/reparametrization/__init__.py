@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 from analysis.reparametrization.config import PRESETS, Config, check, smoke
 from analysis.reparametrization.report import headline, plot, summary, table
 from analysis.reparametrization.story import STORY
@@ -15,14 +15,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+def _steps(config: Any) -> Steps:
     """What computes the rows of each data set, and what all take."""
     from analysis.lab.needs import dense_sizes, need_of_cells
     from analysis.reparametrization.trials import measure_one
 
     steps = {name: partial(measure_one, name, config) for name in config.datasets}
     sizes = dense_sizes(MOST_FEATURES, config.depth + 1, 2 * config.width, MOST_CLASSES)  # the largest change
-    return steps, need_of_cells(config.seeds, sizes, config.rows, len(steps), "a smaller --width or --depth")
+    need = need_of_cells(config.seeds, sizes, config.rows, len(steps), "a smaller --width or --depth")
+    return Steps(steps, need)
 
 
 CELLS = Cells(

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.lab.experiment import CellExperiment, Cells
+from analysis.lab.experiment import CellExperiment, Cells, Steps
 from analysis.sizing.config import MOST_CLASSES, MOST_FEATURES, PRESETS, Config, check, smoke
 from analysis.sizing.report import headline, plot, sets_table, sizes, summary, table
 from analysis.sizing.story import STORY
@@ -37,11 +37,12 @@ class Sizing(CellExperiment):
         return text
 
 
-def _steps(config: Any) -> tuple[dict[str, Any], Any]:
+def _steps(config: Any) -> Steps:
     """What computes the rows of each data set, and what all take."""
     from analysis.sizing.trials import measure_one
 
-    return {name: partial(measure_one, name, config) for name in config.datasets}, _need(config)
+    rows = {name: partial(measure_one, name, config) for name in config.datasets}
+    return Steps(rows, _need(config))
 
 
 def _need(config: Any) -> Any:

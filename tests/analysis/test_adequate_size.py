@@ -87,6 +87,23 @@ def test_a_quick_pass_and_its_resumption(tmp_path: Path, capsys) -> None:
     assert len(table(frame).rows) == 3
 
 
+def test_a_run_of_other_rows_is_not_resumed(tmp_path: Path, capsys) -> None:
+    folder, rows = tmp_path / "run", tmp_path / "rows.csv"
+    arguments = ["--smoke", "--dataset", f"table:{rows}", "--output", str(folder)]
+    for shift in (0, 1):
+        cells = [f"{k * k % 97},{k % 7},{'ab'[(k + shift) % 2]}" for k in range(90)]
+        rows.write_text("x,y,label\n" + "\n".join(cells) + "\n", encoding="utf-8")
+        if shift:
+            with pytest.raises(SystemExit) as end:
+                main(arguments)
+            assert end.value.code == 2 and "holds a run with another data" in capsys.readouterr().err
+            main([*arguments, "--fresh"])
+        else:
+            main(arguments)
+            before = (folder / "network-4.json").read_bytes()
+    assert (folder / "network-4.json").read_bytes() != before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

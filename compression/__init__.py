@@ -19,7 +19,7 @@ Make smaller (a new model comes back, yours is never changed)
     quantize_rate_distortion    round where error and bits together cost least
     code_with_feedback          so, without retraining: errors made good by other weights
     code_to_budget              that, as large as so many bytes allow
-    distill         train a student under its teacher
+    distill         train a student under its teacher, or several (TeacherEnsemble)
     recipe          several techniques one after another, each step measured
 
 Criteria, schedules and stopping
@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from compression.shrinking import load_shrunk, save_shrunk, shrink
     from compression.squeezing import squeeze
     from compression.stopping import Knee, McNemarStop, Peak
+    from compression.teacher_ensembles import TeacherEnsemble
     from compression.training import TrainingSettings, fit
 
 __all__ = [
@@ -125,6 +126,7 @@ __all__ = [
     "Random",
     "Reservoir",
     "Taylor",
+    "TeacherEnsemble",
     "TensorBatches",
     "TrainingSettings",
     "allocate_bits",
@@ -197,6 +199,7 @@ _NAMES = {
     "shrinking": "load_shrunk save_shrunk shrink",
     "squeezing": "squeeze",
     "stopping": "Knee McNemarStop Peak",
+    "teacher_ensembles": "TeacherEnsemble",
     "training": "TrainingSettings fit",
 }
 

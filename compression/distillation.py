@@ -37,6 +37,7 @@ from compression.processes import main_first
 from compression.progress import Progress
 from compression.soft_targets import SoftTargetLoss
 from compression.storage import hold_file, require_plain, write_atomically
+from compression.teacher_ensembles import TeacherEnsemble
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
@@ -215,7 +216,7 @@ DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "features": N
 @with_options(DISTILL_DEFAULTS)
 def distill(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | Sequence[nn.Module],
     data: Batches,
     *,
     loss: DistillationLoss | None = None,
@@ -223,12 +224,13 @@ def distill(
     validation: Batches | None = None,
     **options: Unpack[DistillOptions],
 ) -> FitResult:
-    """Train a copy of the student under the teacher; neither of the two given is changed.
+    """Train a copy of the student under a teacher, or several; none of those given is changed.
 
     Parameters
     ----------
     student, teacher: classifiers with the same classes, of samples or of each position; the teacher is run
-        in evaluation mode only
+        in evaluation mode only. Of several teachers the mean of their softened probabilities is learned, see
+        `TeacherEnsemble`, which also takes weights
     data: as for `fit`; both see the very same batch, crop and all
     loss: see DistillationLoss
     mixup: mix every batch with a permutation of itself, by a share drawn uniformly from [0, 1] for each
@@ -236,13 +238,15 @@ def distill(
         (Beyer et al. 2022, arXiv:2106.05237)
     cache: file for the teacher's outputs on `data`, computed once, in half precision, memory-mapped; for
         TensorBatches without augmentation and without mixup
-    features: what layers put out is compared as well, see `compression.features`; without cache and mixup
+    features: what layers put out is compared as well, see `compression.features`; without cache and mixup. A
+        layer of the first of several teachers is named "teachers.0.NAME"
 
     Raises InputError for different numbers of classes, for a teacher whose outputs are not finite, for
     cached outputs of another teacher or data set, and where `fit` does.
     """
     loss = loss or DistillationLoss()
     settings = settings or TrainingSettings()
+    teacher = _one(teacher, loss)
     mixup, cache, progress = options["mixup"], options["cache"], options["progress"]
     if options["features"] is not None:
         if mixup or cache is not None or settings.compile or settings.gradual is not None:
@@ -262,6 +266,19 @@ def distill(
             teacher, loss, mixup=mixup, seed=settings.seed, mixed_precision=settings.mixed_precision
         ),
     )  # fmt: skip
+
+
+def _one(teacher: nn.Module | Sequence[nn.Module], loss: DistillationLoss) -> nn.Module:
+    """The teacher, or the several as one that softens as the loss does."""
+    if isinstance(teacher, nn.Module) and not isinstance(teacher, nn.ModuleList):
+        return teacher
+    if loss.kind == "standardized":
+        raise InputError(
+            "standardized logits of several teachers have no mean that their paper defines: give one "
+            "teacher, or another kind of loss"
+        )
+    several: Any = teacher
+    return TeacherEnsemble(several, temperature=loss.temperature, class_axis=loss.class_axis)
 
 
 def _with_features(

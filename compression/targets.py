@@ -160,9 +160,12 @@ def _place(module: nn.Module, key: str) -> Place | None:
         return Place(0, bias="bias")
     if isinstance(module, EMBEDDINGS):
         return Place(1)
-    if any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and hasattr(module, "nf"):
-        return Place(1, bias="bias")  # the library transformers' dense layer, of transposed weight
-    return None
+    return Place(1, bias="bias") if is_transposed(module) else None
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Whether it is the library transformers' dense layer, whose weight is inputs by outputs."""
+    return any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and hasattr(module, "nf")
 
 
 def choose(

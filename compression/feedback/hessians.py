@@ -19,9 +19,9 @@ from capacity.errors import InputError
 from compression.calibration import pass_all
 from compression.epochs import require_batches
 from compression.factors import computes_as_its_type
-from compression.feedback.layers import is_readable, is_transposed, matrices_of, rows_of
+from compression.feedback.layers import is_readable, matrices_of, rows_of
 from compression.feedback.sweeping import DAMPING, damped
-from compression.targets import Choice, Target, choose, targets
+from compression.targets import Choice, Target, choose, is_transposed, targets
 
 MOST_ELEMENTS = 2**23  # of the rows that are multiplied at once
 MOST_BYTES = 2**30  # of the curvatures that are held at once

@@ -8,17 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compression.targets import is_transposed
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def is_readable(module: nn.Module) -> bool:
     """Whether a layer multiplies its first argument by its weight, and by nothing else."""
     return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) or is_transposed(module)
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether it is the library transformers' dense layer, inputs by outputs."""
-    return any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and hasattr(module, "nf")
 
 
 def matrices_of(module: nn.Module, weight: Tensor) -> Tensor:

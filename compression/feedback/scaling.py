@@ -23,12 +23,12 @@ from compression.calibration import inputs_of
 from compression.candidates import checked_value
 from compression.feedback.grids import GRID, GridOptions
 from compression.feedback.hessians import Calibration, Walk, watch
-from compression.feedback.layers import CONVOLUTIONS, is_transposed, matrices_of, weight_of
+from compression.feedback.layers import CONVOLUTIONS, matrices_of, weight_of
 from compression.feedback.rounding import check_bits, check_grid, grid_for
 from compression.feedback.sweeping import output_error
 from compression.forms import run
 from compression.options import with_options
-from compression.targets import Choice, Target
+from compression.targets import Choice, Target, is_transposed
 from compression.verification import relative_difference, tolerance
 
 EXPONENTS = tuple(k / 20 for k in range(20))

@@ -149,7 +149,7 @@ def shrink(
     request = _Request(input_size, amount, criterion, round_to)
     with _enough_memory():
         removal, locked, left_out = _smaller(copied, request, keep)
-        difference = removal.check()
+        difference = removal.verified()
     before, after = removal.sizes()
     layers = tuple(ShrunkLayer(name, before[name], after[name]) for name in before if name not in locked)
     small = removal.finish()
@@ -220,7 +220,10 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
 
 @dataclass(frozen=True)
 class _Request:
-    """What shrink was asked for, the layers that keep their units, and how long it has worked."""
+    """What shrink was asked for, the layers that keep their units, and how long it has worked.
+
+    `odd` are layers that torch-pruning's graph could not group, once that is known.
+    """
 
     input_size: Any
     amount: float | Mapping[str, float] | None
@@ -228,6 +231,7 @@ class _Request:
     round_to: int = 1
     watch: Stopwatch = field(default_factory=Stopwatch)
     locked: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
 
     def amounts(self, removal: Removal) -> dict[str, float]:
         """The fraction that each layer was to lose."""
@@ -243,15 +247,17 @@ class _Request:
                 model, kwargs or args, [model.get_submodule(name) for name in self.locked]
             )
             return
+        refused |= self.odd
         try:
-            pruner = self._pruner(model, kwargs or args, self.locked, refused)
+            pruner = self._pruner(model, kwargs or args, {**self.odd, **self.locked}, refused)
         except NoEnd:
             raise
         except InputError:
-            odd = ungroupable(model, kwargs or args)
+            odd = {} if self.odd else ungroupable(model, kwargs or args)
             if not odd:
                 raise
             refused |= odd
+            self.odd.update(odd)
             pruner = self._pruner(model, kwargs or args, {**odd, **self.locked}, refused)
         steps = pruner.step(interactive=True)
         while True:
@@ -299,7 +305,7 @@ def _all_at_once(model: nn.Module, request: _Request, left_out: dict[str, str]) 
     for group in request.groups(removal, left_out):
         with following("how to remove a group of units"):
             removal.apply(group)
-    removal.check()
+    removal.verified()
     return removal
 
 

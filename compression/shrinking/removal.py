@@ -47,6 +47,7 @@ class Removal:
         self.names = {module: name for name, module in model.named_modules()}
         self.read: dict[str, list[int]] = {}
         self.written: dict[str, list[int]] = {}
+        self.difference: float | None = None  # on all inputs, of what is removed now
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
 
@@ -75,6 +76,7 @@ class Removal:
 
     def apply(self, group: Any) -> None:
         """Remove one of torch-pruning's groups of coupled units, and note what went where."""
+        self.difference = None
         for dependency, places in group:
             module = dependency.target.module
             name = self.names.get(module) if isinstance(module, nn.Module) else None
@@ -94,18 +96,22 @@ class Removal:
         """Units of every layer before and after."""
         return units_of(self.original), units_of(self.small)
 
+    def verified(self) -> float:
+        """The relative difference of outputs on all inputs; raises InputError as `check` does."""
+        if self.difference is None:
+            self.difference = self.check()
+        return self.difference
+
     def check(self, *, quick: bool = False) -> float:
         """The relative difference of outputs; raises InputError if the small network is another one."""
         self._remember()
         inputs = self.inputs[-2:] if quick else self.inputs
-        expected = self.expected[-2:] if quick else self.expected
-        outputs = _run(self.small, inputs)
-        if [[t.shape for t in some] for some in outputs] != [[t.shape for t in some] for some in expected]:
-            raise InputError("removing units would change the shape of an output")
+        if self.silent:
+            expected, outputs = self.expected[-len(inputs) :], self._run_small(inputs)
+        else:
+            expected, outputs = self._cut(inputs)
         if self.trained is not None and _training_shapes(self.small, self.inputs[0]) != self.trained:
             raise InputError("the shrunk model would not train: a layer that runs only then kept its width")
-        if not self.silent:
-            expected, outputs = self._cut(inputs)
         difference = relative_difference(expected, outputs)
         doubles = any(p.dtype == torch.float64 for p in self.small.parameters())
         if not difference <= (TOLERANCE if doubles else tolerance(self.small)):
@@ -114,6 +120,14 @@ class Removal:
                 f"account for: the forward pass reorders them, or what follows does not send zero to zero"
             )
         return difference
+
+    def _run_small(self, inputs: Sequence[Arguments]) -> list[list[Tensor]]:
+        """Its outputs; raises InputError where they have other shapes than those of the original."""
+        outputs = _run(self.small, inputs)
+        shapes = [[tensor.shape for tensor in some] for some in self.expected[-len(inputs) :]]
+        if [[tensor.shape for tensor in some] for some in outputs] != shapes:
+            raise InputError("removing units would change the shape of an output")
+        return outputs
 
     def _remember(self) -> None:
         """Bring heads, and the widths that modules keep beside their layers, up to date."""
@@ -146,7 +160,7 @@ class Removal:
                 for name, module in small.items()
             ]
             try:
-                outputs = _run(self.small, inputs)
+                outputs = self._run_small(inputs)
             finally:
                 _drop_hooks(hooks)
             hooks = [

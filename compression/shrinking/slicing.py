@@ -138,7 +138,8 @@ class Slicing(Removal):
 
     def _cut(self, inputs: Any) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
         """Outputs of the disturbed network with zeros, and of the disturbed small one."""
-        return outputs(self.zeroed, inputs), outputs(self.small, inputs)
+        small = self._run_small(inputs)
+        return outputs(self.zeroed, inputs), small
 
     def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Units of layers before and after; also of parameters in no dense or convolutional layer."""

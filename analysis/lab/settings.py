@@ -19,7 +19,8 @@ class DataSettings:
     """Data."""
 
     dataset: str = "digits"
-    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102, docstrings (for language models);
+    """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102; docstrings (for language models),
+    libraries (texts by library);
     or your own: imagefolder:PATH, table:FILE.csv, text:FILE.csv."""
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""

@@ -16,7 +16,7 @@ from analysis.comparison.report import claims
 from analysis.lab.data.datasets import DataSet, load
 from analysis.lab.data.docstrings import ALPHABET, LENGTH, _parted, _windows
 from analysis.lab.models import create
-from analysis.lab.models.language import Attention
+from analysis.lab.models.language import RotaryAttention
 from capacity import InputError
 from compression import evaluate
 
@@ -51,7 +51,7 @@ def test_no_logit_depends_on_a_later_character() -> None:
 
 def test_positions_turn_as_complex_numbers_do() -> None:
     torch.manual_seed(0)
-    x, layer = torch.randn(1, 3, 16, 32, dtype=torch.float64), Attention(96, 3, 16)
+    x, layer = torch.randn(1, 3, 16, 32, dtype=torch.float64), RotaryAttention(96, 3, 16)
     turned = layer.turned(x)
     rates = 10_000.0 ** (-torch.arange(16, dtype=torch.float64) / 16)
     angles = torch.arange(16, dtype=torch.float64)[:, None] * rates

@@ -34,7 +34,15 @@ TORCHVISION = {
     "cifar100": "CIFAR100",
     "flowers102": "Flowers102",
 }
-NAMES = ("digits", *TORCHVISION, "docstrings", "imagefolder:PATH", "table:FILE.csv", "text:FILE.csv")
+NAMES = (
+    "digits",
+    *TORCHVISION,
+    "docstrings",
+    "libraries",
+    "imagefolder:PATH",
+    "table:FILE.csv",
+    "text:FILE.csv",
+)
 OWN = ("imagefolder", "table", "text")
 
 
@@ -72,6 +80,10 @@ def load(
         from analysis.lab.data.docstrings import read_docstrings
 
         dataset = read_docstrings(validation, columns.split_seed)
+    elif name == "libraries":
+        from analysis.lab.data.docstrings import read_libraries
+
+        dataset = read_libraries(validation, columns.split_seed)
     elif name == "digits":
         dataset = _hold_out(name, *_digits(), validation, columns.split_seed)
     elif name in TORCHVISION:

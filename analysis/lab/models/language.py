@@ -16,18 +16,17 @@ WIDTH, HEADS, HIDDEN = 96, 3, 256
 
 
 class Attention(nn.Module):
-    """Causal self-attention whose queries and keys are turned by their position."""
+    """Self-attention: (B, T, width) -> (B, T, width), every position with every one."""
 
-    def __init__(self, width: int, heads: int, length: int) -> None:
+    causal = False
+
+    def __init__(self, width: int, heads: int, *, bias: bool = True) -> None:
         super().__init__()
         self.heads = heads
-        self.queries = nn.Linear(width, width, bias=False)
-        self.keys = nn.Linear(width, width, bias=False)
-        self.values = nn.Linear(width, width, bias=False)
-        self.outputs = nn.Linear(width, width, bias=False)
-        angles = rotary_angles(length, width // heads)
-        self.register_buffer("cosines", angles.cos(), persistent=False)
-        self.register_buffer("sines", angles.sin(), persistent=False)
+        self.queries = nn.Linear(width, width, bias=bias)
+        self.keys = nn.Linear(width, width, bias=bias)
+        self.values = nn.Linear(width, width, bias=bias)
+        self.outputs = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         queries, keys, values = (
@@ -35,10 +34,26 @@ class Attention(nn.Module):
             for layer in (self.queries, self.keys, self.values)
         )
         mixed = F.scaled_dot_product_attention(
-            self.turned(queries), self.turned(keys), values, is_causal=True
+            self.turned(queries), self.turned(keys), values, is_causal=self.causal
         )
         attended: Tensor = self.outputs(mixed.transpose(1, 2).flatten(2))
         return attended
+
+    def turned(self, x: Tensor) -> Tensor:
+        """Queries or keys (B, heads, T, size) with what their positions add."""
+        return x
+
+
+class RotaryAttention(Attention):
+    """Causal self-attention whose queries and keys are turned by their position."""
+
+    causal = True
+
+    def __init__(self, width: int, heads: int, length: int) -> None:
+        super().__init__(width, heads, bias=False)
+        angles = rotary_angles(length, width // heads)
+        self.register_buffer("cosines", angles.cos(), persistent=False)
+        self.register_buffer("sines", angles.sin(), persistent=False)
 
     def turned(self, x: Tensor) -> Tensor:
         """(B, heads, T, size) with each pair of coordinates turned by its angle at each position."""
@@ -77,7 +92,7 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, length: int) -> None:
         super().__init__()
         self.first_norm, self.second_norm = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.attention = Attention(width, heads, length)
+        self.attention = RotaryAttention(width, heads, length)
         self.units = GatedUnits(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,10 +126,15 @@ def llama(depth: int) -> Callable[[Sequence[int], int, bool], nn.Module]:
     """
 
     def make(size: Sequence[int], classes: int, pretrained: bool) -> nn.Module:
-        if len(size) != 1:
-            raise InputError(
-                f"tiny_llama reads sequences of ids, as --dataset docstrings has; a sample is {tuple(size)}"
-            )
-        return LanguageModel(int(size[0]), classes, depth)
+        return LanguageModel(length_of(size, "tiny_llama", "docstrings"), classes, depth)
 
     return make
+
+
+def length_of(size: Sequence[int], name: str, dataset: str) -> int:
+    """The length of a sample of ids; raises InputError for other samples, with a data set that has them."""
+    if len(size) != 1:
+        raise InputError(
+            f"{name} reads sequences of ids, as --dataset {dataset} has; a sample is {tuple(size)}"
+        )
+    return int(size[0])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import analysis.lab.models.cifar as cifar
+import analysis.lab.models.encoders as encoders
 import analysis.lab.models.language as language
 import analysis.lab.models.students as students
 import analysis.lab.models.zoos as zoos
@@ -140,6 +141,8 @@ MODELS: dict[str, Callable[[Size, int, bool], nn.Module]] = {
     "cnn5": students.cnn5,
     "tiny_llama": language.llama(3),
     "tiny_llama_block": language.llama(1),
+    "tiny_bert": encoders.bert(2),
+    "tiny_bert_block": encoders.bert(1),
 }
 
 

@@ -94,7 +94,7 @@ PRESETS = {
     "tiny-bert": Config(
         preset="tiny-bert", dataset="libraries", model="tiny_bert", epochs=2, retrain_epochs=1, batch_size=32,
         optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, sparsity=0.5, coded_sparsity=0.8,
-        calibration=128, seeds=5, penalty=1e-6,
+        calibration=128, seeds=5,
         techniques=(
             "control", "masked", "shrunk", "distilled", "low-rank", "static-int8", "grouped-int4",
             "deep-compressed", "magnitude", "wanda", "feedback-pruned", "feedback-int4", "feedback-coded",

@@ -20,8 +20,7 @@ class DataSettings:
 
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, kmnist, cifar10, cifar100, flowers102; docstrings (for language models),
-    libraries (texts by library);
-    or your own: imagefolder:PATH, table:FILE.csv, text:FILE.csv."""
+    libraries (texts by library); or your own: imagefolder:PATH, table:FILE.csv, text:FILE.csv."""
     data: str = "data"
     """Folder where torchvision's data sets lie, or are downloaded to."""
     image_size: int = 224

@@ -36,6 +36,7 @@ from compression.shrinking.emission import Axis, Network
 from compression.shrinking.removal import Removal, reasons
 from compression.shrinking.silencing import silent_groups
 from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one, unrounded
+from compression.verification import probes
 
 GRAPH_SECONDS = 25  # of work on torch-pruning's graph after which its groups are not tried one by one
 SECONDS = 45  # of work after which nothing more is tried; something may have been removed by then
@@ -206,7 +207,7 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
     finding = "finding what responds to the units of each layer"
     limit = max(SECONDS - request.watch.seconds(), SECONDS - GRAPH_SECONDS)
     with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(limit, finding):
-        network = Network(removal.small, *removal.inputs[0])
+        network = _network(model, removal, request.input_size)
         families_ = families(network, locked)
     chosen = []
     for family in families_:
@@ -216,6 +217,13 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
     left_out |= unrounded(*removal.sizes(), request.round_to, request.amounts(removal))
     _require_less(request.amount, *removal.sizes(), request.locked, left_out)
     return removal
+
+
+def _network(model: nn.Module, removal: Slicing, input_size: Any) -> Network:
+    """In single precision where the model has it, which is faster; else in that of the comparison."""
+    if {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}:
+        return Network(model, *probes(model, input_size)[0])
+    return Network(removal.small, *removal.inputs[0])
 
 
 @dataclass(frozen=True)

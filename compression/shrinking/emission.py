@@ -6,8 +6,10 @@ operations that multiply by a parameter; another one is added by a line (`Produc
 random numbers, other ones for units that are to change; what hangs on them shows where products read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -115,10 +117,34 @@ class Read(NamedTuple):
     by_product: bool
 
 
+class Emitted(NamedTuple):
+    """What a product put out: from which place of its axis on, along which dimension of the result."""
+
+    product: Product
+    axis: Axis
+    start: int
+    dimension: int
+    dtype: torch.dtype
+    alone: bool  # the result is this tensor, and no tuple
+
+
+@dataclass
+class Step:
+    """One operation of a pass: what it emits if it is a product, and where it reads along an axis.
+
+    `looks` are the places of the data among the operation's tensors, and the dimension that is read.
+    """
+
+    name: str
+    emitted: Emitted | None = None
+    looks: list[tuple[int, int]] = field(default_factory=list)
+
+
 @dataclass
 class Record:
     """One pass: what was read, which axes were written, and what the outputs descend from."""
 
+    steps: list[Step] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     hits: list[Tensor] = field(default_factory=list)  # channels of each read that another pass saw otherwise
     written: dict[Axis, int] = field(default_factory=dict)  # and their width
@@ -156,18 +182,20 @@ class Emission(TorchDispatchMode):
         name = func.overloadpacket.__name__
         product = self._product(name, args)
         self.seen = {}
+        self.record.steps.append(Step(name))
         known = None if product is None else self.drawn.get(self.count + 1)
-        if product is not None and known is not None and known.given == _shapes(product, args):
+        alone = not name.startswith("_embedding_bag")  # whose result is a tuple
+        if product and alone and known is not None and known.given == _shapes(product, args):
             weight = args[product.weight]
             result: Any = torch.empty(known.plain.shape, dtype=weight.dtype, device=weight.device)
         else:
             result = func(*args, **(kwargs or {}))
-        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        given = _tensors_in(args, kwargs)
         behind = frozenset().union(*(self.behind.get(_place(t), frozenset()) for t in given))
         if name in FRESH:
             behind = frozenset()
         if product is not None:
-            result, behind = self._emit(product, args, result)
+            result, behind = self._emit(product, args, given, result)
         else:
             self._note_beside(name, given, result, behind)
         places = {_place(t) for t in given}
@@ -196,7 +224,9 @@ class Emission(TorchDispatchMode):
                 return option
         return None
 
-    def _emit(self, product: Product, args: Any, result: Any) -> tuple[Any, frozenset[Axis]]:
+    def _emit(
+        self, product: Product, args: Any, given: list[Tensor], result: Any
+    ) -> tuple[Any, frozenset[Axis]]:
         ranges = self.bases.ranges(args[product.weight]) or []
         start = ranges[product.written[1]]
         assert start is not None
@@ -207,7 +237,7 @@ class Emission(TorchDispatchMode):
             assert read is not None
             if grouped:
                 self.record.fixed |= {axis, read.axis}
-            self._read(read, args[product.data], product.read[0], by_product=True)
+            self._read(read, given, args[product.data], product.read[0], by_product=True)
         width = output.shape[product.written[0]]
         self.record.written[axis] = max(self.record.written.get(axis, 0), start.start + width)
         bias = None if product.bias is None else self.bases.ranges(args[product.bias])
@@ -215,7 +245,10 @@ class Emission(TorchDispatchMode):
             if rider is not None:
                 self.record.riders.setdefault(axis, set()).add(rider.axis)
         self._draw(output, _shapes(product, args))
-        emitted = self._numbers(output, axis, start.start, product.written[0])
+        alone = isinstance(result, Tensor)
+        emits = Emitted(product, axis, start.start, product.written[0], output.dtype, alone)
+        self.record.steps[-1].emitted = emits
+        emitted = _numbers(self.drawn[self.count], emits, self.changed)
         outputs = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
         return outputs, frozenset((axis,))
 
@@ -227,21 +260,15 @@ class Emission(TorchDispatchMode):
             pair = [torch.rand(output.shape, generator=generator).to(output.device) + 0.1 for _ in range(2)]
             self.drawn[self.count] = Drawn(pair[0], pair[1], given)
 
-    def _numbers(self, output: Tensor, axis: Axis, start: int, dimension: int) -> Tensor:
-        plain, other, _ = self.drawn[self.count]
-        units = self.changed.get(axis)
-        if units is None:
-            return plain.to(output.dtype, copy=True)
-        shape = [1] * output.dim()
-        shape[dimension] = -1
-        here = units[start : start + output.shape[dimension]]
-        return torch.where(here.reshape(shape).to(output.device), other, plain).to(output.dtype)
-
-    def _read(self, range_: Range, data: Tensor, dimension: int, *, by_product: bool) -> None:
+    def _read(
+        self, range_: Range, given: list[Tensor], data: Tensor, dimension: int, *, by_product: bool
+    ) -> None:
         place = len(self.record.hits if self.plain else self.record.reads)
         if self.plain is None:
+            place_of_data = next(k for k, tensor in enumerate(given) if tensor is data)
+            self.record.steps[-1].looks.append((place_of_data, dimension))
             if dimension not in self.seen:
-                self.seen[dimension] = _sampled(data, dimension), None
+                self.seen[dimension] = _sampled(data, dimension).clone(), None
             behind = self.behind.get(_place(data), frozenset())
             self.record.reads.append(Read(range_, self.seen[dimension][0], behind, by_product))
             return
@@ -249,13 +276,7 @@ class Emission(TorchDispatchMode):
         if before is None or before.range != range_ or len(before.values) != data.shape[dimension]:
             self.record.hits.append(torch.ones(data.shape[dimension], dtype=torch.bool))
             return
-        held, hit = self.seen.get(dimension, (None, None))
-        if held is not before.values or hit is None:
-            now = _sampled(data, dimension)
-            same = now.shape == before.values.shape
-            hit = (now != before.values).any(1) if same else torch.ones(len(now), dtype=torch.bool)
-            self.seen[dimension] = before.values, hit
-        self.record.hits.append(hit)
+        self.record.hits.append(_moved(before, data, dimension, self.seen))
 
     def _note_beside(self, name: str, given: list[Tensor], result: Any, behind: frozenset[Axis]) -> None:
         """Note parameters beside data (scales, shifts, norms), and what is made of a parameter alone."""
@@ -272,7 +293,7 @@ class Emission(TorchDispatchMode):
                     dimension = 1 - widest.dim() if k == 0 else -widest.dim() - 1
                 fits = -dimension <= widest.dim() and widest.shape[dimension] == tensor.shape[k]
                 if range_ is not None and fits:
-                    self._read(range_, widest, dimension, by_product=False)
+                    self._read(range_, given, widest, dimension, by_product=False)
 
     def _note_made(self, name: str, marked: Any, result: Any) -> None:
         """A tensor made of one parameter alone, of its shape or a choice of its first dimension."""
@@ -291,20 +312,105 @@ class Emission(TorchDispatchMode):
             self.bases.add(result, names.pop(), [None if a is None else a.dimension for a in known])
 
 
+class Diverged(Exception):
+    """A pass does other operations than the one that it repeats."""
+
+
+class Repetition(TorchDispatchMode):
+    """A pass known step by step, with other numbers at `changed` units; its reads are compared with those.
+
+    Raises Diverged at the first operation, or the first shape of what is emitted or read, that is another.
+    """
+
+    def __init__(self, plain: Record, drawn: Mapping[int, Drawn], changed: Mapping[Axis, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.drawn, self.changed = drawn, changed
+        self.steps, self.reads = iter(plain.steps), iter(plain.reads)
+        self.hits: list[Tensor] = []
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Carry an operation out, or emit in its place."""
+        step = next(self.steps, None)
+        if step is None or step.name != func.overloadpacket.__name__:
+            raise Diverged
+        if step.looks:
+            given, seen = _tensors_in(args, kwargs), dict[int, tuple[Tensor, Tensor | None]]()
+            for place, dimension in step.looks:
+                read, data = next(self.reads), given[place]
+                if len(read.values) != data.shape[dimension]:
+                    raise Diverged
+                self.hits.append(_moved(read, data, dimension, seen))
+        if step.emitted is None:
+            return func(*args, **(kwargs or {}))
+        self.count += 1
+        known = self.drawn[self.count]
+        if known.given != _shapes(step.emitted.product, args):
+            raise Diverged
+        numbers = _numbers(known, step.emitted, self.changed)
+        return numbers if step.emitted.alone else (numbers, *func(*args, **(kwargs or {}))[1:])
+
+
+def _tensors_in(args: Any, kwargs: Any) -> list[Tensor]:
+    return [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+
+
+def _numbers(drawn: Drawn, emitted: Emitted, changed: Mapping[Axis, Tensor]) -> Tensor:
+    """What a product emits: its plain numbers, and the others at changed units."""
+    plain, units = drawn.plain, changed.get(emitted.axis)
+    if units is None:
+        return plain.to(emitted.dtype, copy=True)
+    shape = [1] * plain.dim()
+    shape[emitted.dimension] = -1
+    here = units[emitted.start : emitted.start + plain.shape[emitted.dimension]]
+    return torch.where(here.reshape(shape).to(plain.device), drawn.other, plain).to(emitted.dtype)
+
+
+def _moved(
+    before: Read, data: Tensor, dimension: int, seen: dict[int, tuple[Tensor, Tensor | None]]
+) -> Tensor:
+    """Which channels are not as a read saw them; `seen` is what is known of one operation, by dimension."""
+    held, hit = seen.get(dimension, (None, None))
+    if held is not before.values or hit is None:
+        now = _sampled(data, dimension)
+        same = now.shape == before.values.shape
+        hit = (now != before.values).any(1) if same else torch.ones(len(now), dtype=torch.bool)
+        seen[dimension] = before.values, hit
+    return hit
+
+
 def _shapes(product: Product, args: Any) -> tuple[torch.Size, torch.Size]:
     return args[product.data].shape, args[product.weight].shape
 
 
 def _sampled(data: Tensor, dimension: int) -> Tensor:
-    """(channels, places): a copy of some places of every channel, the same ones for data of a shape."""
+    """(channels, places): some places of every channel, the same ones for data of a shape; perhaps a view."""
     moved = data.movedim(dimension, 0)
     rest = moved.shape[1:]
     if rest.numel() <= SAMPLE:
-        return moved.flatten(1).clone() if rest else moved.unsqueeze(1).clone()
-    generator = torch.Generator().manual_seed(rest.numel())
-    chosen = torch.randint(rest.numel(), (SAMPLE,), generator=generator)
-    places: list[Any] = [slice(None), *torch.unravel_index(chosen.to(data.device), rest)]
+        return moved.flatten(1) if rest else moved.unsqueeze(1)
+    places: list[Any] = [slice(None), *_places(rest, data.device)]
     return moved[tuple(places)]
+
+
+@lru_cache(maxsize=256)
+def _places(shape: torch.Size, device: torch.device) -> tuple[Tensor, ...]:
+    """Indices of SAMPLE places, by the shape alone."""
+    generator = torch.Generator().manual_seed(shape.numel())
+    chosen = torch.randint(shape.numel(), (SAMPLE,), generator=generator)
+    return torch.unravel_index(chosen.to(device), shape)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Within it, recurrent layers are steps of products; in single precision oneDNN takes them as a whole."""
+    settings: Any = torch.backends.mkldnn
+    before = settings.enabled
+    settings.enabled = False
+    try:
+        yield
+    finally:
+        settings.enabled = before
 
 
 @torch.no_grad()
@@ -330,17 +436,26 @@ class Network:
 
     def _pass(self, changed: Mapping[Axis, Tensor], plain: Record | None) -> Record:
         emission = Emission(Bases.of(self.model), self.drawn, changed, plain)
-        with torch.no_grad(), torch.random.fork_rng(), emission:
-            torch.manual_seed(0)
-            results = tensors_of(self.model(*self.args, **self.kwargs))
+        results = self._run(emission)
         emission.record.reached = frozenset().union(
             *(emission.behind.get(_place(t), frozenset()) for t in results if t.numel())
         )
         return emission.record
 
+    def _run(self, mode: TorchDispatchMode) -> list[Tensor]:
+        """The tensors that the model returns in this mode."""
+        with torch.no_grad(), torch.random.fork_rng(), _without_onednn(), mode:
+            torch.manual_seed(0)
+            return tensors_of(self.model(*self.args, **self.kwargs))
+
     def hits(self, changed: Mapping[Axis, Tensor]) -> list[Tensor]:
         """For each read of the plain pass, which of its channels move when units change."""
-        hits = self._pass(changed, self.plain).hits
+        repetition = Repetition(self.plain, self.drawn, changed)
+        try:
+            self._run(repetition)
+            hits = repetition.hits
+        except Diverged:
+            hits = self._pass(changed, self.plain).hits
         if len(hits) != len(self.plain.reads):
             return [torch.ones(len(read.values), dtype=torch.bool) for read in self.plain.reads]
         return hits

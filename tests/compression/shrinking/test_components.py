@@ -28,8 +28,7 @@ class Gated(nn.Module):
 
 def components(model: nn.Module, size: tuple[int, ...], kept: str) -> list[list[dict[str, list[int]]]]:
     """For each family, its components: places by parameter and dimension."""
-    model.double().eval()  # in which recurrent layers are single steps, no kernel of their own
-    network = Network(model, (torch.randn(2, *size, dtype=torch.float64),), {})
+    network = Network(model.eval(), (torch.randn(2, *size),), {})
     return [
         [
             {

@@ -5,6 +5,7 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from analysis.adequate_size.config import Config
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.columns import KEY, Column, percent, seeds
 from capacity.figures import styled
 from capacity.tables import Table
@@ -62,6 +63,7 @@ def size_outcome(frame: "pd.DataFrame", advice: "Advice | None" = None) -> SizeO
     return SizeOutcome(int(size["adequate"]), int(size["best"]), *advice.units(facts), advice.beyond(facts))
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Means and 95 % intervals over seeds of each width's errors."""
     from analysis.lab.measurement.statistics import summarize

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.capacity_curve.config import Config
 from analysis.lab.criteria import LABELS
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.columns import percent
 from capacity.figures import styled
 from capacity.tables import Table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each step, and the paired difference to the control."""
     from analysis.lab.measurement.statistics import paired_difference, summarize

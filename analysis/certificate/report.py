@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.certificate.config import Config
 from analysis.lab.reporting.columns import MORE
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.columns import KEY, Column, counted, percent
 from capacity.figures import styled
 from capacity.tables import Table
@@ -35,6 +36,7 @@ LABELS = {
 }  # fmt: skip
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """The candidates, the least guaranteed error first; the test error where one was looked at."""
     best = chosen(frame)

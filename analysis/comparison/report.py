@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from analysis.lab.measurement.ranking import Ranking
 from analysis.comparison.config import Config
 from analysis.lab.reporting.columns import axis_label, column
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.figures import styled
 from capacity.tables import Table
 
 SHOWN = 3  # pairs that cannot be told apart, up to which each is named
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of every figure, and the paired difference to the control's error."""
     from analysis.lab.measurement.deployment import METRICS

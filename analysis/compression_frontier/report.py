@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 from analysis.compression_frontier.config import LABELS, Config
 from analysis.lab.reporting.columns import axis_label
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.figures import styled
 from capacity.tables import Table
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each method and density."""
     from analysis.lab.measurement.statistics import paired_difference, summarize

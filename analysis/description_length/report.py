@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from analysis.description_length.config import Config
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.columns import percent
 from capacity.figures import styled
 from capacity.tables import Table
@@ -19,6 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each code of the labels as they are and shuffled."""
     from analysis.lab.measurement.statistics import summarize

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from analysis.generalization_study.config import FACTORS, Config
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity.columns import KEY, Column
 from capacity.figures import styled
 from capacity.tables import Table
@@ -22,6 +23,7 @@ COLUMNS = (
 )
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per measure: means over seeds of tau and of the conditional score, with 95 % intervals."""
     import pandas as pd

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.columns import MORE
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from analysis.memorization_bounds.config import Config
 from capacity.columns import KEY, Column, percent
 from capacity.figures import styled
@@ -52,6 +53,7 @@ NETWORKS = (
 )
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per line: how many networks cross it, and the ratio of what is stored to it, median and most.
 

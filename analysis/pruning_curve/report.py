@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 from analysis.lab.reporting.columns import axis_label
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from analysis.pruning_curve.config import Config
 from capacity.columns import counted
 from capacity.figures import styled
@@ -21,6 +22,7 @@ LABELS = CRITERION_LABELS | {
 }
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each amount, and the paired difference to the reference."""
     from analysis.lab.measurement.statistics import paired_difference, summarize

@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 from analysis.lab.reporting.columns import axis_label
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from analysis.quantization_table.config import Config
 from capacity.figures import styled
 from capacity.tables import Table
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Mean and 95 % interval over seeds of each scheme, and the paired difference to the float network."""
     from analysis.lab.measurement.statistics import paired_difference, summarize

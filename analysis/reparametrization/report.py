@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from analysis.reparametrization.config import CHANGES, Config
 from capacity.columns import KEY, Column, number, with_interval
 from capacity.figures import styled
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 MARGIN = 0.01  # within which a factor counts as one
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per measure and change: mean over networks of after over before, 95 % interval, verdict."""
     import pandas as pd

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.lab.reporting.columns import MORE
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from analysis.sizing.config import Config
 from capacity.columns import seeds
 from capacity.figures import styled
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@once_for_the_same_rows
 def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per predictor; each data set is foretold from the others.
 
@@ -42,6 +44,7 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
+@once_for_the_same_rows
 def sizes(frame: "pd.DataFrame") -> "pd.DataFrame":
     """A row per data set: its facts, the adequate size, and the size and range that the pilot foretells it.
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, ttest_1samp
 
 from analysis.lab.measurement.statistics import paired_difference, summarize
+from analysis.lab.reporting.summaries import once_for_the_same_rows
 from capacity import mean_half_width
 
 
@@ -54,3 +55,20 @@ def test_what_is_never_measured_has_no_mean() -> None:
     assert means["top5_error_mean"].isna().all() and means["top5_error_half_width"].isna().all()
     assert means["top1_error_mean"].tolist()[:1] == [0.5] and np.isnan(means.loc["b", "top1_error_mean"])
     assert not any("absent" in name for name in means)
+
+
+def test_a_summary_is_computed_once_for_the_same_rows_and_anew_for_changed_ones() -> None:
+    calls = []
+
+    @once_for_the_same_rows
+    def summary(frame: pd.DataFrame) -> pd.DataFrame:
+        calls.append(len(frame))
+        return frame.groupby("name", as_index=False)["error"].mean()
+
+    rows = pd.DataFrame({"name": ["a", "a", "b"], "error": [0.25, 0.75, 0.5]})
+    first = summary(rows)
+    first["error"] = 7.0  # the caller's own
+    assert summary(rows)["error"].tolist() == [0.5, 0.5] and calls == [3]
+    rows.loc[2, "error"] = 1.0
+    assert summary(rows)["error"].tolist() == [0.5, 1.0] and calls == [3, 3]
+    assert summary(rows.iloc[:2])["error"].tolist() == [0.5] and calls == [3, 3, 2]

@@ -10,7 +10,10 @@ from analysis.speed.timing import Benchmark
 
 
 def starting(config: Config) -> Iterator[Benchmark]:
-    """The list of commands, a command's help, and imports, each in a process of its own; no peer."""
+    """The list of commands, a command's help, and imports, each in a process of its own; no peer.
+
+    A quick pass starts a command's help only.
+    """
     rows = (
         ("list of the commands", "0.3 s", ["-m", "analysis"]),
         ("help of a command", "0.3 s", ["-m", "analysis.capacity_curve", "--help"]),
@@ -18,7 +21,7 @@ def starting(config: Config) -> Iterator[Benchmark]:
         ("import compression, with torch", "torch's and little more", ["-c", "import compression, torch"]),
     )
     torch = partial(_run, ["-c", "import torch"])
-    for name, goal, arguments in rows:
+    for name, goal, arguments in rows[1:2] if config.smoke else rows:
         yield Benchmark(f"start: {name}", "import torch", goal, partial(_run, arguments), torch)
 
 

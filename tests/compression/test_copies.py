@@ -489,10 +489,17 @@ def compare(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
+UNTOUCHED: dict[str, tuple[nn.Module, dict[str, Any]]] = {}
+
+
 def untouched(kind: str, work: Callable[[nn.Module], Any], refused: set[str]) -> Iterator[str]:
-    """What `work` changed about a model of this kind, and what it raised; InputError goes to `refused`."""
-    model = build(kind)
-    before, random = state_of(model), torch.random.get_rng_state()
+    """What `work` changed about a model of this kind, and what it raised; InputError goes to `refused`.
+
+    One that was left as it was is kept, with what was seen of it, for the next function.
+    """
+    torch.manual_seed(0)
+    model, before = UNTOUCHED.pop(kind, None) or (built := build(kind), state_of(built))
+    random = torch.random.get_rng_state()
     try:
         work(model)
     except InputError:
@@ -502,8 +509,11 @@ def untouched(kind: str, work: Callable[[nn.Module], Any], refused: set[str]) ->
     if not torch.equal(torch.random.get_rng_state(), random):
         yield f"{kind}: torch's generator moved on"
     after = state_of(model)
-    yield from (f"{kind}: {key} changed" for key in before if not compare(before[key], after.get(key)))
-    yield from (f"{kind}: {key} is new" for key in after if key not in before)
+    changes = [f"{kind}: {key} changed" for key in before if not compare(before[key], after.get(key))]
+    changes += [f"{kind}: {key} is new" for key in after if key not in before]
+    if not changes:
+        UNTOUCHED[kind] = model, after
+    yield from changes
 
 
 def called(function: Callable[..., Any]) -> set[str]:

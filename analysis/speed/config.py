@@ -7,8 +7,8 @@ from analysis.lab.settings import OutputSettings
 
 Group = Literal[
     "starting", "reports", "decoders", "needs", "training", "ensembles", "precision", "cached-heads",
-    "pruning", "shrinking", "integers", "runtimes", "files", "lossless", "peer-files", "peer-rates",
-    "clusters", "processes",
+    "pruning", "shrinking", "transformers", "integers", "runtimes", "files", "lossless", "peer-files",
+    "peer-rates", "clusters", "processes",
 ]  # fmt: skip
 
 

@@ -63,12 +63,45 @@ def shrinking(config: Config) -> Iterator[Benchmark]:
             f"{peaks[1]:.1f} MiB ({peaks[0] / peaks[1]:.2f})"
         )
         x = torch.randn(batch, *size)
-
-        def run(model: Any, x: Any = x) -> None:
-            with torch.inference_mode():
-                model(x)
-
-        ours, theirs = partial(run, small), partial(run, dense)
+        ours, theirs = _passes(small, dense, x)
         yield Benchmark(
             f"forward pass of {name} shrunk by 20 %", "the whole network", "above 1", ours, theirs
         )
+
+
+def transformers(config: Config) -> Iterator[Benchmark]:
+    """Forward passes of transformers without heads and units of half their FLOPs, beside the whole ones."""
+    import torch
+    from torch import nn
+    from torchvision.models import VisionTransformer
+
+    from analysis.lab.models.language import Block
+    from compression.costs import flops
+    from compression.shrinking import shrink
+
+    width, depth = (48, 1) if config.smoke else (384, 4)
+    ids = torch.randint(96, (4, 128))
+    picture = VisionTransformer(64, 8, depth, 6, width, 4 * width, num_classes=100).eval()
+    blocks = (Block(width, 6, 8 * width // 3, 128) for _ in range(depth))
+    language = nn.Sequential(nn.Embedding(96, width), *blocks, nn.RMSNorm(width), nn.Linear(width, 96)).eval()
+    examples: list[tuple[str, nn.Module, Any, torch.Tensor, float]] = [
+        ("a vision transformer", picture, (3, 64, 64), torch.randn(8, 3, 64, 64), 0.3),
+        ("a Llama-like network", language, ids[:1], ids, 0.5),
+    ]
+    for name, dense, size, x, amount in examples:
+        small = shrink(dense, size, amount=amount).model.eval()
+        left = flops(small, size) / flops(dense, size)
+        ours, theirs = _passes(small, dense, x)
+        title = f"{name} with {left:.2f} of its FLOPs"
+        yield Benchmark(title, "the whole network", "at least 1.6", ours, theirs)
+
+
+def _passes(small: Any, dense: Any, x: Any) -> tuple[Any, Any]:
+    """A forward pass of each on the same batch."""
+    import torch
+
+    def run(model: Any) -> None:
+        with torch.inference_mode():
+            model(x)
+
+    return partial(run, small), partial(run, dense)

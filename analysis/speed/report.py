@@ -11,7 +11,7 @@ from analysis.speed.config import Config, Group
 from analysis.speed.files import files, peer_files
 from analysis.speed.grid import clusters, processes
 from analysis.speed.lossless import lossless
-from analysis.speed.pruning import pruning, shrinking
+from analysis.speed.pruning import pruning, shrinking, transformers
 from analysis.speed.quantization import integers, runtimes
 from analysis.speed.rates import peer_rates
 from analysis.speed.starting import starting
@@ -22,9 +22,9 @@ from analysis.speed.training import cached_heads, training
 JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
     "starting": starting, "reports": reports, "decoders": decoders, "needs": needs, "training": training,
     "ensembles": ensembles, "precision": precision, "cached-heads": cached_heads, "pruning": pruning,
-    "shrinking": shrinking, "integers": integers, "runtimes": runtimes, "files": files,
-    "lossless": lossless, "peer-files": peer_files, "peer-rates": peer_rates, "clusters": clusters,
-    "processes": processes,
+    "shrinking": shrinking, "transformers": transformers, "integers": integers, "runtimes": runtimes,
+    "files": files, "lossless": lossless, "peer-files": peer_files, "peer-rates": peer_rates,
+    "clusters": clusters, "processes": processes,
 }  # fmt: skip
 
 

@@ -206,9 +206,14 @@ def _merged(groups: Iterable[Iterable[Node]]) -> tuple[Component, ...]:
 
 
 def _pieced(network: Network, drafts: Sequence[_Draft]) -> list[Family]:
-    """Components found by changing one piece of each family after another."""
+    """Components found by changing one piece of each family after another.
+
+    Where all hangs together, it may be by a table that the model holds, in which units meet that are apart in
+    the data: angles of positions, which all heads of attention are turned by. The table then stays as it is.
+    """
     pieces = [_pieces(draft) for draft in drafts]
     hits: list[list[list[Node]]] = [[] for _ in drafts]
+    tables = {name for name, _ in network.model.named_buffers()}
     undivided = {k for k, some in enumerate(pieces) if not 1 < len(some) <= PASSES}
     for turn in range(max((len(some) for some in pieces), default=0)):
         now = {k: some[turn] for k, some in enumerate(pieces) if turn < len(some) and k not in undivided}
@@ -228,9 +233,14 @@ def _pieced(network: Network, drafts: Sequence[_Draft]) -> list[Family]:
                 elif not bool(hit.all()):
                     nodes += _channels(read.range, hit)
             hits[k].append(nodes)
-    return [
-        Family(d.written, _merged(hits[k])) for k, d in enumerate(drafts) if k not in undivided and hits[k]
-    ]
+    complete = []
+    for k, draft in enumerate(drafts):
+        if k not in undivided and hits[k]:
+            merged = _merged(hits[k])
+            if len(merged) == 1:
+                merged = _merged([[node for node in some if node[0].name not in tables] for some in hits[k]])
+            complete.append(Family(draft.written, merged))
+    return complete
 
 
 def _channels(range_: Range, hit: Tensor) -> list[Node]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from analysis.lab.models.language import RotaryAttention
 from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.shrinking.components import families
 from compression.shrinking.coupling import coupled_layers
@@ -45,6 +46,17 @@ def test_a_gated_unit_is_both_producers_and_the_column_that_reads_them() -> None
     (family,) = components(Gated(), (8,), "head")
     names = ("gate.bias:0", "gate.weight:0", "up.bias:0", "up.weight:0", "down.weight:1")
     assert family == [{name: [unit] for name in sorted(names)} for unit in range(20)]
+
+
+def test_heads_that_a_table_of_angles_turns_go_one_by_one() -> None:
+    net = nn.Sequential(nn.Linear(6, 24), RotaryAttention(24, 3, 5), nn.Linear(24, 2))
+    heads = components(net, (5, 6), "2")[-1]
+    places = [list(range(8 * head, 8 * head + 8)) for head in range(3)]
+    parts = ("keys.weight:0", "outputs.weight:1", "queries.weight:0", "values.weight:0")
+    assert heads == [{f"1.{part}": some for part in parts} for some in places]
+    small = shrink(net, (5, 6), amount=0.34).model
+    assert small(torch.randn(2, 5, 6)).shape == (2, 5, 2)
+    assert small.get_submodule("1").queries.out_features == 16 and small.get_submodule("1").heads == 2
 
 
 def test_channels_flatten_into_blocks_of_columns() -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from running import run_command
 
 from analysis.__main__ import commands
 
@@ -180,15 +181,18 @@ def test_a_copied_experiment_runs(tmp_path: Path) -> None:
     (code,) = [code for code in blocks(".github/CONTRIBUTING.md", "sh") if code.startswith("cp ")]
     if shutil.which("sh") is None or shutil.which("perl") is None:
         pytest.skip("needs sh and perl")
-    place = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": place, "PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        ["sh", "-e", "-c", code], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
-    )
+    lines = code.splitlines()
+    calls = [line for line in lines if line.startswith("python ")]
+    assert calls == lines[-2:] == ["python -m analysis.my_curve --smoke", "python -m analysis"]
+    subprocess.run(["sh", "-e", "-c", "\n".join(lines[:-2])], cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    options = {"cwd": tmp_path, "env": environment, "encoding": "utf-8"}
+    done = run_command("my_curve", "--smoke", **options)
     assert done.returncode == 0, done.stderr
     (run,) = tmp_path.glob("runs/my_curve-digits-mlp-*")
     assert {"results.csv", "summary.csv", "my_curve.pdf"} <= {path.name for path in run.iterdir()}
-    assert "  python -m analysis.my_curve\n" in done.stdout
+    listed = subprocess.run([sys.executable, "-m", "analysis"], capture_output=True, **options).stdout
+    assert "  python -m analysis.my_curve\n" in listed
 
 
 def test_the_drawing_is_that_of_the_imports() -> None:

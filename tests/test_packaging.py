@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from running import run_script
 
 import capacity
 import compression
@@ -56,6 +57,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("wheel", tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("editable", tmp_path_factory.mktemp("editable"))
+
+
 def environment(folder: Path) -> Path:
     """A new environment's Python, which sees what is installed in this one, but no package of ours."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
@@ -96,8 +102,8 @@ def test_the_wheel_holds_packages_types_and_start_up_files(wheel: Path) -> None:
         assert archive.read("deepcapacity.start").decode().strip() == "_deepcapacity_startup:extend"
 
 
-def test_the_editable_install_holds_the_start_up_files_and_the_way_here(tmp_path: Path) -> None:
-    with zipfile.ZipFile(built("editable", tmp_path)) as archive:
+def test_the_editable_install_holds_the_start_up_files_and_the_way_here(editable: Path) -> None:
+    with zipfile.ZipFile(editable) as archive:
         top = {name: archive.read(name).decode() for name in archive.namelist() if "/" not in name}
     assert top.keys() > STARTUP
     (way,) = top.keys() - STARTUP
@@ -113,8 +119,8 @@ def test_the_wheel_of_the_source_archive_is_the_same(wheel: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("what", ["wheel", "editable"])
-def test_uninstalling_leaves_nothing(what: str, tmp_path: Path) -> None:
-    archive = built(what, tmp_path)
+def test_uninstalling_leaves_nothing(what: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    archive = request.getfixturevalue(what)
     executable = environment(tmp_path / "environment")
     before = {*site_packages(executable).rglob("*"), *executable.parent.iterdir()}
     pip(executable, "install", "-q", "--no-deps", "--no-index", str(archive))
@@ -282,7 +288,7 @@ def test_completion_knows_commands_and_options() -> None:
     ],
 )
 def test_a_missing_extra_is_named_with_the_line_to_type(module: str, extra: str, call: str) -> None:
-    found = python("-c", f"import sys; sys.modules[{module!r}] = None; {call}", PYTHONPATH=str(ROOT))
+    found = run_script(f"import sys; sys.modules[{module!r}] = None; {call}")
     assert "InputError: " in found.stderr and f'pip install "deepcapacity[{extra}]"' in found.stderr
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert extra in extras["optional-dependencies"]
@@ -328,7 +334,7 @@ def test_names_of_compression_agree_wherever_they_stand() -> None:
 
 @pytest.mark.parametrize("package", ["capacity", "compression"])
 def test_help_lists_the_functions(package: str) -> None:
-    found = python("-c", f"help({package!r})", PYTHONPATH=str(ROOT), PAGER="cat")
+    found = run_script(f"help({package!r})", env={**os.environ, "PAGER": "cat"})
     names = sys.modules[package].__all__
     assert "FUNCTIONS" in found.stdout and all(name in found.stdout for name in names)
     text = str(sys.modules[package].__doc__)
@@ -392,7 +398,7 @@ for step in squeeze(
 def test_a_users_project_gets_types_and_no_any_of_ours(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "project.py").write_text(USERS_PROJECT, encoding="utf-8")
     call = ("-m", "mypy", "--strict", "--python-executable", str(installed), "--python-version", "3.13")
-    found = python(*call, "project.py", folder=tmp_path, PYTHONPATH="")
+    found = python(*call, "--cache-dir", os.devnull, "project.py", folder=tmp_path, PYTHONPATH="")
     assert found.returncode == 0, found.stdout
     shown = re.findall(r'Revealed type is "(.*)"', found.stdout)
     assert len(shown) == USERS_PROJECT.count("reveal_type(") and not any("Any" in line for line in shown), (

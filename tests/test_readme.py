@@ -4,12 +4,11 @@ import ast
 import importlib
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from running import run_script
 
 from analysis.__main__ import commands
 
@@ -52,11 +51,7 @@ def test_code_imports_what_exists() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "compression/README.md"])
 def test_the_blocks_of_a_page_are_one_script_that_runs(page: str, tmp_path: Path) -> None:
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = run_script("\n".join(blocks(page, "python")), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("top-1 error") + done.stdout.count("step 0") > 0
 

@@ -2,8 +2,6 @@
 
 import os
 import random
-import resource
-import signal
 from pathlib import Path
 
 import pandas as pd
@@ -101,12 +99,7 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, messag
 
 def test_a_full_disk_loses_no_finished_step(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-
-    def small_disk() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-
-    done = run_command("capacity_curve", *SMALL, "--output", str(folder), preexec_fn=small_disk)
+    done = run_command("capacity_curve", *SMALL, "--output", str(folder), largest_file=50_000)
     assert (
         done.returncode == 2 and done.stderr.count("\n") == 1 and "run the same command again" in done.stderr
     )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from running import run_command
 
 from analysis import adequate_size, generalization_study, memorization_bounds, reparametrization, sizing
 from analysis.capacity_curve.config import Config
@@ -72,8 +73,8 @@ def test_a_disk_too_small_is_refused_unless_the_networks_are_there(tmp_path: Pat
 
 
 def test_a_wrong_option_costs_a_line_and_not_the_machine(tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "analysis.capacity_curve", "--seeds", "1000000000", "--limit", "64"]
-    done = subprocess.run([*call, "--output", str(tmp_path / "run")], capture_output=True, text=True)
+    options = ["--seeds", "1000000000", "--limit", "64", "--output", str(tmp_path / "run")]
+    done = run_command("capacity_curve", *options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "takes about" in done.stdout and "takes at least" in done.stderr
 

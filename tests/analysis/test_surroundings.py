@@ -39,8 +39,8 @@ def test_figures_are_drawn_into_files_whatever_backend_is_asked_for(backend: str
     code = (
         "from dataclasses import dataclass; from analysis.lab.cli import execute\n"
         "@dataclass(frozen=True)\nclass Config:\n    'A figure.'\n    output: str = 'drawn.png'\n"
-        "def draw(config):\n    import seaborn\n"
-        "    seaborn.lineplot(x=[0, 1], y=[0, 1]).figure.savefig(config.output)\n"
+        "def draw(config):\n    from matplotlib import pyplot\n"
+        "    pyplot.subplots()[0].savefig(config.output)\n"
         "execute(Config, {'default': Config()}, draw)"
     )
     done = subprocess.run(

@@ -27,7 +27,7 @@ def swept(folder: Path, work=sweeping.square, names=NAMES, **workers):
 
 
 @contextmanager
-def cluster(folder: Path, workers: int, threads: int = 1):
+def cluster(folder: Path, workers: int):
     """A scheduler and workers as a user starts them, each a process of its own."""
     place = folder / "scheduler.json"
     paths = os.pathsep.join([str(Path(sweeping.__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -39,7 +39,7 @@ def cluster(folder: Path, workers: int, threads: int = 1):
             assert alive[0].poll() is None
             time.sleep(0.05)
         address = json.loads(place.read_text())["address"]
-        call = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", str(threads)]
+        call = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
         call += ["--no-dashboard", "--no-nanny", "--host", "127.0.0.1"]
         alive += [subprocess.Popen(call, **options) for _ in range(workers)]
         from dask.distributed import Client
@@ -99,9 +99,10 @@ def test_a_cluster_gives_the_same_rows_and_survives_a_dead_worker(tmp_path: Path
 
 
 def test_what_no_cluster_can_run_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("dask.distributed")
+    distributed = pytest.importorskip("dask.distributed")
+    options = {"threads_per_worker": 2, "processes": False, "dashboard_address": ":0", "silence_logs": 40}
     refused = pytest.raises(InputError, match="--nthreads 1")
-    with cluster(tmp_path, workers=1, threads=2) as (address, _), refused:
-        swept(tmp_path / "threads", scheduler=address)
+    with distributed.LocalCluster(n_workers=1, **options) as local, refused:
+        swept(tmp_path / "threads", scheduler=local.scheduler_address)
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         swept(tmp_path / "none", scheduler="tcp://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""Two real processes under torchrun train and score as one does, and only the first writes."""
+"""Two real processes, under torchrun or told the same, train and score as one; only the first writes."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import run_command
+from running import run_command, run_in_two
 
 from capacity import InputError
 from compression.processes import rank
@@ -16,14 +16,12 @@ HERE = Path(__file__).parents[1] / "helpers"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def run(*call: str, cwd: Path = HERE) -> subprocess.CompletedProcess:
-    return subprocess.run(call, capture_output=True, text=True, cwd=cwd, timeout=90)
-
-
 @pytest.fixture(scope="module")
 def pair() -> tuple[dict, dict]:
-    together = run(*TORCHRUN, "together.py")
-    alone = run(sys.executable, "together.py")
+    together = subprocess.run(
+        [*TORCHRUN, "together.py"], capture_output=True, text=True, cwd=HERE, timeout=90
+    )
+    alone = run_command(str(HERE / "together.py"), cwd=HERE)
     assert together.returncode == alone.returncode == 0, together.stderr + alone.stderr
     return json.loads(together.stdout.splitlines()[-1]), json.loads(alone.stdout)
 
@@ -59,11 +57,10 @@ def test_parameters_that_nothing_depends_on_are_named(pair) -> None:
 
 def test_the_main_command_in_two_processes(tmp_path: Path) -> None:
     options = ["--smoke", "--dataset", "digits", "--output"]
-    module = ["-m", "analysis.capacity_curve"]
-    together = run(*TORCHRUN, *module, *options, str(tmp_path / "two"), cwd=tmp_path)
+    ranks = run_in_two("capacity_curve", *options, str(tmp_path / "two"), cwd=tmp_path)
     alone = run_command("capacity_curve", *options, str(tmp_path / "one"), cwd=tmp_path)
-    assert together.returncode == alone.returncode == 0, together.stderr
-    assert together.stdout.count("results: ") == 1
+    assert [done.returncode for done in (*ranks, alone)] == [0, 0, 0], ranks
+    assert "results: " in ranks[0].stdout and "results: " not in ranks[1].stdout
     names = {path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")}
     assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} == names
     import pandas as pd

@@ -1,14 +1,10 @@
 """recipe(): every technique measured, files that resume, a killed process, published recipes."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from running import kill_when, run_command
 from torch import nn
 
 from analysis.lab.data.datasets import load
@@ -156,11 +152,8 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
         "found = recipe(model, steps, input_size=(1, 8, 8), evaluate=lambda m: {}, directory=sys.argv[1])\n"
         "print([step.resumed for step in found.steps])\n"
     )
-    call = [sys.executable, "-c", script, str(tmp_path)]
-    with subprocess.Popen(call, start_new_session=True) as process:
-        while not (tmp_path / "step-01.json").exists():
-            assert process.poll() is None
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("[True, True") and not list(tmp_path.glob("**/.*"))
+    folder, file = tmp_path / "recipe", tmp_path / "script.py"
+    file.write_text(script)
+    kill_when(str(file), str(folder), exists=folder / "step-01.json")
+    done = run_command(str(file), str(folder))
+    assert done.stdout.startswith("[True, True") and not list(folder.glob("**/.*")), done.stderr

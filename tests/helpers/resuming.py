@@ -21,10 +21,8 @@ def computed(places: pytest.TempPathFactory, command: str, *arguments: str) -> t
     return folder, done.stdout
 
 
-def killed_and_resumed(
-    command: str, *arguments: str, folder: Path, at: str, more: tuple = ()
-) -> CompletedProcess:
-    """The same command again after a kill at the moment when a file is there; `more` options the second time.
+def killed_and_resumed(command: str, *arguments: str, folder: Path, at: str) -> CompletedProcess:
+    """The same command again after a kill at the moment when a file is there.
 
     Steps that were finished before are not computed again.
     """
@@ -32,7 +30,7 @@ def killed_and_resumed(
     kill_when(*call, exists=folder / at)
     whole = finished_steps(folder, "*.json")
     steps = {path: moment for path, moment in whole.items() if path.parent != folder}
-    done = run_command(*call, *more)
+    done = run_command(*call)
     assert done.returncode == 0, done.stderr
     assert all(path.stat().st_mtime_ns == moment for path, moment in steps.items())
     return done

@@ -3,8 +3,6 @@
 import os
 import random
 import struct
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
 from functools import partial
@@ -15,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import run_script
 from torch import nn
 
 from analysis.lab.models import create
@@ -176,7 +175,7 @@ def test_a_fresh_process_reads_the_file(tmp_path: Path) -> None:
         "y = decode(folder + '/net.dcz', model).eval()(x)\n"
         "numpy.save(folder + '/y.npy', y.detach().numpy())\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    run_script(script, str(tmp_path)).check_returncode()
     assert np.array_equal(np.load(tmp_path / "y.npy"), model(x).detach().numpy())
 
 

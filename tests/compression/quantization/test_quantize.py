@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from running import run_script
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -210,7 +209,7 @@ def test_files_load_to_the_same_predictions_in_a_fresh_process(results, scheme, 
             "graph = load_quantized(net(), 'net.safetensors', input_size=(1, 8, 8))\n"
             "print(torch.equal(graph(kept['x']), kept['y']))\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        done = run_script(code, cwd=tmp_path)
         assert done.stdout.strip() == "True", done.stderr
 
 

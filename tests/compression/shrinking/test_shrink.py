@@ -1,11 +1,10 @@
 """shrink(): golden sizes, equal outputs, coupled layers, files that load in a fresh process."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
+from running import run_script
 from torch import Tensor, nn
 
 from analysis.lab.models import create
@@ -150,7 +149,7 @@ def test_a_fresh_process_loads_the_same_outputs(tmp_path) -> None:
         "small = load_shrunk(model, folder + '/small.safetensors').eval()\n"
         "print(torch.equal(small(kept['x']), kept['y']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    done = run_script(code, str(tmp_path))
     assert done.stdout.strip() == "True", done.stderr
     with pytest.raises(InputError, match="another architecture"):
         load_shrunk(create("resnet18", classes=10), tmp_path / "small.safetensors")

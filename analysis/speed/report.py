@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
 from analysis.speed.capacity import decoders, needs, reports
 from analysis.speed.config import Config, Group
 from analysis.speed.files import files, peer_files
@@ -28,39 +26,43 @@ JOBS: dict[Group, Callable[[Config], Iterator[Benchmark]]] = {
 }  # fmt: skip
 
 
-def run(config: Config) -> "pd.DataFrame":
-    """A row per job: median seconds of both sides, and the median of the paired ratios."""
-    import pandas as pd
-
-    rows = []
+def measure(config: Config) -> Iterator[dict[str, Any]]:
+    """A row per job, as it is done: median seconds of both sides, and the median of the paired ratios."""
     for group in config.only or JOBS:
         for job in JOBS[group](config):
             pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
             if not config.smoke and not max(pairs[0]) > 10:
                 pairs = [(seconds(job.ours), seconds(job.theirs)) for _ in range(config.repeats)]
-            rows.append(
-                {
-                    "job": job.name,
-                    "peer": job.peer,
-                    "ours_ms": 1e3 * median(ours for ours, _ in pairs),
-                    "peer_ms": 1e3 * median(theirs for _, theirs in pairs),
-                    "ratio": median(theirs / ours for ours, theirs in pairs),
-                    "goal": job.goal,
-                    "runs": len(pairs),
-                }
-            )
-    return pd.DataFrame(rows)
+            yield {
+                "job": job.name,
+                "peer": job.peer,
+                "ours_ms": 1e3 * median(ours for ours, _ in pairs),
+                "peer_ms": 1e3 * median(theirs for _, theirs in pairs),
+                "ratio": median(theirs / ours for ours, theirs in pairs),
+                "goal": job.goal,
+                "runs": len(pairs),
+            }
 
 
 def start(config: Config) -> None:
-    """Print what the ratio is, and the table."""
+    """Print what the ratio is, and the table; interrupted or stopped by an error, that of what was done."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in measure(config):
+            rows.append(row)
+    finally:
+        _show(rows, config)
+
+
+def _show(rows: list[dict[str, Any]], config: Config) -> None:
+    import pandas as pd
     import torch
 
     from analysis.lab.reporting.columns import table_of
 
-    frame = run(config)
-    if frame.empty:
+    if not rows:
         return
+    frame = pd.DataFrame(rows)
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
     setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
     say(f"peer / ours: above 1 ours is faster; {setting}")

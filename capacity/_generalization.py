@@ -14,7 +14,7 @@ Reference: Rissanen 1978, "Modeling by shortest data description" (two-part code
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log2
+from math import inf, log2
 from typing import TYPE_CHECKING, Any
 
 from capacity import checks
@@ -119,6 +119,7 @@ class Generalization(Tabular):
     correct=checks.integer,
     total=checks.integer,
     label_bits=checks.number,
+    split=checks.instance(str),
     classes=checks.optional(checks.integer),
 )
 def generalization(
@@ -148,8 +149,10 @@ def generalization(
     """
     if not 0 <= correct <= total or total < 1:
         raise InputError(f"correct must lie between 0 and total >= 1, found {correct} of {total}")
-    if not label_bits >= 0:
-        raise InputError(f"label_bits must be an entropy >= 0, found {label_bits}")
+    if not 0 <= label_bits < inf:
+        raise InputError(f"label_bits must be an entropy >= 0, and finite, found {label_bits}")
+    if classes is not None and classes < 1:
+        raise InputError(f"classes must be at least 1, found {classes}")
     if report.capacity_bits < 1:
         raise InputError("the network stores 0 bits: nothing to relate the correct points to")
     layers = tuple(
@@ -180,18 +183,23 @@ def left_bits(error: float, classes: int, label_bits: float) -> float:
 def label_entropy(labels: "Sequence[int] | NDArray[Any] | Tensor") -> float:
     """H = -Σ p·log2 p of the labels' frequencies, in bits.
 
-    Raises InputError for no labels, NaN, several types and fractions.
+    labels: one for each sample or position, in any shape
+
+    Raises InputError for no labels, NaN, several types, fractions and one-hot rows.
 
     >>> label_entropy([0, 0, 1, 1]), label_entropy([3, 3])
     (1.0, 0.0)
     """
     import numpy as np
 
-    from capacity.classes import array_of, class_codes
+    from capacity.classes import array_of, class_codes, is_one_hot
 
-    values = array_of(labels).reshape(-1)
+    values = array_of(labels)
     if values.size == 0:
         raise InputError("labels are empty: their entropy is undefined")
+    if is_one_hot(values):
+        raise InputError(f"labels are one-hot rows of shape {values.shape}: pass labels.argmax(1)")
+    values = values.reshape(-1)
     counts = np.bincount(class_codes(values)[1])
     return float(sum(-share * log2(share) for share in (counts / values.size).tolist())) + 0.0
 

@@ -26,10 +26,12 @@ from capacity import checks
 from capacity._generalization import wilson_interval
 from capacity.columns import KEY, Column, is_missing
 from capacity.errors import InputError
+from capacity.inputs import require_module
 from capacity.tables import Table, Tabular
 
 RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero
 TOGETHER = 2**22  # numbers in the points of the labelings trained in one batch
+MOST_DRAWN = 2**34  # numbers of random points, which are 128 GiB
 EXACT_POINTS = 4096  # up to here Cover's formula is added up in whole numbers
 ENUMERATED_POINTS = 12  # up to here every labeling is decided, which takes at most 2,048 linear programs
 
@@ -251,10 +253,10 @@ def _crossing(sizes: np.ndarray, shares: np.ndarray) -> float:
 
 @checks.arguments(
     build=checks.function(0),
-    inputs=checks.integer,
-    points=checks.each(checks.integer),
-    trials=checks.integer,
-    restarts=checks.integer,
+    inputs=checks.count,
+    points=checks.each(checks.count),
+    trials=checks.count,
+    restarts=checks.count,
     seed=checks.seed,
 )
 def memorization(
@@ -285,9 +287,15 @@ def memorization(
 
     if min([inputs, trials, restarts + 1, *points]) < 1 or not points:
         raise InputError("inputs, trials and every number of points must be at least 1, restarts at least 0")
+    if inputs * trials * sum(points) > MOST_DRAWN:
+        raise InputError(
+            f"inputs, points and trials are {inputs * trials * sum(points):,} numbers to draw, more than "
+            f"{MOST_DRAWN:,}"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build()
+        require_module(network, "what build() returns")
         report = measure(network, (inputs,))
         outputs = network(torch.zeros(2, inputs))
         if not isinstance(outputs, Tensor) or outputs.shape != (2, 1):

@@ -28,7 +28,7 @@ from capacity import checks, tables
 from capacity._generalization import label_entropy, mean_half_width
 from capacity.classes import array_of, class_codes, require_two_classes
 from capacity.columns import KEY, Column, percent, with_interval
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.inputs import as_integer
 from capacity.sums import Table, ranks_of_sums, table_of
 
@@ -176,7 +176,7 @@ FORMULAS: dict[str, Callable[[float, int], int]] = {"nntailoring": expected_bits
     tolerance=checks.optional(checks.number),
     repeats=checks.integer,
     seed=checks.seed,
-    formula=checks.instance(str),
+    formula=checks.word(*FORMULAS),
     labels=checks.table,
 )
 def requirement(
@@ -209,8 +209,6 @@ def requirement(
     >>> requirement([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]).expected_bits
     4
     """
-    if formula not in FORMULAS:
-        raise unknown("formula", formula, FORMULAS)
     table, targets = _checked(features, labels, tolerance)
     rows, columns = table.values.shape
     sums = ranks_of_sums(table)

@@ -1,4 +1,8 @@
-"""arguments(): what is of a wrong kind is refused by name, before a function does anything."""
+"""arguments(): what is of a wrong kind is refused by name, before a function does anything.
+
+A check is called with an argument's name and value. It raises InputError, or returns what takes the value's
+place: numbers of numpy and of tensors as Python's own, which do not overflow. None leaves the value.
+"""
 
 import inspect
 import os
@@ -8,16 +12,16 @@ from math import isnan
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
-from capacity.errors import InputError
+from capacity.errors import InputError, brief, unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
 LONGEST_NAME = 255  # bytes of a file's name, of which a path has several
-Check = Callable[[str, Any], None]
+Check = Callable[[str, Any], Any]
 
 
 def arguments(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: each check is called with its argument's name and value and raises InputError.
+    """A decorator: the function is called with what the checks leave of its arguments.
 
     Kinds only; which values of a kind will do is the function's own business.
 
@@ -37,29 +41,37 @@ def arguments(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                given = signature.bind(*args, **kwargs).arguments
+                bound = signature.bind(*args, **kwargs)
             except TypeError:  # Python's own words for a missing or unknown argument
                 return function(*args, **kwargs)
+            given = bound.arguments
             for name, check in checks.items():
                 if name in given:
-                    check(name, given[name])
-            return function(*args, **kwargs)
+                    plain = check(name, given[name])
+                    given[name] = given[name] if plain is None else plain
+            return function(*bound.args, **bound.kwargs)
 
         return called
 
     return decorated
 
 
-def integer(name: str, value: Any) -> None:
+def integer(name: str, value: Any) -> int:
     """A whole number of Python, numpy or a tensor of one element; no boolean."""
     plain = value.item() if _is_scalar(value) else value
     _require(isinstance(plain, Integral) and not isinstance(plain, bool), name, "a whole number", value)
+    return int(plain)
 
 
-def real(name: str, value: Any) -> None:
+def real(name: str, value: Any) -> float:
     """A real number, as of `integer`, or NaN."""
     plain = value.item() if _is_scalar(value) else value
     _require(isinstance(plain, Real) and not isinstance(plain, bool), name, "a number", value)
+    try:
+        float(plain)
+    except OverflowError:
+        raise InputError(f"{name} must be a number below 1e308, found one of more digits") from None
+    return plain  # type: ignore[no-any-return]
 
 
 def plain(name: str, value: Any) -> None:
@@ -68,33 +80,57 @@ def plain(name: str, value: Any) -> None:
 
 
 def fields(value: object, checks_by_name: Mapping[str, Check]) -> None:
-    """Check fields of an object, each under its own name."""
+    """Check fields of an object, each under its own name; numbers become Python's own."""
     for name, check in checks_by_name.items():
-        check(name, getattr(value, name))
+        plain = check(name, getattr(value, name))
+        if isinstance(plain, Real):
+            object.__setattr__(value, name, plain)
 
 
-def number(name: str, value: Any) -> None:
+def number(name: str, value: Any) -> float:
     """A real number, as of `integer`; not NaN."""
-    real(name, value)
-    _require(not isnan(value), name, "a number", value)
+    plain = real(name, value)
+    _require(not isnan(plain), name, "a number", value)
+    return plain
 
 
-def seed(name: str, value: Any) -> None:
+def seed(name: str, value: Any) -> int:
     """A whole number from 0 on, as generators take it."""
-    count(name, value)
-    _require(int(value) >= 0, name, "at least 0", value)
+    plain = count(name, value)
+    _require(plain >= 0, name, "at least 0", value)
+    return plain
 
 
-def count(name: str, value: Any) -> None:
+def count(name: str, value: Any) -> int:
     """A whole number that 64 bits hold."""
-    integer(name, value)
-    _require(abs(int(value)) < 2**63, name, "below 2^63", value)
+    plain = integer(name, value)
+    _require(abs(plain) < 2**63, name, "below 2^63", value)
+    return plain
 
 
-def flag(name: str, value: Any) -> None:
+def flag(name: str, value: Any) -> bool:
     """A boolean, or 0 or 1."""
     plain = value.item() if _is_scalar(value) else value
-    _require(isinstance(plain, bool | Integral), name, "True or False", value)
+    _require(isinstance(plain, bool | Integral) and plain in (0, 1), name, "True or False", value)
+    return bool(plain)
+
+
+def word(*known: str) -> Check:
+    """One of the words that there are."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in known:
+            raise unknown(name, value, known)
+
+    return check
+
+
+def names(name: str, value: Any) -> list[str]:
+    """A list of names, such as those of layers; one name alone is none."""
+    if isinstance(value, str):
+        raise InputError(f"{name} must be a list of names, found the text {value!r}: pass [{value!r}]")
+    listed: list[str] = each(instance(str))(name, value)
+    return listed
 
 
 def path(name: str, value: Any) -> None:
@@ -121,15 +157,15 @@ def function(count: int) -> Check:
     """What can be called with so many arguments by position."""
 
     def check(name: str, value: Any) -> None:
-        right = takes(value, count) and not hasattr(value, "state_dict")  # no network
-        _require(right, name, f"a function of {count} argument{'s' if count != 1 else ''}", value)
+        wanted = f"a function of {count} argument{'s' if count != 1 else ''}"
+        _require(takes(value, count), name, wanted, value)
 
     return check
 
 
 def takes(value: Any, count: int) -> bool:
-    """Whether it is a function of so many arguments; classes are functions of none at most."""
-    if not callable(value) or (count and isinstance(value, type)):
+    """Whether it is a function of so many arguments; classes are of none at most, and networks are none."""
+    if not callable(value) or (count and isinstance(value, type)) or hasattr(value, "state_dict"):
         return False
     try:
         inspect.signature(value).bind(*[None] * count)
@@ -141,8 +177,20 @@ def takes(value: Any, count: int) -> bool:
 
 
 def array(name: str, value: Any) -> None:
-    """A numpy array or a tensor."""
+    """A numpy array or a tensor, with numbers in it: none on the meta device."""
     _require(hasattr(value, "shape") and hasattr(value, "ndim"), name, "an array or a tensor", value)
+    _require_numbers(name, value)
+
+
+def tensor(name: str, value: Any) -> Any:
+    """A tensor, or a numpy array as one."""
+    import torch
+
+    array(name, value)
+    try:
+        return torch.as_tensor(value)
+    except TypeError as error:  # words, or objects of Python
+        raise InputError(f"{name} must be an array of numbers, found one of type {value.dtype}") from error
 
 
 def table(name: str, value: Any) -> None:
@@ -150,10 +198,16 @@ def table(name: str, value: Any) -> None:
     import numpy as np
 
     try:
-        right = value is not None and (hasattr(value, "detach") or np.asarray(value).size >= 0)
+        right = hasattr(value, "detach") or np.asarray(value).ndim > 0
     except (TypeError, ValueError):
         right = False
-    _require(right, name, "an array, a tensor or rows of one length", value)
+    _require(right and not isinstance(value, type), name, "an array, a tensor or rows of one length", value)
+    _require_numbers(name, value)
+
+
+def _require_numbers(name: str, value: Any) -> None:
+    if getattr(value, "is_meta", False):
+        raise InputError(f"{name} lies on the meta device, where tensors have a shape but no numbers")
 
 
 def module(name: str, value: Any) -> None:
@@ -173,9 +227,8 @@ def module(name: str, value: Any) -> None:
 def optional(check: Check) -> Check:
     """None, or what passes a check."""
 
-    def passed(name: str, value: Any) -> None:
-        if value is not None:
-            check(name, value)
+    def passed(name: str, value: Any) -> Any:
+        return None if value is None else check(name, value)
 
     return passed
 
@@ -183,25 +236,22 @@ def optional(check: Check) -> Check:
 def each(check: Check) -> Check:
     """A list or the like of what passes a check."""
 
-    def passed(name: str, value: Any) -> None:
+    def passed(name: str, value: Any) -> list[Any]:
         listed = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
         _require(listed and hasattr(value, "__len__") and getattr(value, "ndim", 1), name, "a list", value)
-        for place, part in enumerate(value):
-            check(f"{name}[{place}]", part)
+        pairs = [(part, check(f"{name}[{place}]", part)) for place, part in enumerate(value)]
+        return [part if plain is None else plain for part, plain in pairs]
 
     return passed
 
 
 def _is_scalar(value: Any) -> bool:
-    """Whether it is an array or tensor of one element."""
-    return callable(getattr(value, "item", None)) and all(n == 1 for n in getattr(value, "shape", (0,)))
+    """Whether it is an array or tensor of one element that can be read."""
+    shape = getattr(value, "shape", (0,))
+    readable = callable(getattr(value, "item", None)) and not getattr(value, "is_meta", False)
+    return readable and isinstance(shape, tuple) and all(n == 1 for n in shape)
 
 
 def _require(right: Any, name: str, wanted: str, value: Any) -> None:
     if not right:
-        shown = " ".join(repr(value).split())
-        raise InputError(
-            f"{name} must be {wanted}, found {shown:.60} of type {type(value).__name__}"
-            if len(shown) <= 60
-            else f"{name} must be {wanted}, found one of type {type(value).__name__}"
-        )
+        raise InputError(f"{name} must be {wanted}, found {brief(value)}")

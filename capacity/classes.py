@@ -40,6 +40,17 @@ def class_codes(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return names, codes.reshape(-1)
 
 
+def is_one_hot(labels: NDArray[Any]) -> bool:
+    """Whether each row has a one for its class among zeros, (rows, two classes or more).
+
+    >>> is_one_hot(np.eye(3)), is_one_hot(np.array([[0], [1]]))
+    (True, False)
+    """
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all())
+
+
 def require_two_classes(names: NDArray[Any], why: str) -> None:
     """Raise InputError where all labels are of one class."""
     if len(names) < 2:

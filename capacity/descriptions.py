@@ -81,7 +81,7 @@ class DescriptionLength(Statement):
         )
 
 
-@checks.arguments(logits=checks.array, labels=checks.array)
+@checks.arguments(logits=checks.tensor, labels=checks.tensor)
 def two_part_length(
     logits: "Tensor", labels: "Tensor", *, file_bytes: int, choices: int = 1
 ) -> DescriptionLength:
@@ -146,6 +146,10 @@ def _check(logits: "Tensor", labels: "Tensor") -> None:
         raise InputError(
             f"logits must be (n, classes) and labels (n,), "
             f"found {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if not logits.is_floating_point() or labels.is_floating_point() or labels.is_complex():
+        raise InputError(
+            f"logits must be floats and labels class indices, found {logits.dtype} and {labels.dtype}"
         )
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(

@@ -20,10 +20,10 @@ def as_integer(name: str, value: Any, *, least: int = 1) -> int:
     >>> as_integer("batch_size", torch.tensor(32))
     32
     """
-    checks.count(name, value)
-    if int(value) < least:
+    number = checks.count(name, value)
+    if number < least:
         raise InputError(f"{name} must be at least {least}, found {value}")
-    return int(value)
+    return number
 
 
 def require_module(model: Any, name: str = "model") -> None:
@@ -55,6 +55,12 @@ def without_weights(name: str) -> InputError:
         f"{name!r} lies on the meta device, so it has a shape but no numbers: load them first "
         f"(model.to_empty(device='cpu'), then load_state_dict), or make the model on the CPU"
     )
+
+
+def require_numbers(name: str, tensor: Tensor, device: str | torch.device) -> None:
+    """Raise InputError for a tensor on the meta device that is to be computed with elsewhere."""
+    if torch.device(device).type != "meta":
+        checks.array(name, tensor)
 
 
 def forward(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -145,6 +151,7 @@ def example_input(
 
     def build(size: Any) -> Any:
         if isinstance(size, Tensor):
+            require_numbers("input_size", size, device)
             return size.detach().to(device)
         if _is_shape(size):
             return torch.ones((1, *map(int, size)), dtype=dtype, device=device)

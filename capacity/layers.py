@@ -11,10 +11,11 @@ bits is a rule too: a counted one, whose kind is the function's name.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 
 Rule = Callable[[nn.Module, Mapping[str, int]], int]
 
@@ -86,6 +87,18 @@ RULES: Mapping[type[nn.Module], LayerRule] = {
     nn.RMSNorm: normalization,
     nn.GroupNorm: normalization,
 }
+
+
+def require_rules(name: str, rules: Any) -> None:
+    """Raise InputError for what is no mapping of module types to rules."""
+    pairs = rules.items() if isinstance(rules, Mapping) else [(None, None)]
+    for kind, rule in pairs:
+        if not isinstance(kind, type) or not callable(rule):
+            culprit = brief(rules) if kind is None else f"{kind!r:.40}: {rule!r:.40}"
+            raise InputError(
+                f"{name} must map module types to functions (module, parameters) -> bits, as in "
+                f"{{**RULES, MyLayer: my_rule}}; found {culprit}"
+            )
 
 
 @dataclass(frozen=True)

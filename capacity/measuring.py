@@ -12,7 +12,7 @@ from capacity.cloning import memory_view, unwrapped
 from capacity.effective import Live, live_parts
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, require_python, tensors_in
-from capacity.layers import RULES, Layer, Rule, functional
+from capacity.layers import RULES, Layer, Rule, functional, require_rules
 from capacity.parametrized import norm_hooks
 from capacity.passes import (
     device_of,
@@ -29,7 +29,7 @@ from capacity.tracing import Layers, Trace
 SCOPES = ("all", "trainable")
 
 
-@checks.arguments(effective=checks.flag)
+@checks.arguments(effective=checks.flag, rules=require_rules)
 @torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def measure(
     model: nn.Module,

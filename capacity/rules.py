@@ -22,11 +22,10 @@ arXiv:1810.02328.
 import itertools
 from collections.abc import Sequence
 from math import floor, log2
-from numbers import Integral
 from typing import Literal, get_args
 
 from capacity import checks
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 
 Convention = Literal["previous", "running", "uncapped"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
@@ -34,8 +33,7 @@ CONVENTIONS: tuple[str, ...] = get_args(Convention)
 
 def check_convention(convention: str) -> None:
     """Raise InputError unless `convention` is one of CONVENTIONS."""
-    if not isinstance(convention, str) or convention not in CONVENTIONS:
-        raise unknown("convention", convention, CONVENTIONS)
+    checks.word(*CONVENTIONS)("convention", convention)
 
 
 def dense_parameters(inputs: int, units: int) -> int:
@@ -77,7 +75,7 @@ def passes_on(output_bits: int, input_bits: int | None) -> int:
     return output_bits if input_bits is None else min(output_bits, input_bits)
 
 
-@checks.arguments(units=checks.each(checks.integer))
+@checks.arguments(inputs=checks.integer, units=checks.each(checks.integer))
 def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention = "previous") -> int:
     """Capacity in bits of a stack of dense layers with biases.
 
@@ -98,12 +96,8 @@ def dense_capacity(inputs: int, units: Sequence[int], *, convention: Convention 
     """
     check_convention(convention)
     sizes = [inputs, *units]
-    positive = all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes)
-    if len(sizes) < 2 or not positive:
-        raise InputError(
-            f"dense_capacity needs positive integers for inputs and at least one layer, found {sizes}"
-        )
-    sizes = [int(size) for size in sizes]  # numpy's would overflow
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise InputError(f"inputs and units must be positive integers, one layer at least, found {sizes}")
     total, cap = 0, None
     for before, after in itertools.pairwise(sizes):
         total += stored_bits(dense_parameters(before, after), cap)
@@ -119,6 +113,8 @@ def memorizable_rows(capacity_bits: int, classes: int) -> int:
     >>> memorizable_rows(18, 4)
     9
     """
-    if classes < 2:
-        raise InputError(f"classes must be at least 2, found {classes}")
+    if classes < 2 or capacity_bits < 0:
+        raise InputError(
+            f"classes must be at least 2 and capacity_bits not negative, found {classes} and {capacity_bits}"
+        )
     return floor(capacity_bits / log2(classes))

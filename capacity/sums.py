@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from capacity import checks
 from capacity.errors import InputError
 
 CHUNK = 1 << 21  # elements worked on at a time
@@ -51,6 +52,7 @@ def table_of(features: Any) -> Table:
     if hasattr(features, "detach"):  # a tensor
         import torch
 
+        checks.array("features", features)
         features = features.detach().cpu()
         if features.dtype == torch.bfloat16:
             features, roundoff = features.float(), 2.0**-8

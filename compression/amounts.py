@@ -1,6 +1,5 @@
 """How much to prune: an int says how many, a float which fraction, a dict either for each layer."""
 
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ def _hint(amount: Any) -> str:
     """What may have been meant."""
     if isinstance(amount, bool | np.bool_):
         return "; a truth value is no count"
-    if not isinstance(amount, numbers.Real) or not 1 <= float(amount) < math.inf:
+    if not isinstance(amount, numbers.Real) or not 1 <= float(amount) < 1e15:
         return ""
     value = float(amount)
     hints = [f"for {int(value)} of them pass the int {int(value)}"] if value.is_integer() else []

@@ -50,9 +50,22 @@ class TensorBatches:
                 f"found {len(self.inputs)} and {len(self.targets)}"
             )
         self.batch_size = as_integer("batch_size", self.batch_size)
+        self.shuffle, self.seed = checks.flag("shuffle", self.shuffle), checks.seed("seed", self.seed)
+        checks.optional(checks.function(2))("augment", self.augment)
+        self._set_scale()
+
+    def _set_scale(self) -> None:
+        """From mean and std."""
+        listed = checks.each(checks.number)
+        self.mean, self.std = tuple(listed("mean", self.mean)), tuple(listed("std", self.std))
         if len(self.mean) != len(self.std):
             raise InputError(f"mean and std must be of the same channels, found {self.mean} and {self.std}")
         if self.mean:
+            if self.inputs.dtype != torch.uint8:
+                raise InputError(
+                    f"mean and std are for pictures of type uint8, found inputs of type {self.inputs.dtype}: "
+                    f"normalize them before"
+                )
             if not all(value > 0 for value in self.std):
                 raise InputError(f"std must be positive in every channel, found {self.std}")
             channels = self.inputs.shape[1] if self.inputs.ndim > 1 else 0
@@ -82,7 +95,7 @@ class TensorBatches:
         return self._rows(self._generator())
 
     def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
 
     def _rows(self, generator: torch.Generator) -> Iterator[slice | Tensor]:
         count = len(self.targets)
@@ -119,6 +132,7 @@ class CropAndFlip:
 
     def __post_init__(self) -> None:
         as_integer("padding", self.padding, least=0)
+        checks.flag("flip", self.flip)
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """(B, C, H, W) -> the same shape."""

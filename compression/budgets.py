@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -10,19 +10,20 @@ from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, fold_masks, unwrapped
 from capacity.columns import percent
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.measuring import measure
 from compression._moved import keep_old_names
 from compression.costs import flops, latency
 from compression.criteria import Criterion, require_criterion
 from compression.masks import masks_of
 from compression.pruning import prune
-from compression.sensitivity import Removal, Sensitivity
+from compression.sensitivity import UNITS, Removal, Sensitivity
 from compression.shrinking import shrink
 from compression.shrinking.coupling import attention_heads, coupled_layers, units_of
 from compression.targets import Unit, prunable
 
 Cost = Literal["capacity_bits", "parameters", "flops", "latency_ms"]
+COSTS = get_args(Cost)
 STEPS = 16  # halvings of the range in which the least pruning lies
 
 
@@ -32,6 +33,10 @@ class Budget:
 
     of: Cost
     at_most: float
+
+    def __post_init__(self) -> None:
+        checks.word(*COSTS)("budget", self.of)
+        checks.fields(self, {"at_most": checks.number})
 
     def measure(self, model: nn.Module, input_size: Any) -> float:
         """What the model takes of it; latency at batch size 1."""
@@ -60,7 +65,12 @@ class WithinBudget:
         )
 
 
-@checks.arguments(budget=checks.instance(Budget), criterion=require_criterion)
+@checks.arguments(
+    budget=checks.instance(Budget),
+    criterion=require_criterion,
+    unit=checks.word(*UNITS),
+    sensitivity=checks.optional(checks.instance(Sensitivity)),
+)
 def prune_to_budget(
     model: nn.Module,
     criterion: Criterion,
@@ -105,11 +115,6 @@ def prune_to_budget(
 
 
 def _check(budget: Budget, unit: str, sensitivity: Sensitivity | None) -> None:
-    costs = ["capacity_bits", "parameters", "flops", "latency_ms"]
-    if budget.of not in costs:
-        raise unknown("budget", budget.of, costs)
-    if unit not in ("weight", "neuron", "channel"):
-        raise unknown("unit", unit, ["weight", "neuron", "channel"])
     if budget.of in ("flops", "latency_ms") and unit != "channel":
         raise InputError(
             f"masking {unit}s makes nothing faster, so {budget.of} cannot fall: use unit='channel'"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.errors import InputError
 from capacity.inputs import as_integer, map_tensors, require_weights
 from compression.criteria import widened
@@ -110,6 +111,7 @@ class ActivationNorm:
 
     def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Scores of the weights of all dense and convolutional layers that were called."""
+        checks.flag("by_row", self.by_row)
         squares: dict[str, Tensor] = {}
 
         def hook(name: str) -> Callable[..., None]:

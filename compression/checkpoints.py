@@ -213,7 +213,8 @@ def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> n
     without a SHA-256 is.
 
     Raises InputError for a damaged file (every bit counts) and for weights of another architecture or type.
-    A damaged file leaves the model as it was, and nothing in a file is executed.
+    A damaged file leaves the model as it was, and nothing in a file is executed. NaN and infinity come back
+    as they were saved: what computes with weights says where they are not finite.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_model as load

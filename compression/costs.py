@@ -87,7 +87,7 @@ class Latency:
         )
 
 
-@checks.arguments(batch_size=checks.integer, repeats=checks.integer)
+@checks.arguments(batch_size=checks.count, repeats=checks.count)
 def latency(model: nn.Module, input_size: Any, *, batch_size: int = 1, repeats: int = 30) -> Latency:
     """Time forward passes in evaluation mode, where the model lies, after a tenth as many to warm up.
 
@@ -169,7 +169,7 @@ def _spread(times: np.ndarray) -> float:
     return float(np.max(np.where(low > 0, high / np.maximum(low, 1e-12), np.inf)))
 
 
-@checks.arguments(batch_size=checks.integer)
+@checks.arguments(batch_size=checks.count)
 @torch.random.fork_rng()
 def peak_memory_bytes(model: nn.Module, input_size: Any, *, batch_size: int = 1) -> int:
     """Most bytes that a forward pass holds at once in tensors besides the weights and the input.

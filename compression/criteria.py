@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.cloning import plain_copy
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError, brief
 from capacity.inputs import shown
 
 Center = Literal["mean", "zero"]
@@ -67,9 +67,10 @@ def require_criterion(name: str, criterion: Any) -> None:
     ):
         return
     if not checks.takes(criterion, 1):
+        advice = ": pass a function that calls it" if isinstance(criterion, nn.Module) else ""
         raise InputError(
             f"{name} must be L1(), L2(), Random(), Reservoir(), one that sees data (compression.calibration) "
-            f"or a function weight -> scores, found {criterion!r:.60}"
+            f"or a function weight -> scores, found {brief(criterion)}{advice}"
         )
 
 
@@ -103,13 +104,11 @@ def widened(values: Tensor) -> Tensor:
 
 
 def _center(weight: Tensor, center: str) -> float | Tensor:
-    checks.instance(str)("center", center)
+    checks.word("mean", "zero")("center", center)
     if center == "mean":
         narrow = weight.dtype in (torch.float16, torch.bfloat16)
         return weight.mean(dtype=torch.float32 if narrow else None)
-    if center == "zero":
-        return 0.0
-    raise unknown("center", center, ["mean", "zero"])
+    return 0.0
 
 
 def elementwise(criterion: Criterion, weight: Tensor) -> Scorer | None:
@@ -185,7 +184,7 @@ class EnergyPerBit:
         alive = matrix != 0
         rows, columns = alive.sum(1, keepdim=True), alive.sum(0, keepdim=True)
         share = (rows * columns / max(1, int(alive.sum()))).clamp(max=1.0)
-        bits = self.value_bits - share.clamp(min=1e-9).log2()
+        bits = float(self.value_bits) - share.clamp(min=1e-9).log2()
         return (matrix.square() / bits).view_as(weight)
 
 
@@ -211,8 +210,7 @@ class GeometricMedian:
 
 def _generator(seed: int, count: int, amount: int) -> np.random.Generator:
     """A stream of its own for each candidate count, so that successive rounds do not repeat a pattern."""
-    checks.seed("seed", seed)
-    return np.random.default_rng((seed, count, amount))
+    return np.random.default_rng((checks.seed("seed", seed), count, amount))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ def description_length(
     return two_part_length(logits, labels, file_bytes=Path(path).stat().st_size, choices=choices)
 
 
+@checks.arguments(
+    trained=checks.function(1), batches=checks.function(1), labels=checks.tensor, seed=checks.seed
+)
 def prequential_length(
     trained: Callable[[Tensor], nn.Module],
     batches: Callable[[Tensor], Iterable[Any]],
@@ -66,6 +69,8 @@ def prequential_length(
 
     Raises InputError for fewer rows than one block and for labels that are no class.
     """
+    if labels.ndim != 1:
+        raise InputError(f"labels must be (n,) class indices, found shape {tuple(labels.shape)}")
     labels, count = labels.cpu(), len(labels)
     first, classes = as_integer("first", first, least=20), as_integer("classes", classes, least=2)
     if count <= first:

@@ -1,7 +1,6 @@
 """distill(): train a student under a teacher, whose outputs are computed on the fly or cached on disk."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from capacity import checks
 from capacity.cloning import clone
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.inputs import require_weights, shown, tensors_in
 from compression.arrays import RowWriter, halved, mapped_rows
 from compression.batches import TensorBatches
@@ -35,13 +34,18 @@ from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, m
 from compression.options import with_options
 from compression.processes import main_first
 from compression.progress import Progress
-from compression.soft_targets import SoftTargetLoss
+from compression.soft_targets import SoftTargetLoss, check_temperature
 from compression.storage import hold_file, require_plain, write_atomically
 from compression.teacher_ensembles import TeacherEnsemble
 from compression.training import Batches, FitResult, Objective, Precision, TrainingSettings, fit
 
 Kind = Literal["hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled"]
 KINDS = ("hinton", "doubled", "class-mean", "soft-cross-entropy", "standardized", "decoupled")
+FIELDS: Mapping[str, checks.Check] = {
+    "temperature": check_temperature, "alpha": checks.number, "beta": checks.number,
+    "kind": checks.word(*KINDS), "class_axis": checks.optional(checks.count),
+}  # fmt: skip
+MOST_BETA = 1e9
 FUSED = {"hinton": 1.0, "doubled": 2.0, "class-mean": 1.0}  # kinds that SoftTargetLoss knows, their weights
 MOST_CACHED = 1 << 24  # numbers of a teacher's cached outputs that are held in memory
 
@@ -50,7 +54,8 @@ MOST_CACHED = 1 << 24  # numbers of a teacher's cached outputs that are held in 
 class DistillationLoss:
     """alpha · soft term + (1 - alpha) · cross-entropy with the labels, in nats, mean over the batch.
 
-    temperature: divides the logits of both networks in the soft term, which is multiplied by its square
+    temperature: divides the logits of both networks in the soft term, which is multiplied by its square; from
+        1e-6 to 1e4: beyond, single precision makes the term noise, below zero even
     alpha: weight of the soft term; 1 needs no labels, 0 no teacher
     kind: "hinton", T²·KL(teacher ‖ student) (Hinton et al. 2015, arXiv:1503.02531); "doubled", twice that,
         as in a report this package grew out of; "class-mean", the mean over classes instead of their sum,
@@ -72,14 +77,11 @@ class DistillationLoss:
     class_axis: int | None = None
 
     def __post_init__(self) -> None:
-        checks.number("temperature", self.temperature)
-        checks.number("alpha", self.alpha)
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"temperature must be positive and finite, found {self.temperature}")
+        checks.fields(self, FIELDS)
+        if not 0 <= self.beta < MOST_BETA:
+            raise InputError(f"beta must not be negative, and below {MOST_BETA:g}, found {self.beta}")
         if not 0 <= self.alpha <= 1:
             raise InputError(f"alpha must lie in [0, 1], found {self.alpha}")
-        if self.kind not in KINDS:
-            raise unknown("kind", self.kind, KINDS)
 
     def __call__(self, student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
         """Scalar loss of student and teacher logits and class indices.
@@ -206,6 +208,7 @@ DISTILL_DEFAULTS: DistillOptions = {"mixup": False, "cache": None, "features": N
 
 
 @checks.arguments(
+    student=checks.module,
     loss=checks.optional(checks.instance(DistillationLoss)),
     settings=checks.optional(checks.instance(TrainingSettings)),
     data=require_batches,

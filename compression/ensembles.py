@@ -31,6 +31,12 @@ SAME = ("epochs", "start_epoch", "optimizer", "mixed_precision")  # what the set
 ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch", "class_weights")
 
 
+@checks.arguments(
+    models=checks.each(checks.module),
+    data=checks.each(require_batches),
+    objective=checks.optional(checks.function(3)),
+    progress=checks.optional(checks.function(2)),
+)
 def fit_together(
     models: Sequence[nn.Module],
     data: Sequence[TensorBatches],
@@ -57,8 +63,6 @@ def fit_together(
 
     Raises InputError where `fit` does, and for sequences of different lengths.
     """
-    checks.each(checks.module)("models", models)
-    checks.each(require_batches)("data", data)
     given = (
         list(settings)
         if isinstance(settings, Sequence) and not isinstance(settings, str)

@@ -97,6 +97,11 @@ class FactorizeResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:factorize")
 
 
+@checks.arguments(
+    method=checks.word(*METHODS),
+    layers=checks.optional(checks.names),
+    budget_parameters=checks.optional(checks.number),
+)
 def factorize(
     model: nn.Module,
     *,
@@ -124,8 +129,6 @@ def factorize(
     Raises InputError for unknown layers, ranks that cannot be, weights that are NaN or infinite or have no
     memory, and a budget below what rank 1 everywhere takes.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
     if (rank is None) == (budget_parameters is None):
         raise InputError("give either rank or budget_parameters")
     copied = plain_copy(model)

@@ -21,6 +21,9 @@ ALONG_CHANNELS = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)  # of (B, chann
 Features = Mapping[str, Tensor]
 
 
+MOST_WEIGHT = 1e9
+
+
 @dataclass(frozen=True)
 class FeatureLoss:
     """weight · the sum over pairs of layers of how far the student's features are from the teacher's.
@@ -45,11 +48,9 @@ class FeatureLoss:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.number("weight", self.weight)
-        if not 0 < self.weight < float("inf"):
-            raise InputError(f"weight must be positive and finite, found {self.weight}")
-        if self.kind not in FEATURE_KINDS:
-            raise unknown("kind", self.kind, FEATURE_KINDS)
+        checks.fields(self, {"weight": checks.number, "kind": checks.word(*FEATURE_KINDS)})
+        if not 0 < self.weight < MOST_WEIGHT:
+            raise InputError(f"weight must be positive and below {MOST_WEIGHT:g}, found {self.weight}")
         pairs = self.layers.items() if isinstance(self.layers, Mapping) else ()
         if not pairs or not all(isinstance(name, str) for pair in pairs for name in pair):
             raise InputError(

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.errors import InputError
-from capacity.inputs import forward, map_tensors, shown
+from capacity.inputs import forward, map_tensors, require_numbers, shown
 
 LABELS = ("labels", "label", "targets", "target")
 LOGITS = ("logits", "out")
@@ -86,6 +86,7 @@ def _first(value: Any) -> Tensor | None:
 def placed(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
     """A batch's tensors on a device, the floats in the model's number type."""
     if isinstance(value, Tensor):
+        require_numbers("a batch", value, device)
         wrong = dtype is not None and value.dtype != dtype and value.is_floating_point()
         return value.to(device, dtype) if wrong else value.to(device)
     return map_tensors(value, lambda tensor: placed(tensor, device, dtype))

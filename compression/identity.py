@@ -25,7 +25,8 @@ def describe(**values: Any) -> dict[str, str]:
     """The content of values by name: {"amount": "0.3", "retrain.settings.epochs": "10", ...}.
 
     Parts whose content cannot be known (open files, generators, locks) read "cannot be compared: TYPE".
-    Paths count as places, not content.
+    Paths count as places, not content, and what a function reads from files when it is called does not count:
+    let it enclose what they hold, or their `file_sha256`.
 
     >>> describe(amount=0.3, layers=["a"])
     {'amount': '0.3', 'layers.0': "'a'"}

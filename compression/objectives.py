@@ -96,7 +96,7 @@ def weights_of(class_weights: ClassWeights, data: Any) -> tuple[float, ...]:
         return _balanced(data)
     try:
         numbers = tuple(float(number) for number in class_weights)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # torch's word for complex ones
         numbers = ()
     if not any(number > 0 for number in numbers) or not all(0 <= n < math.inf for n in numbers):
         raise InputError(
@@ -194,7 +194,9 @@ def objective_of(
         if objective not in NAMED:
             raise unknown("objective", objective, ["cross-entropy", *NAMED])
         return NAMED[objective]
-    if isinstance(objective, nn.Module) and not checks.takes(objective.forward, 3):
+    if isinstance(objective, nn.Module):
+        if checks.takes(objective.forward, 3):
+            return objective
         raise InputError(
             f"objective must be a function (model, inputs, targets) -> scalar loss, found a "
             f"{type(objective).__name__}: write objective=lambda model, x, y: loss(model(x), y)"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from capacity import checks
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 
 Progress = Callable[[int, int], None] | bool | None
 
@@ -47,7 +47,7 @@ def reporting(progress: Progress, total: int, doing: str) -> Iterator[Callable[[
     if not isinstance(progress, bool):
         if progress is not None and not checks.takes(progress, 2):
             raise InputError(
-                f"progress must be True, for a bar, or a function (done, total); found {progress!r:.40}"
+                f"progress must be True, for a bar, or a function (done, total); found {brief(progress)}"
             )
         yield progress
     elif not progress:

@@ -8,7 +8,7 @@ from torch import nn
 
 from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from compression.amounts import Amount as Amount
 from compression.amounts import plain_amounts
 from compression.amounts import shown as shown
@@ -114,16 +114,12 @@ class _Work:
 def _work(model: nn.Module, amount: Amount, options: PruneOptions) -> _Work:
     """Which layers are to be pruned by how much."""
     unit, scope, layers = options["unit"], options["scope"], options["layers"]
-    if unit not in ("weight", "neuron"):
-        raise unknown("unit", unit, ["weight", "neuron"])
-    if scope not in ("layer", "global"):
-        raise unknown("scope", scope, ["layer", "global"])
+    checks.word("weight", "neuron")("unit", unit)
+    checks.word("layer", "global")("scope", scope)
     if isinstance(amount, Mapping):
         if layers is not None or scope != "layer":
             raise InputError("amounts per layer name the layers: leave out layers and scope")
         return _per_layer(model, amount, unit)
-    if isinstance(layers, str):
-        raise InputError(f"layers must be a list of names, found the text {layers!r}: pass [{layers!r}]")
     choice = choose(model, layers, unit=unit, input_size=options["input_size"])
     if not choice.chosen:
         why = "".join(f"; {name!r}: {reason}" for name, (_, reason) in list(choice.left.items())[:4])

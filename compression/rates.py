@@ -26,6 +26,7 @@ from compression.codec.context_model import entropy_bits
 from compression.masks import split_name
 from compression.training import Retrain, model_of
 
+MOST = 1e9  # of a penalty and of a step in root mean squares
 MOST_LEVELS = 1024  # on either side of zero
 
 
@@ -69,7 +70,10 @@ class RoundResult(Tabular):
 
 
 @checks.arguments(
-    penalty=checks.number, relative_step=checks.number, retrain=checks.optional(checks.function(1))
+    penalty=checks.number,
+    relative_step=checks.number,
+    retrain=checks.optional(checks.function(1)),
+    refresh=checks.count,
 )
 def quantize_rate_distortion(
     model: nn.Module,
@@ -90,13 +94,10 @@ def quantize_rate_distortion(
         pass, the float values behind are trained; without it, weights are only rounded
     refresh: forward passes in training after which the frequencies are counted anew
 
-    Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, and parameters
-    that are not finite.
+    Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, either of 1e9
+    and more, and parameters that are not finite.
     """
-    if not penalty >= 0:
-        raise InputError(f"penalty must not be negative, found {penalty}")
-    if not relative_step > 0:
-        raise InputError(f"relative_step must be positive, found {relative_step}")
+    _check(penalty, relative_step, refresh)
     require_weights(model)
     require_python(model)
     plain = plain_copy(model)
@@ -124,6 +125,15 @@ def quantize_rate_distortion(
                 )
             )
     return RoundResult(folded, penalty, tuple(rows))
+
+
+def _check(penalty: float, relative_step: float, refresh: int) -> None:
+    if not 0 <= penalty < MOST:
+        raise InputError(f"penalty must not be negative, and below {MOST:g}, found {penalty}")
+    if not 0 < relative_step < MOST:
+        raise InputError(f"relative_step must be positive and below {MOST:g}, found {relative_step}")
+    if refresh < 1:
+        raise InputError(f"refresh must be at least 1, found {refresh}")
 
 
 def _grid_of(model: nn.Module, name: str) -> "_Grid":

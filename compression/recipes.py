@@ -113,7 +113,9 @@ class RecipeResult(Tabular):
 @checks.arguments(
     techniques=checks.each(checks.instance(Technique)),
     evaluate=checks.function(1),
+    repeats=checks.count,
     directory=checks.optional(checks.path),
+    fresh=checks.flag,
 )
 @with_options(STEP_DEFAULTS)
 def recipe(
@@ -133,8 +135,8 @@ def recipe(
     evaluate: model -> a mapping or dataclass of numbers; what `compression.evaluation.evaluate` returns
         gives points_per_bit too
     directory: where each whole step is kept; run again with the same model, techniques and functions
-        (by their content, see `compression.identity`), finished steps are read from it. None keeps nothing
-        but a temporary file
+        (by their content, see `compression.identity`, but not by files that they read), finished steps are
+        read from it. None keeps nothing but a temporary file
     repeats: timed passes; the median counts
     fresh: start over, whatever the directory holds
     progress: called with (steps done, steps) after each step; True shows a bar

@@ -18,7 +18,8 @@ from compression.targets import Target, prunable
 
 FIELDS: Mapping[str, checks.Check] = {
     **dict.fromkeys(("final_sparsity", "end_epoch", "begin_epoch"), checks.plain),
-    "criterion": require_criterion, "updates": checks.count, "scope": checks.instance(str),
+    "criterion": require_criterion, "updates": checks.count,
+    "scope": checks.word("layer", "global"), "layers": checks.optional(checks.names),
 }  # fmt: skip
 
 
@@ -106,6 +107,7 @@ class GradualPruning:
                     weight.data.mul_(alive)
 
 
+@checks.arguments(pruned=checks.module, early=checks.module)
 def rewind(pruned: nn.Module, early: nn.Module) -> nn.Module:
     """What survived the pruning, at the values it had early in training: a masked copy of `early`.
 

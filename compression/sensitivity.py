@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from capacity import checks
 from capacity.cloning import unwrapped
 from capacity.columns import KEY, Column, percent
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, require_criterion
 from compression.pruning import prune
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Removal = Literal["weight", "neuron", "channel"]
+UNITS = get_args(Removal)
 AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -94,7 +95,12 @@ class Sensitivity(Tabular):
         return pd.DataFrame(rows).assign(unit=self.unit, baseline=self.baseline)
 
 
-@checks.arguments(evaluate=checks.function(1), criterion=require_criterion)
+@checks.arguments(
+    evaluate=checks.function(1),
+    criterion=require_criterion,
+    unit=checks.word(*UNITS),
+    amounts=checks.each(checks.number),
+)
 def sensitivity(
     model: nn.Module,
     criterion: Criterion,
@@ -120,8 +126,6 @@ def sensitivity(
 
     Reference: Li et al. 2017, "Pruning Filters for Efficient ConvNets", arXiv:1608.08710, section 3.2.
     """
-    if unit not in ("weight", "neuron", "channel"):
-        raise unknown("unit", unit, ["weight", "neuron", "channel"])
     if not amounts or any(not 0 < amount < 1 for amount in amounts) or list(amounts) != sorted(set(amounts)):
         raise InputError(f"amounts must be ascending fractions between 0 and 1, found {list(amounts)}")
     if unit == "channel":

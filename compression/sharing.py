@@ -71,7 +71,12 @@ class ShareResult(Tabular):
         return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:sharing")
 
 
-@checks.arguments(budget_bytes=checks.optional(checks.number), retrain=checks.optional(checks.function(1)))
+@checks.arguments(
+    budget_bytes=checks.optional(checks.number),
+    init=checks.word(*INITS),
+    retrain=checks.optional(checks.function(1)),
+    seed=checks.seed,
+)
 def share_weights(
     model: nn.Module,
     *,
@@ -100,8 +105,6 @@ def share_weights(
     Raises InputError for bits outside 1 to 12, unknown parameters, a budget that one bit for each exceeds,
     and parameters that are not finite.
     """
-    if init not in INITS:
-        raise unknown("init", init, INITS)
     require_weights(model)
     require_python(model)
     plain = plain_copy(model)

@@ -15,6 +15,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from capacity import checks
+from capacity.errors import InputError
+
+TEMPERATURES = (1e-6, 1e4)  # beyond, single precision makes the divergence noise, below zero even
+
+
+def check_temperature(name: str, value: Any) -> float:
+    """A check of a temperature, which divides logits; its square multiplies what is left of them."""
+    plain = checks.number(name, value)
+    if not TEMPERATURES[0] <= plain <= TEMPERATURES[1]:
+        raise InputError(
+            f"{name} must lie between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}, where single precision "
+            f"tells softened probabilities apart, found {value}"
+        )
+    return plain
+
 
 class SoftTargetLoss(torch.autograd.Function):
     """Scalar loss of (B, classes) student logits, log-probabilities of the teacher at T, and (B,) labels."""

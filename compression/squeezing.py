@@ -69,10 +69,11 @@ SQUEEZE_DEFAULTS: SqueezeOptions = {**DEFAULTS, **STEP_DEFAULTS, "identity": Non
 
 
 @checks.arguments(
-    iterations=checks.integer,
+    iterations=checks.count,
     retrain=checks.optional(checks.function(1)),
     evaluate=checks.function(1),
     directory=checks.optional(checks.path),
+    fresh=checks.flag,
     stop=checks.optional(checks.function(3)),
     criterion=checks.optional(require_criterion),
 )
@@ -97,7 +98,8 @@ def squeeze(
     evaluate: model -> a mapping or dataclass of numbers
     directory: where each whole step is kept; run again with the same arguments, finished steps are read
         from it and the rest computed. The same is what has the same content: settings, data, weights, and
-        functions by their source and what they enclose (see `compression.identity`). None keeps nothing.
+        functions by their source and what they enclose (see `compression.identity`), but not by files that
+        they read: let them enclose `compression.identity.file_sha256(path)`. None keeps nothing.
     fresh: start over, whatever the directory holds
     identity: any value that says which `retrain` and `evaluate` these are, instead of looking into them:
         for those that enclose what changes by itself, such as a progress bar or a list of results

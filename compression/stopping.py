@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from capacity import checks
 from capacity._generalization import left_bits
 from capacity.errors import InputError, unknown
 from compression._moved import keep_old_names
+from compression.epochs import require_batches
 from compression.evaluation import mcnemar, predictions
 from compression.squeezing import Metrics, Step
 
@@ -56,6 +58,10 @@ class Knee:
     error: str = "top1_error"
     capacity: str = "capacity_bits"
 
+    def __post_init__(self) -> None:
+        text = checks.instance(str)
+        checks.fields(self, {"rise": checks.number, "error": text, "capacity": text})
+
     def keep(self, metrics: Sequence[Metrics]) -> int:
         """Index of the step at the knee."""
         return knee(_column(metrics, self.capacity), _column(metrics, self.error))
@@ -77,6 +83,9 @@ class Peak:
 
     metric: str = "learned_share"
     patience: int = 1
+
+    def __post_init__(self) -> None:
+        checks.fields(self, {"metric": checks.instance(str), "patience": checks.count})
 
     def keep(self, metrics: Sequence[Metrics]) -> int:
         """Index of the step with the highest value."""
@@ -115,6 +124,10 @@ class McNemarStop:
     data: Iterable[tuple[Tensor, Tensor]]
     alpha: float = 0.05
     looks: int | None = None
+
+    def __post_init__(self) -> None:
+        require_batches("data", self.data)
+        checks.fields(self, {"alpha": checks.number, "looks": checks.optional(checks.integer)})
 
     def keep(self, metrics: Sequence[Metrics]) -> int:
         """Index of the last step before the one that was stopped at."""

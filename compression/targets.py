@@ -179,7 +179,7 @@ def choose(
     """
     every = targets(model)
     if layers is not None:
-        checks.each(checks.instance(str))("layers", layers)
+        layers = checks.names("layers", layers)
         chosen = {t.name: t for name in layers for t in named(every, name, unit=unit)}
         left = {name: (t, "not among the layers named") for name, t in every.items() if name not in chosen}
         return Choice(chosen, left)

@@ -11,6 +11,7 @@ from capacity import checks
 from capacity.errors import InputError
 from capacity.inputs import shown, tensors_in
 from compression.forms import dtype_of, logits_of, placed, run
+from compression.soft_targets import check_temperature
 
 
 class TeacherEnsemble(nn.Module):
@@ -50,13 +51,11 @@ class TeacherEnsemble(nn.Module):
         class_axis: int | None = None,
     ) -> None:
         super().__init__()
-        checks.number("temperature", temperature)
-        if not 0 < temperature < inf:
-            raise InputError(f"temperature must be positive and finite, found {temperature}")
         checks.optional(checks.integer)("class_axis", class_axis)
         self.teachers = nn.ModuleList(_several(teachers))
         self.shares = _shares(weights, len(self.teachers))
-        self.temperature, self.class_axis = float(temperature), class_axis
+        self.temperature = float(check_temperature("temperature", temperature))
+        self.class_axis = class_axis
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         every = [self._logits(teacher, named or inputs) for teacher in self.teachers]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capacity import checks
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError, brief
 
 Tracker = Callable[[Mapping[str, float], int], Any]
 Kind = Literal["tensorboard", "mlflow", "wandb"]
@@ -46,8 +46,7 @@ def track(
 
     Raises InputError where the package is not installed, naming the extra that brings it.
     """
-    if kind not in OPENED:
-        raise unknown("tracker", kind, OPENED)
+    checks.word(*OPENED)("tracker", kind)
     require_installed(kind)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,7 @@ def require_tracker(tracker: Any) -> None:
     if tracker is not None and not checks.takes(tracker, 2):
         raise InputError(
             f"a tracker is a function (values, step), such as wandb.log, or what `with track('wandb') "
-            f"as tracker` gives; found {tracker!r:.40}"
+            f"as tracker` gives; found {brief(tracker)}"
         )
 
 

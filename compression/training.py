@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.cloning import clone
 from capacity.columns import counted, number
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.inputs import as_integer, first_line, require_weights, shown
 from capacity.tables import Statement
 from compression._moved import keep_old_names
@@ -282,7 +282,9 @@ def _loop(
 
 FIELDS: Mapping[str, checks.Check] = {
     **dict.fromkeys(("learning_rate", "momentum", "weight_decay", "warmup_epochs"), checks.plain),
-    **dict.fromkeys(("optimizer", "schedule", "watch", "mixed_precision"), checks.instance(str)),
+    **{name: checks.word(*known) for name, known in CHOICES.items()},
+    "watch": checks.instance(str), "epochs": checks.count, "patience": checks.optional(checks.count),
+    "gradual": checks.optional(checks.instance(GradualPruning)), "compile": checks.flag,
     "start_epoch": checks.count, "snapshot_epoch": checks.optional(checks.count), "seed": checks.count,
     "neuron_dropout": checks.instance(Mapping),
 }  # fmt: skip
@@ -310,9 +312,6 @@ def check_training(settings: TrainingSettings, validation: Batches | None) -> No
             raise InputError(f"{name} must not be negative, and finite, found {getattr(settings, name)}")
     if not 0 <= settings.momentum < 1:
         raise InputError(f"momentum must lie in [0, 1), found {settings.momentum}")
-    for name, known in CHOICES.items():
-        if getattr(settings, name) not in known:
-            raise unknown(name, getattr(settings, name), known)
     if settings.watch and settings.patience is None:
         raise InputError(f"watch={settings.watch!r} says which epoch is the best, for patience: give both")
     if settings.patience is not None:

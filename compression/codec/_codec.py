@@ -160,7 +160,8 @@ def encode(model: nn.Module, path: str | Path) -> int:
 def decode(path: str | Path, model: nn.Module) -> nn.Module:
     """A copy of `model` with the weights that `encode` wrote; masks come back as zeros.
 
-    They are the same bit for bit, but that negative zeros, which masks leave, may come back as zeros.
+    They are the same bit for bit, NaN and infinity too, but that negative zeros, which masks leave, may come
+    back as zeros.
 
     Raises InputError for a file that is damaged, cut short, of another version or of another
     architecture; nothing in the file is executed, and nothing is allocated but what the model needs.

@@ -81,7 +81,7 @@ def quiet(text: str) -> None:
     """Tell nobody."""
 
 
-@checks.arguments(source=checks.path, target=checks.path)
+@checks.arguments(source=checks.path, target=checks.path, on_progress=checks.function(1))
 def encode_checkpoint(
     source: str | Path, target: str | Path, *, on_progress: Progress = quiet
 ) -> CheckpointReport:

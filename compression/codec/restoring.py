@@ -57,7 +57,7 @@ def open_checkpoint(path: str | Path) -> Mapping[str, Tensor]:
     return Checkpoint(path) if path.is_dir() else Archive(path)
 
 
-@checks.arguments(source=checks.path, target=checks.path)
+@checks.arguments(source=checks.path, target=checks.path, on_progress=checks.function(1))
 def decode_checkpoint(source: str | Path, target: str | Path, *, on_progress: Progress = quiet) -> None:
     """Restore what `encode_checkpoint` packed: safetensors and copied files byte for byte.
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.columns import KEY, Column
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError
 from capacity.tables import Table, Tabular
 from compression.candidates import checked_value
-from compression.feedback.grids import GRID, GridOptions, stored_bits
+from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions, stored_bits
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import matrices_of
 from compression.feedback.rounding import check_bits, check_grid, grid_for, round_matrices, scales_in
@@ -87,6 +87,12 @@ class BitAllocation(Tabular):
         return Table(columns, [vars(layer) for layer in self.layers], title, label="tab:bits")
 
 
+@checks.arguments(
+    average_bits=checks.optional(checks.number),
+    budget_bytes=checks.optional(checks.integer),
+    sensitivity=checks.word("fisher", "output"),
+    **GRID_CHECKS,
+)
 @with_options(GRID)
 def allocate_bits(
     model: nn.Module,
@@ -123,8 +129,6 @@ def allocate_bits(
     """
     if (average_bits is None) == (budget_bytes is None):
         raise InputError("give either average_bits or budget_bytes")
-    if sensitivity not in ("fisher", "output"):
-        raise unknown("sensitivity", sensitivity, ("fisher", "output"))
     check_grid(grid)
     calibration = replace(Calibration.of(batches), sequential=False)
     walk = Walk.on_copy(model, calibration, list(choices) if isinstance(choices, Mapping) else None)
@@ -145,9 +149,10 @@ def allocate_bits(
 def _options(target: Target, choices: Sequence[int] | Mapping[str, Sequence[int]]) -> list[int]:
     """The bits that a layer may have, rising."""
     wanted = target.among(choices) if isinstance(choices, Mapping) else choices
-    if isinstance(wanted, str) or not isinstance(wanted, Iterable) or not list(wanted):
+    several = checks.each(checks.integer)("choices", wanted)
+    if not several:
         raise InputError(f"choices must be a list of bits such as (2, 4, 8), found {wanted!r}")
-    return sorted({check_bits(f"choices of {target.name!r}", bits) for bits in wanted})
+    return sorted({check_bits(f"choices of {target.name!r}", bits) for bits in several})
 
 
 @dataclass(frozen=True)
@@ -188,13 +193,12 @@ def _room(offered: Sequence[_Offer], average_bits: float | None, budget_bytes: i
     weights = sum(offer.elements for offer in offered)
     least = sum(offer.sizes[0] for offer in offered)
     if average_bits is not None:
-        checks.number("average_bits", average_bits)
         room, nearest = average_bits * weights, f"average_bits={least / weights:.4f}"
         asked = f"average_bits={average_bits}"
     else:
-        checks.integer("budget_bytes", budget_bytes)
         assert budget_bytes is not None
-        room, nearest, asked = 8 * budget_bytes, f"{-(-least // 8):,} bytes", f"{budget_bytes:,} bytes"
+        room, nearest = 8 * budget_bytes, f"{-(-least // 8):,} bytes"
+        asked = f"budget_bytes={budget_bytes:,}"
     if not room >= least:
         raise InputError(
             f"{asked} is below what the fewest bits of {len(offered)} layers take, scales included: the "

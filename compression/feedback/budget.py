@@ -24,7 +24,7 @@ HALVINGS = 10
 Coding = Callable[[float], tuple[FeedbackCodeResult, int]]  # of a penalty: what is coded, bytes of its file
 
 
-@checks.arguments(budget_bytes=checks.number)
+@checks.arguments(budget_bytes=checks.number, seed=checks.seed)
 def code_to_budget(
     model: nn.Module,
     batches: Calibration | Iterable[Any],

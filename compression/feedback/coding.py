@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
-from capacity.inputs import as_integer
 from capacity.tables import Table, Tabular
 from compression.candidates import checked_value
 from compression.feedback.hessians import Calibration, Walk
@@ -87,7 +86,7 @@ class FeedbackCodeResult(Tabular):
         return Table(COLUMNS, [vars(tensor) for tensor in self.tensors], title, label="tab:feedback-coding")
 
 
-@checks.arguments(penalty=checks.number, relative_step=checks.number)
+@checks.arguments(penalty=checks.number, relative_step=checks.number, seed=checks.seed)
 def code_with_feedback(
     model: nn.Module,
     batches: Calibration | Iterable[Any],
@@ -117,7 +116,6 @@ def code_with_feedback(
     for name, value in (("penalty", penalty), ("relative_step", relative_step)):
         if not 0 < value < MOST:
             raise InputError(f"{name} must be positive and below {MOST:g}, found {value}")
-    as_integer("seed", seed, least=0)
     walk = Walk.on_copy(model, batches, layers)
     worths = output_worths(walk.model, walk.choice.chosen, walk.calibration.batches, seed=seed)
     rows = [

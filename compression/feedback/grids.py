@@ -7,6 +7,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from capacity import checks
+
 NARROWER = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)  # ranges that are tried, in shares of the widest
 SCALE_BITS = 16
 
@@ -19,6 +21,7 @@ class GridOptions(TypedDict, total=False):
 
 
 GRID: GridOptions = {"group_size": None, "asymmetric": False}
+GRID_CHECKS = {"group_size": checks.optional(checks.count), "asymmetric": checks.flag}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from compression.feedback.sweeping import DAMPING, damped
 from compression.targets import Choice, Target, choose, is_transposed, targets
 
 MOST_ELEMENTS = 2**23  # of the rows that are multiplied at once
+MOST_DAMPING = 1e9  # under which layers stand alone already, and sums do not overflow
 MOST_BYTES = 2**30  # of the curvatures that are held at once
 
 
@@ -60,7 +61,7 @@ class Calibration:
         for each; else all see what the network as it came gives, in fewer passes
     damping: share of the mean curvature that is added to each, against few or dependent samples
 
-    Raises InputError for what cannot be gone through, and a damping below 0.
+    Raises InputError for what cannot be gone through, and a damping below 0 or of 1e9 and more.
     """
 
     batches: Iterable[Any]
@@ -69,10 +70,11 @@ class Calibration:
 
     def __post_init__(self) -> None:
         require_batches("batches", self.batches)
-        checks.flag("sequential", self.sequential)
-        checks.number("damping", self.damping)
-        if self.damping < 0:
-            raise InputError(f"damping must not be negative, found {self.damping}")
+        checks.fields(self, {"sequential": checks.flag, "damping": checks.number})
+        if not 0 <= self.damping < MOST_DAMPING:
+            raise InputError(
+                f"damping must not be negative, and below {MOST_DAMPING:g}, found {self.damping}"
+            )
 
     @classmethod
     def of(cls, batches: "Calibration | Iterable[Any]") -> "Calibration":
@@ -123,8 +125,6 @@ class Walk:
 
         Raises InputError for what is no list of names, where `choose` does, and if there is none to go to.
         """
-        if layers is not None and (isinstance(layers, str) or not isinstance(layers, Iterable)):
-            raise InputError(f"layers must be a list of names, found {layers!r}")
         choice = Choice(dict(targets(model)), {}) if layers is None else choose(model, layers)
         return cls.of(model, calibration, choice)
 

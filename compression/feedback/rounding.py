@@ -18,7 +18,15 @@ from capacity.errors import InputError
 from capacity.inputs import as_integer
 from capacity.tables import Table, Tabular
 from compression.candidates import checked_value
-from compression.feedback.grids import GRID, Grid, GridOptions, grid_of, group_columns, stored_bits
+from compression.feedback.grids import (
+    GRID,
+    GRID_CHECKS,
+    Grid,
+    GridOptions,
+    grid_of,
+    group_columns,
+    stored_bits,
+)
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import matrices_of, weight_of
 from compression.feedback.sweeping import factor_of, output_error, sweep
@@ -78,6 +86,7 @@ class FeedbackRoundResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:feedback-rounding")
 
 
+@checks.arguments(**GRID_CHECKS)
 @with_options(GRID)
 def round_with_feedback(
     model: nn.Module,
@@ -121,16 +130,15 @@ def round_with_feedback(
 
 
 def check_grid(grid: GridOptions) -> None:
-    """Raise InputError for a group of no weights, and what is no flag."""
+    """Raise InputError for a group of no weights."""
     if grid["group_size"] is not None:
-        as_integer("group_size", grid["group_size"], least=1)
-    checks.flag("asymmetric", grid["asymmetric"])
+        as_integer("group_size", grid["group_size"])
 
 
 def check_bits(name: str, bits: Any) -> int:
     """Raise InputError for bits that a grid cannot have."""
     if not BITS[0] <= as_integer(name, bits, least=0) <= BITS[1]:
-        raise InputError(f"bits must lie between {BITS[0]} and {BITS[1]}, found {bits}")
+        raise InputError(f"{name}: bits must lie between {BITS[0]} and {BITS[1]}, found {bits}")
     return int(bits)
 
 

@@ -16,12 +16,13 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.inputs import tensors_in
 from capacity.tables import Table, Tabular
 from compression.calibration import inputs_of
 from compression.candidates import checked_value
-from compression.feedback.grids import GRID, GridOptions
+from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions
 from compression.feedback.hessians import Calibration, Walk, watch
 from compression.feedback.layers import CONVOLUTIONS, matrices_of, weight_of
 from compression.feedback.rounding import check_bits, check_grid, grid_for
@@ -72,6 +73,7 @@ class ScaleResult(Tabular):
         return Table(columns, rows, "the same function, with less error where rounded", label="tab:scaling")
 
 
+@checks.arguments(bits=checks.count, **GRID_CHECKS)
 @with_options(GRID)
 def scale_channels(
     model: nn.Module,

@@ -119,7 +119,14 @@ class RoundingOptions(TypedDict, total=False):
 ROUNDING: RoundingOptions = {"weight_bits": 8, "group_size": None, "keep": ()}
 
 
-@checks.arguments(calibration=checks.optional(require_batches), retrain=checks.optional(checks.function(1)))
+@checks.arguments(
+    scheme=checks.word(*SCHEMES),
+    calibration=checks.optional(require_batches),
+    retrain=checks.optional(checks.function(1)),
+    weight_bits=checks.count,
+    group_size=checks.optional(checks.count),
+    keep=checks.names,
+)
 @with_options(ROUNDING)
 def quantize(
     model: nn.Module,
@@ -225,8 +232,6 @@ def _check_groups(scheme: str, group_size: int | None) -> None:
 def _check(
     model: nn.Module, scheme: str, calibration: Any, retrain: Any, weight_bits: int, keep: Sequence[str]
 ) -> None:
-    if scheme not in SCHEMES:
-        raise unknown("scheme", scheme, SCHEMES)
     if weight_bits not in (4, 8):
         raise InputError(f"weight_bits must be 8 or 4, found {weight_bits}")
     if weight_bits == 4 and scheme in ("dynamic", "static"):

@@ -98,7 +98,7 @@ class ShrinkResult(Tabular):
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, notes, label="tab:shrink")
 
 
-@checks.arguments(criterion=checks.optional(require_criterion))
+@checks.arguments(criterion=checks.optional(require_criterion), keep=checks.names, round_to=checks.count)
 @torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def shrink(
     model: nn.Module,

@@ -70,7 +70,8 @@ def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -
     together are refused then, and not when it is first used.
 
     Raises InputError for a damaged file and for another architecture. Nothing in the file is executed, and
-    nothing is read into memory that is larger than the model's own tensors.
+    nothing is read into memory that is larger than the model's own tensors. NaN and infinity come back
+    as they were saved.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -18,10 +18,13 @@ KINDS = [
     (checks.number, [3, 0.5, math.inf, np.float32(0.5), torch.tensor(0.5)], ["3", None, True, math.nan, []]),
     (checks.real, [math.nan, 0.5], ["3", None]),
     (checks.seed, [0, np.int64(3)], [-1, 0.5, None]),
-    (checks.flag, [True, 0, torch.tensor(True)], ["yes", None, 0.5, torch.zeros(2)]),
+    (checks.flag, [True, 0, torch.tensor(True)], ["yes", None, 0.5, torch.zeros(2), -1, 2]),
+    (checks.names, [["a"], (), np.array(["a", "b"])], ["a", None, ["a", 1], {"a": 1}, torch.tensor(0)]),
+    (checks.tensor, [torch.zeros(2), np.zeros(2)], [[0], None, np.array(["a"])]),
     (checks.path, ["a", Path("a")], ["", None, 3, b"a", ["a"]]),
     (checks.array, [torch.zeros(2), np.zeros(2)], [[0, 0], None, "x"]),
-    (checks.table, [torch.zeros(2), [[0], [1]], [1, 2]], [None, [[0], [1, 2]]]),
+    (checks.table, [torch.zeros(2), [[0], [1]], [1, 2]],
+     [None, [[0], [1, 2]], "word", {"a": 1}, {1, 2}, 3, nn.Linear, nn.Linear(1, 1)]),
     (checks.module, [nn.Linear(1, 1)], [nn.Linear, None, {}]),
     (checks.instance(int), [3], ["3", None]),
     (checks.function(1), [len, abs, lambda x: x], [None, lambda: 1, lambda x, y: 1, nn.Linear(1, 1), float]),
@@ -38,6 +41,30 @@ def test_a_kind_lets_its_own_through_and_names_what_is_not(check, right, wrong) 
     for value in wrong:
         with pytest.raises(InputError, match=r"thing(\[1\])? must be"):
             check("thing", value)
+
+
+def test_numbers_of_numpy_and_of_tensors_go_on_as_python_s_own() -> None:
+    given = checks.arguments(a=checks.integer, b=checks.number, c=checks.each(checks.count), d=checks.flag)(
+        lambda a, b, c, d: (a, b, c, d)
+    )
+    found = given(np.uint8(200), torch.tensor(0.5), np.array([1, 2]), 1)
+    assert found == (200, 0.5, [1, 2], True)
+    assert [type(part) for part in (*found[:2], *found[2], found[3])] == [int, float, int, int, bool]
+    with pytest.raises(InputError, match="b must be a number below 1e308"):
+        checks.number("b", 10**400)
+
+
+@pytest.mark.parametrize("given", ["weigth", np.array(["weight", "neuron"]), None, torch.ones(2), ["weight"]])
+def test_one_of_a_few_words_is_named_with_what_was_found(given) -> None:
+    checks.word("weight", "neuron")("unit", "weight")
+    with pytest.raises(InputError, match=r"^unknown unit .*\(known: weight, neuron\)$"):
+        checks.word("weight", "neuron")("unit", given)
+
+
+@pytest.mark.parametrize("check", [checks.array, checks.tensor, checks.table])
+def test_tensors_without_numbers_are_refused(check) -> None:
+    with pytest.raises(InputError, match="labels lies on the meta device"):
+        check("labels", torch.zeros(2, device="meta"))
 
 
 @checks.arguments(count=checks.integer, share=checks.optional(checks.number))

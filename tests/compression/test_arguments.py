@@ -14,6 +14,8 @@ import compression
 import compression as c
 from capacity import InputError
 from compression import L1, L2, Budget, DistillationLoss, TensorBatches, TrainingSettings
+from compression.identity import describe, file_sha256
+from compression.teacher_ensembles import TeacherEnsemble
 
 X, Y = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
 BATCHES = TensorBatches(X, Y, 10)
@@ -99,6 +101,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "load_shrunk": (compression.load_shrunk, {"model": net(), "path": "shrunk", **SIZE}),
     "mcnemar": (compression.mcnemar, {"before": Y > 1, "after": Y > 0}),
     "peak_memory_bytes": (compression.peak_memory_bytes, {"model": net(), **SIZE, "batch_size": 2}),
+    "prequential_length": (compression.prequential_length, {
+        "trained": lambda rows: net(), "batches": lambda rows: [(X[rows], Y[rows])], "labels": Y,
+        "classes": 3, "first": 20, "seed": 0}),
     "prune": (compression.prune, {
         "model": net(), "criterion": L1(), "amount": 0.5, "unit": "neuron", "scope": "layer"}),
     "prune_to_budget": (compression.prune_to_budget, {
@@ -199,6 +204,80 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a cache that is a number": (
         lambda: c.distill(net(), net(), BATCHES, cache=-1, settings=ONCE), "cache must be a path"),
     "a name of half a character": (lambda: c.save_model(net(), "\ud800"), "no name that a file can have"),
+    "a number as what McNemar's test is made on": (lambda: c.McNemarStop(3), "data must yield batches"),
+    "an array as unit": (lambda: c.prune(net(), L1(), amount=0.5, unit=np.array(["weight"])), "unknown unit"),
+    "an array as scope": (lambda: c.prune(net(), L1(), amount=0.5, scope=np.zeros(2)), "unknown scope"),
+    "a network as criterion": (
+        lambda: c.prune(net(), nn.Linear(2, 2), amount=0.5), "criterion must be .* a function that calls it"),
+    "a network as progress": (
+        lambda: c.fit(net(), BATCHES, settings=ONCE, progress=nn.Linear(2, 2)), "progress must be True"),
+    "a word as sensitivity": (
+        lambda: c.prune_to_budget(net(), L1(), **SIZE, budget=Budget("flops", 1), sensitivity="x"),
+        "sensitivity must be Sensitivity"),
+    "a budget of words": (lambda: Budget("flops", "few"), "at_most must be a number"),
+    "a budget of what is none": (lambda: Budget(np.zeros(2), 1), "unknown budget"),
+    "a number as choices": (
+        lambda: c.allocate_bits(net(), BATCHES, average_bits=9, choices=torch.tensor(3)),
+        "choices must be a list"),
+    "an infinite damping": (lambda: c.Calibration(BATCHES, damping=math.inf), "damping must"),
+    "an infinite penalty": (
+        lambda: c.quantize_rate_distortion(net(), penalty=math.inf), "penalty must not be negative, and"),
+    "frequencies that are never counted": (
+        lambda: c.quantize_rate_distortion(net(), refresh=math.nan), "refresh must be a whole number"),
+    "a temperature beyond single precision": (
+        lambda: DistillationLoss(temperature=1e308), "temperature must lie between 1e-06 and 10000"),
+    "a temperature of several teachers": (
+        lambda: TeacherEnsemble([net(), net()], temperature=1e5), "temperature must lie between"),
+    "a class axis that is a word": (lambda: DistillationLoss(class_axis="x"), "class_axis must"),
+    "a beta that is none": (lambda: DistillationLoss(beta=None), "beta must be a number"),
+    "a student that is none": (lambda: c.distill(None, net(), BATCHES), "student must be an nn.Module"),
+    "no network to rewind to": (lambda: c.rewind(net(), None), "early must be an nn.Module"),
+    "a number as layers to factorize": (
+        lambda: c.factorize(net(), rank=1, layers=3), "layers must be a list"),
+    "a budget of parameters that is none": (
+        lambda: c.factorize(net(), budget_parameters=math.nan), "budget_parameters must be a number"),
+    "a number to keep": (
+        lambda: c.quantize(net(), scheme="weight-only", **SIZE, keep=3), "keep must be a list"),
+    "a group size that is a word": (
+        lambda: c.quantize(net(), scheme="weight-only", **SIZE, group_size="4"), "group_size must be"),
+    "a seed of clusters that is a word": (lambda: c.share_weights(net(), seed="x"), "seed must be a whole"),
+    "labels that are a list": (
+        lambda: c.prequential_length(lambda rows: net(), lambda rows: BATCHES, [0, 1], classes=2),
+        "labels must be an array"),
+    "a trainer that is none": (
+        lambda: c.prequential_length(None, lambda rows: BATCHES, Y, classes=3), "trained must be a function"),
+    "progress that is none": (
+        lambda: c.encode_checkpoint("x", "y", on_progress=None), "on_progress must be a function"),
+    "an objective of no arguments": (
+        lambda: c.fit_together([net()], [BATCHES], objective=lambda: 0), "objective must be a function of 3"),
+    "a schedule that is none": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(gradual="x")), "gradual must be"),
+    "a scope of a schedule that is none": (
+        lambda: c.fit(net(), BATCHES, settings=TrainingSettings(
+            gradual=c.GradualPruning(L1(), 0.5, 1, scope="x"))), "unknown scope"),
+    "batches without numbers": (
+        lambda: c.evaluate(net(), [(X.to("meta"), Y)]), "meta device"),
+    "an example without numbers": (
+        lambda: c.latency(net(), X.to("meta")), "input_size lies on the meta device"),
+    "scales of floats": (
+        lambda: TensorBatches(X, Y, mean=(0.5,) * 6, std=(1.0,) * 6), "for pictures of type uint8"),
+    "shuffling that is a word": (lambda: TensorBatches(X, Y, shuffle="no"), "shuffle must be True or False"),
+    "an augmentation of no arguments": (
+        lambda: TensorBatches(X, Y, augment=lambda: X), "augment must be a function of 2"),
+    "a repeat that is none": (
+        lambda: c.recipe(net(), [], **SIZE, evaluate=score, repeats=None), "repeats must be a whole"),
+    "a fresh start that is a word": (
+        lambda: squeezed(model=net(), criterion=L1(), amount=0.2, iterations=1, evaluate=score, fresh="no"),
+        "fresh must be True or False"),
+    "rules that are none": (lambda: capacity.measure(net(), (6,), rules=None), "rules must map"),
+    "a rule of a word": (lambda: capacity.measure(net(), (6,), rules={"Linear": len}), "rules must map"),
+    "a word as labels": (lambda: capacity.label_entropy("word"), "labels must be"),
+    "one-hot labels": (lambda: capacity.label_entropy(torch.eye(3)), r"pass labels.argmax\(1\)"),
+    "less than no capacity": (lambda: capacity.memorizable_rows(-1, 2), "capacity_bits not negative"),
+    "floats as labels": (
+        lambda: capacity.two_part_length(X[:, :3], Y / 2, file_bytes=9), "labels class indices"),
+    "points beyond memory": (
+        lambda: capacity.memorization(lambda: nn.Linear(4, 1), 4, [2], trials=2**60), "numbers to draw"),
     "counts beyond 64 bits": (lambda: capacity.wilson_interval(3, 10**30), "total must be below"),
 }  # fmt: skip
 
@@ -212,3 +291,53 @@ def test_what_passes_for_an_argument_and_is_none_is_refused(name: str) -> None:
 
 def test_sparse_labels_are_labels() -> None:
     assert capacity.label_entropy(torch.tensor([0, 1, 1, 0]).to_sparse()) == 1
+
+
+def test_numbers_of_numpy_do_not_overflow() -> None:
+    """200 times 60,000 is infinite in half precision, which numpy multiplies them in."""
+    assert capacity.dense_capacity(np.int8(100), np.array([100, 1], dtype=np.int8)) == 10200
+    found = capacity.generalization(
+        capacity.measure(net(), (6,)), correct=np.uint8(200), total=np.uint8(250), label_bits=np.float16(6e4)
+    )
+    assert found.bits_per_bit == pytest.approx(200 * 60_000 / found.capacity_bits)
+
+
+def test_numbers_of_any_type_are_seeds_and_bits_of_criteria() -> None:
+    weight = torch.eye(3)
+    assert c.Random(torch.tensor(3)).choose(5, 5).tolist() == c.Random(3).choose(5, 5).tolist()
+    assert torch.equal(c.EnergyPerBit(10**30)(weight), c.EnergyPerBit(1e30)(weight))
+
+
+def test_arrays_of_numpy_are_logits_and_labels() -> None:
+    logits, labels = X[:, :3], Y
+    given = capacity.two_part_length(logits.numpy(), labels.numpy(), file_bytes=9)
+    assert given == capacity.two_part_length(logits, labels, file_bytes=9)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_files_give_back_numbers_that_are_none_as_they_were_saved(number: float, tmp_path) -> None:
+    model = net()
+    model[0].weight.data[1, 2] = number
+    compression.save_model(model, tmp_path / "m")
+    compression.save_shrunk(model, tmp_path / "s")
+    compression.encode(model, tmp_path / "c")
+    for found in (
+        compression.load_model(net(), tmp_path / "m"),
+        compression.load_shrunk(net(), tmp_path / "s"),
+        compression.decode(tmp_path / "c", net()),
+    ):
+        assert torch.equal(found[0].weight.data.view(torch.int32), model[0].weight.data.view(torch.int32))
+
+
+def test_what_a_function_reads_is_known_by_the_hash_that_it_encloses(tmp_path) -> None:
+    path = tmp_path / "numbers.txt"
+
+    def described() -> dict[str, str]:
+        sha256 = file_sha256(path)
+        return describe(read=lambda: (path.read_text(), sha256))
+
+    path.write_text("1")
+    before = described()
+    assert described() == before
+    path.write_text("2")
+    assert described() != before

@@ -132,7 +132,7 @@ def test_features_of_one_of_several() -> None:
         ([dense(), "large"], {}, "teachers"),
         ([dense(), dense()], {"weights": [1, -1]}, "weights must be 2 positive numbers"),
         ([dense(), dense()], {"weights": [1, float("inf")]}, "weights must be 2 positive numbers"),
-        ([dense(), dense()], {"temperature": 0}, "temperature must be positive"),
+        ([dense(), dense()], {"temperature": 0}, "temperature must lie between"),
         ([dense(), dense()], {"class_axis": 1.5}, "class_axis"),
     ],
 )

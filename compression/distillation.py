@@ -55,7 +55,7 @@ class DistillationLoss:
     """alpha · soft term + (1 - alpha) · cross-entropy with the labels, in nats, mean over the batch.
 
     temperature: divides the logits of both networks in the soft term, which is multiplied by its square; from
-        1e-6 to 1e4: beyond, single precision makes the term noise, below zero even
+        1e-6 to 100: beyond, single precision makes the term noise, below zero even
     alpha: weight of the soft term; 1 needs no labels, 0 no teacher
     kind: "hinton", T²·KL(teacher ‖ student) (Hinton et al. 2015, arXiv:1503.02531); "doubled", twice that,
         as in a report this package grew out of; "class-mean", the mean over classes instead of their sum,

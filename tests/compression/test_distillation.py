@@ -45,6 +45,13 @@ def oracle(kind: str, z_s: np.ndarray, z_t: np.ndarray, y: np.ndarray, t: float,
     return t**2 * total / len(y)
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 30.0, 100.0])
+def test_single_precision_holds_at_all_temperatures_allowed(temperature: float) -> None:
+    loss = DistillationLoss(temperature, 1.0)
+    exact = float(loss(STUDENT.double(), TEACHER.double(), TARGETS))
+    assert float(loss(STUDENT, TEACHER, TARGETS)) == pytest.approx(exact, rel=2e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -130,10 +137,10 @@ def test_gradients_agree_with_finite_differences(kind) -> None:
 
 
 def test_at_high_temperature_logits_are_matched() -> None:
-    student = STUDENT.clone().requires_grad_()
-    DistillationLoss(300, 1.0)(student, TEACHER, TARGETS).backward()
-    z, v = (x - x.mean(1, keepdim=True) for x in (STUDENT, TEACHER))
-    torch.testing.assert_close(student.grad, (z - v) / (5 * len(TARGETS)), rtol=2e-2, atol=2e-3)
+    student, teacher = (STUDENT / 3).requires_grad_(), TEACHER / 3
+    DistillationLoss(100, 1.0)(student, teacher, TARGETS).backward()
+    z, v = (x - x.mean(1, keepdim=True) for x in (STUDENT / 3, teacher))
+    torch.testing.assert_close(student.grad, (z - v) / (5 * len(TARGETS)), rtol=2e-2, atol=7e-4)
 
 
 def test_at_low_temperature_the_teacher_s_class_is_a_label() -> None:
@@ -305,8 +312,8 @@ def test_retraining_in_a_squeeze_under_the_dense_teacher() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "temperature must lie between 1e-06 and 10000"),
-        ({"temperature": 1e5}, "temperature must lie between 1e-06 and 10000"),
+        ({"temperature": 0.0}, "temperature must lie between 1e-06 and 100,"),
+        ({"temperature": 101}, "temperature must lie between 1e-06 and 100,"),
         ({"temperature": float("inf")}, "temperature must lie between"),
         ({"temperature": float("nan")}, "temperature must be a number"),
         ({"alpha": 1.1}, r"alpha must lie in \[0, 1\]"),

@@ -178,7 +178,11 @@ def takes(value: Any, count: int) -> bool:
 
 def array(name: str, value: Any) -> None:
     """A numpy array or a tensor, with numbers in it: none on the meta device."""
-    _require(hasattr(value, "shape") and hasattr(value, "ndim"), name, "an array or a tensor", value)
+    try:
+        right = hasattr(value, "shape") and hasattr(value, "ndim")
+    except RuntimeError:  # a nested tensor has no shape
+        right = True
+    _require(right, name, "an array or a tensor", value)
     _require_numbers(name, value)
 
 
@@ -247,7 +251,10 @@ def each(check: Check) -> Check:
 
 def _is_scalar(value: Any) -> bool:
     """Whether it is an array or tensor of one element that can be read."""
-    shape = getattr(value, "shape", (0,))
+    try:
+        shape = getattr(value, "shape", (0,))
+    except RuntimeError:  # of a nested tensor
+        return False
     readable = callable(getattr(value, "item", None)) and not getattr(value, "is_meta", False)
     return readable and isinstance(shape, tuple) and all(n == 1 for n in shape)
 

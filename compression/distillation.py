@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError
-from capacity.inputs import require_weights, shown, tensors_in
+from capacity.inputs import require_module, require_weights, shown, tensors_in
 from compression.arrays import RowWriter, halved, mapped_rows
 from compression.batches import TensorBatches
 from compression.calibration import inputs_of
@@ -273,8 +273,9 @@ def distill(
 
 def _one(teacher: nn.Module | Sequence[nn.Module], loss: DistillationLoss) -> nn.Module:
     """The teacher, or the several as one that softens as the loss does."""
-    if isinstance(teacher, nn.Module) and not isinstance(teacher, nn.ModuleList):
-        return teacher
+    if not isinstance(teacher, list | tuple | nn.ModuleList):
+        require_module(teacher, "teacher")
+        return teacher  # type: ignore[return-value]
     if loss.kind == "standardized":
         raise InputError(
             "standardized logits of several teachers have no mean that their paper defines: give one "

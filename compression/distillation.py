@@ -28,7 +28,7 @@ from compression.features import (
     drop_adapters,
     hold_adapters,
 )
-from compression.forms import dtype_of, heads_of, logits_of, own_loss, placed, run
+from compression.forms import dtype_of, heads_of, logits_for, own_loss, placed, run
 from compression.identity import describe
 from compression.labels import IGNORED, aligned, class_axis_of, cross_entropy, matched
 from compression.options import with_options
@@ -273,16 +273,16 @@ def distill(
 
 def _one(teacher: nn.Module | Sequence[nn.Module], loss: DistillationLoss) -> nn.Module:
     """The teacher, or the several as one that softens as the loss does."""
+    if isinstance(teacher, nn.Module) and not isinstance(teacher, nn.ModuleList):
+        return teacher
     if not isinstance(teacher, list | tuple | nn.ModuleList):
         require_module(teacher, "teacher")
-        return teacher  # type: ignore[return-value]
     if loss.kind == "standardized":
         raise InputError(
             "standardized logits of several teachers have no mean that their paper defines: give one "
             "teacher, or another kind of loss"
         )
-    several: Any = teacher
-    return TeacherEnsemble(several, temperature=loss.temperature, class_axis=loss.class_axis)
+    return TeacherEnsemble([*teacher], temperature=loss.temperature, class_axis=loss.class_axis)
 
 
 def _with_features(
@@ -366,7 +366,7 @@ class _Master:
         half = torch.float16 if self.mixed_precision == "fp16" else torch.bfloat16
         autocast = torch.autocast(device.type, half, enabled=self.mixed_precision != "no")
         with torch.no_grad(), autocast:
-            return _finite(logits_of(run(self.frozen, placed(inputs, device, dtype_of(self.frozen)))))
+            return _finite(logits_for(self.frozen, inputs, device))
 
 
 def _featured(
@@ -519,4 +519,4 @@ def _logits(frozen: nn.Module, inputs: Any) -> Tensor:
     """A teacher's logits on one batch, in single precision on the processor."""
     device = next((p.device for p in frozen.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        return _finite(logits_of(run(frozen, placed(inputs, device, dtype_of(frozen))))).float().cpu()
+        return _finite(logits_for(frozen, inputs, device)).float().cpu()

@@ -153,6 +153,11 @@ def own_loss(output: Any) -> Tensor | None:
     return loss if isinstance(loss, Tensor) and loss.numel() == 1 else None
 
 
+def logits_for(model: nn.Module, inputs: Any, device: torch.device) -> Tensor:
+    """A model's logits for a batch's inputs, which are brought to its device and its number type."""
+    return logits_of(run(model, placed(inputs, device, dtype_of(model))))
+
+
 def logits_of(output: Any) -> Tensor:
     """The logits in a model's output."""
     return output if isinstance(output, Tensor) else heads_of(output)[0][1]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.errors import InputError
 from capacity.inputs import shown, tensors_in
-from compression.forms import dtype_of, logits_of, placed, run
+from compression.forms import logits_for
 from compression.soft_targets import check_temperature
 
 
@@ -74,7 +74,7 @@ class TeacherEnsemble(nn.Module):
     def _logits(teacher: nn.Module, given: Any) -> Tensor:
         """A teacher's logits, in single precision at least, where the inputs are."""
         device = next((tensor.device for tensor in tensors_in(given)), torch.device("cpu"))
-        logits = logits_of(run(teacher, placed(given, device, dtype_of(teacher))))
+        logits = logits_for(teacher, given, device)
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def _axis(self, logits: Tensor) -> int:

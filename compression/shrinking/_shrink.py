@@ -32,8 +32,9 @@ from compression.shrinking.coupling import (
     units_of,
 )
 from compression.shrinking.deadlines import NoEnd, Stopwatch, time_limit
-from compression.shrinking.emission import Axis, Network
+from compression.shrinking.emission import Axis
 from compression.shrinking.removal import Removal, reasons
+from compression.shrinking.repetition import Network
 from compression.shrinking.silencing import silent_groups
 from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one, unrounded
 from compression.verification import probes

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compression.shrinking.emission import Axis, Network, Range, Read
+from compression.shrinking.emission import Axis, Range, Read
+from compression.shrinking.repetition import Network
 
 PIECES = 64  # of one axis, that are changed one after another
 PASSES = 256  # of that kind

@@ -6,8 +6,7 @@ operations that multiply by a parameter; another one is added by a line (`Produc
 random numbers, other ones for units that are to change; what hangs on them shows where products read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,8 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from capacity.cloning import clone
-from compression.dataflow import FRESH, tensors_of
+from compression.dataflow import FRESH
 
 
 class Axis(NamedTuple):
@@ -85,14 +83,16 @@ class Bases:
 
     def add(self, tensor: Tensor, name: str, dimensions: Sequence[int | None]) -> None:
         """Note that a tensor is the parameter of this name, its dimensions being those of the parameter."""
-        self.held.setdefault(_place(tensor), (name, tuple(tensor.shape), tensor.stride(), tuple(dimensions)))
+        self.held.setdefault(
+            place_of(tensor), (name, tuple(tensor.shape), tensor.stride(), tuple(dimensions))
+        )
         self.alive.append(tensor)
 
     def ranges(self, tensor: Any) -> list[Range | None] | None:
         """For each dimension of a view of a parameter, the axis and place it starts at; None for data."""
-        if not isinstance(tensor, Tensor) or not tensor.numel() or _place(tensor) not in self.held:
+        if not isinstance(tensor, Tensor) or not tensor.numel() or place_of(tensor) not in self.held:
             return None
-        name, shape, strides, dimensions = self.held[_place(tensor)]
+        name, shape, strides, dimensions = self.held[place_of(tensor)]
         starts, left = dict[int, int](), int(tensor.storage_offset())
         for k in sorted(range(len(strides)), key=lambda k: -strides[k]):
             starts[k], left = divmod(left, strides[k]) if strides[k] else (0, left)
@@ -104,7 +104,7 @@ class Bases:
         return ranges_
 
 
-def _place(tensor: Tensor) -> int:
+def place_of(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
@@ -185,28 +185,28 @@ class Emission(TorchDispatchMode):
         self.record.steps.append(Step(name))
         known = None if product is None else self.drawn.get(self.count + 1)
         alone = not name.startswith("_embedding_bag")  # whose result is a tuple
-        if product and alone and known is not None and known.given == _shapes(product, args):
+        if product and alone and known is not None and known.given == shapes(product, args):
             weight = args[product.weight]
             result: Any = torch.empty(known.plain.shape, dtype=weight.dtype, device=weight.device)
         else:
             result = func(*args, **(kwargs or {}))
-        given = _tensors_in(args, kwargs)
-        behind = frozenset().union(*(self.behind.get(_place(t), frozenset()) for t in given))
+        given = operands(args, kwargs)
+        behind = frozenset().union(*(self.behind.get(place_of(t), frozenset()) for t in given))
         if name in FRESH:
             behind = frozenset()
         if product is not None:
             result, behind = self._emit(product, args, given, result)
         else:
             self._note_beside(name, given, result, behind)
-        places = {_place(t) for t in given}
+        places = {place_of(t) for t in given}
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
-                place = _place(tensor)
+                place = place_of(tensor)
                 self.behind[place] = behind | (
                     self.behind.get(place, frozenset()) if place in places else set()
                 )
         if name == "copy_" or name.endswith("_"):
-            self.behind[_place(given[0])] = behind
+            self.behind[place_of(given[0])] = behind
         return result
 
     def _product(self, name: str, args: Any) -> Product | None:
@@ -244,11 +244,11 @@ class Emission(TorchDispatchMode):
         for rider in bias or ():
             if rider is not None:
                 self.record.riders.setdefault(axis, set()).add(rider.axis)
-        self._draw(output, _shapes(product, args))
+        self._draw(output, shapes(product, args))
         alone = isinstance(result, Tensor)
         emits = Emitted(product, axis, start.start, product.written[0], output.dtype, alone)
         self.record.steps[-1].emitted = emits
-        emitted = _numbers(self.drawn[self.count], emits, self.changed)
+        emitted = numbers(self.drawn[self.count], emits, self.changed)
         outputs = (emitted, *result[1:]) if isinstance(result, tuple) else emitted
         return outputs, frozenset((axis,))
 
@@ -269,19 +269,19 @@ class Emission(TorchDispatchMode):
             self.record.steps[-1].looks.append((place_of_data, dimension))
             if dimension not in self.seen:
                 self.seen[dimension] = _sampled(data, dimension).clone(), None
-            behind = self.behind.get(_place(data), frozenset())
+            behind = self.behind.get(place_of(data), frozenset())
             self.record.reads.append(Read(range_, self.seen[dimension][0], behind, by_product))
             return
         before = self.plain.reads[place] if place < len(self.plain.reads) else None
         if before is None or before.range != range_ or len(before.values) != data.shape[dimension]:
             self.record.hits.append(torch.ones(data.shape[dimension], dtype=torch.bool))
             return
-        self.record.hits.append(_moved(before, data, dimension, self.seen))
+        self.record.hits.append(moved(before, data, dimension, self.seen))
 
     def _note_beside(self, name: str, given: list[Tensor], result: Any, behind: frozenset[Axis]) -> None:
         """Note parameters beside data (scales, shifts, norms), and what is made of a parameter alone."""
         marked = [(tensor, self.bases.ranges(tensor)) for tensor in given]
-        data = [t for t, ranges in marked if ranges is None and _place(t) in self.behind and t.dim()]
+        data = [t for t, ranges in marked if ranges is None and place_of(t) in self.behind and t.dim()]
         if not data:
             self._note_made(name, marked, result)
             return
@@ -312,50 +312,12 @@ class Emission(TorchDispatchMode):
             self.bases.add(result, names.pop(), [None if a is None else a.dimension for a in known])
 
 
-class Diverged(Exception):
-    """A pass does other operations than the one that it repeats."""
-
-
-class Repetition(TorchDispatchMode):
-    """A pass known step by step, with other numbers at `changed` units; its reads are compared with those.
-
-    Raises Diverged at the first operation, or the first shape of what is emitted or read, that is another.
-    """
-
-    def __init__(self, plain: Record, drawn: Mapping[int, Drawn], changed: Mapping[Axis, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.drawn, self.changed = drawn, changed
-        self.steps, self.reads = iter(plain.steps), iter(plain.reads)
-        self.hits: list[Tensor] = []
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Carry an operation out, or emit in its place."""
-        step = next(self.steps, None)
-        if step is None or step.name != func.overloadpacket.__name__:
-            raise Diverged
-        if step.looks:
-            given, seen = _tensors_in(args, kwargs), dict[int, tuple[Tensor, Tensor | None]]()
-            for place, dimension in step.looks:
-                read, data = next(self.reads), given[place]
-                if len(read.values) != data.shape[dimension]:
-                    raise Diverged
-                self.hits.append(_moved(read, data, dimension, seen))
-        if step.emitted is None:
-            return func(*args, **(kwargs or {}))
-        self.count += 1
-        known = self.drawn[self.count]
-        if known.given != _shapes(step.emitted.product, args):
-            raise Diverged
-        numbers = _numbers(known, step.emitted, self.changed)
-        return numbers if step.emitted.alone else (numbers, *func(*args, **(kwargs or {}))[1:])
-
-
-def _tensors_in(args: Any, kwargs: Any) -> list[Tensor]:
+def operands(args: Any, kwargs: Any) -> list[Tensor]:
+    """The tensors among an operation's arguments."""
     return [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
 
 
-def _numbers(drawn: Drawn, emitted: Emitted, changed: Mapping[Axis, Tensor]) -> Tensor:
+def numbers(drawn: Drawn, emitted: Emitted, changed: Mapping[Axis, Tensor]) -> Tensor:
     """What a product emits: its plain numbers, and the others at changed units."""
     plain, units = drawn.plain, changed.get(emitted.axis)
     if units is None:
@@ -366,7 +328,7 @@ def _numbers(drawn: Drawn, emitted: Emitted, changed: Mapping[Axis, Tensor]) -> 
     return torch.where(here.reshape(shape).to(plain.device), drawn.other, plain).to(emitted.dtype)
 
 
-def _moved(
+def moved(
     before: Read, data: Tensor, dimension: int, seen: dict[int, tuple[Tensor, Tensor | None]]
 ) -> Tensor:
     """Which channels are not as a read saw them; `seen` is what is known of one operation, by dimension."""
@@ -379,7 +341,8 @@ def _moved(
     return hit
 
 
-def _shapes(product: Product, args: Any) -> tuple[torch.Size, torch.Size]:
+def shapes(product: Product, args: Any) -> tuple[torch.Size, torch.Size]:
+    """Of the data and of the weight of a product."""
     return args[product.data].shape, args[product.weight].shape
 
 
@@ -399,63 +362,3 @@ def _places(shape: torch.Size, device: torch.device) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(shape.numel())
     chosen = torch.randint(shape.numel(), (SAMPLE,), generator=generator)
     return torch.unravel_index(chosen.to(device), shape)
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Within it, recurrent layers are steps of products; in single precision oneDNN takes them as a whole."""
-    settings: Any = torch.backends.mkldnn
-    before = settings.enabled
-    settings.enabled = False
-    try:
-        yield
-    finally:
-        settings.enabled = before
-
-
-@torch.no_grad()
-def _awake(model: nn.Module) -> nn.Module:
-    """The model, in place, with positive scales and shifts: no unit sleeps behind a rectifier."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.dim() == 1 and parameter.is_floating_point():
-            parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.zero_()
-    return model
-
-
-class Network:
-    """A copy of a model and one input, passed again and again with other units changed."""
-
-    def __init__(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        self.model, self.args, self.kwargs = _awake(clone(model)), args, kwargs
-        self.drawn: dict[int, Drawn] = {}
-        self.plain = self._pass({}, None)
-
-    def _pass(self, changed: Mapping[Axis, Tensor], plain: Record | None) -> Record:
-        emission = Emission(Bases.of(self.model), self.drawn, changed, plain)
-        results = self._run(emission)
-        emission.record.reached = frozenset().union(
-            *(emission.behind.get(_place(t), frozenset()) for t in results if t.numel())
-        )
-        return emission.record
-
-    def _run(self, mode: TorchDispatchMode) -> list[Tensor]:
-        """The tensors that the model returns in this mode."""
-        with torch.no_grad(), torch.random.fork_rng(), _without_onednn(), mode:
-            torch.manual_seed(0)
-            return tensors_of(self.model(*self.args, **self.kwargs))
-
-    def hits(self, changed: Mapping[Axis, Tensor]) -> list[Tensor]:
-        """For each read of the plain pass, which of its channels move when units change."""
-        repetition = Repetition(self.plain, self.drawn, changed)
-        try:
-            self._run(repetition)
-            hits = repetition.hits
-        except Diverged:
-            hits = self._pass(changed, self.plain).hits
-        if len(hits) != len(self.plain.reads):
-            return [torch.ones(len(read.values), dtype=torch.bool) for read in self.plain.reads]
-        return hits

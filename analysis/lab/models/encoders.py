@@ -4,14 +4,14 @@ Reference: Devlin et al. 2019, "BERT", arXiv:1810.04805, section 3. Nothing is p
 mean over positions stands where BERT reads its first one.
 """
 
-from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.lab.data.docstrings import BUCKETS
-from analysis.lab.models.language import Attention, length_of
+from analysis.lab.models.language import Attention, Maker, of_sequences
 
 WIDTH, HEADS, HIDDEN = 96, 3, 384
 
@@ -56,13 +56,6 @@ class Encoder(nn.Module):
         return logits
 
 
-def bert(depth: int) -> Callable[[Sequence[int], int, bool], nn.Module]:
-    """So many blocks of width 96 with three heads and 384 units; two: 334,948 parameters for 32 ids.
-
-    The network's maker raises InputError for samples that are no sequence of ids.
-    """
-
-    def make(size: Sequence[int], classes: int, pretrained: bool) -> nn.Module:
-        return Encoder(length_of(size, "tiny_bert", "libraries"), classes, depth)
-
-    return make
+def bert(depth: int) -> Maker:
+    """So many blocks of width 96 with three heads and 384 units; two: 334,948 parameters for 32 ids."""
+    return of_sequences("tiny_bert", "libraries", partial(Encoder, depth=depth))

@@ -5,6 +5,7 @@ the positions; Shazeer 2020, arXiv:2002.05202, for the gated units.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from capacity.errors import InputError
 
+Maker = Callable[[Sequence[int], int, bool], nn.Module]  # from a sample's shape, classes, pretrained or not
 WIDTH, HEADS, HIDDEN = 96, 3, 256
 
 
@@ -119,22 +121,22 @@ class LanguageModel(nn.Module):
         return logits
 
 
-def llama(depth: int) -> Callable[[Sequence[int], int, bool], nn.Module]:
-    """So many blocks of width 96 with three heads and 256 gated units; three: 350,880 parameters for 96 ids.
+def llama(depth: int) -> Maker:
+    """So many blocks of width 96 with three heads and 256 units; three: 350,880 parameters for 96 ids."""
+    return of_sequences("tiny_llama", "docstrings", partial(LanguageModel, depth=depth))
 
-    The network's maker raises InputError for samples that are no sequence of ids.
+
+def of_sequences(name: str, dataset: str, build: Callable[[int, int], nn.Module]) -> Maker:
+    """What makes a network of so many ids and classes.
+
+    It raises InputError for samples that are no sequence of ids, and names a data set that has them.
     """
 
     def make(size: Sequence[int], classes: int, pretrained: bool) -> nn.Module:
-        return LanguageModel(length_of(size, "tiny_llama", "docstrings"), classes, depth)
+        if len(size) != 1:
+            raise InputError(
+                f"{name} reads sequences of ids, as --dataset {dataset} has; a sample is {tuple(size)}"
+            )
+        return build(int(size[0]), classes)
 
     return make
-
-
-def length_of(size: Sequence[int], name: str, dataset: str) -> int:
-    """The length of a sample of ids; raises InputError for other samples, with a data set that has them."""
-    if len(size) != 1:
-        raise InputError(
-            f"{name} reads sequences of ids, as --dataset {dataset} has; a sample is {tuple(size)}"
-        )
-    return int(size[0])

@@ -11,7 +11,7 @@ from analysis.lab.models.language import RotaryAttention
 from compression.shrinking import load_shrunk, save_shrunk, shrink
 from compression.shrinking.components import families
 from compression.shrinking.coupling import coupled_layers
-from compression.shrinking.emission import Network
+from compression.shrinking.repetition import Network
 
 
 class Gated(nn.Module):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.shrinking.emission import Axis, Diverged, Network, Record, Repetition
+from compression.shrinking.emission import Axis, Record
+from compression.shrinking.repetition import Diverged, Network, Repetition
 
 
 class Mixed(nn.Module):

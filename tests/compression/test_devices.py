@@ -1,0 +1,186 @@
+"""On a GPU every public function gives what it gives on the processor, and leaves the model where it lay.
+
+Skipped where there is none.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from math import isclose, isnan
+from typing import Any
+
+import pytest
+import torch
+from kinds import DATA, KINDS, ONCE, SIZE, build
+from torch import Tensor, nn
+from uses import FUNCTIONS, SLOW, data_of, stored
+
+from capacity import InputError, requirement
+from compression.batches import TensorBatches
+from compression.calibration import ActivationNorm, Fisher, Taylor
+from compression.costs import latency
+from compression.criteria import L1
+from compression.distillation import TeacherEnsemble, distill
+from compression.ensembles import fit_together
+from compression.evaluation import evaluate
+from compression.features import FeatureLoss
+from compression.pruning import prune
+from compression.quantization import load_quantized, quantize, save_quantized
+from compression.schedules import GradualPruning
+from compression.training import TrainingSettings, fit
+from compression.verification import outputs
+
+GPU = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else ""
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not GPU, reason="there is no GPU here"),
+]
+
+DRAWING = ("dropout", "transformer")  # a GPU draws other numbers for dropout than a processor
+OF_A_MACHINE = ("latency", "recipe", "peak_memory_bytes")
+COARSE = ("half", "bfloat16")
+NOT_TOLD = ("_ms", "seconds", "speed", "device")
+
+
+MORE: dict[str, Callable[[nn.Module], Any]] = {
+    "Taylor": lambda m: prune(m, Taylor(DATA), amount=0.5),
+    "Fisher": lambda m: prune(m, Fisher(DATA), amount=0.5),
+    "ActivationNorm": lambda m: prune(m, ActivationNorm(DATA), amount=0.5),
+    "GradualPruning": lambda m: fit(
+        m, DATA, settings=TrainingSettings(epochs=2, gradual=GradualPruning(L1(), 0.5, end_epoch=1))
+    ),
+    "teachers": lambda m: distill(build("dense"), [m, build("conv2d")], DATA, settings=ONCE),
+    "a cached teacher": lambda m: stored(
+        m, lambda path: distill(build("dense"), m, DATA, settings=ONCE, cache=f"{path}.npy")
+    ),
+    "weighted teachers": lambda m: distill(m, TeacherEnsemble([build("dense"), m], weights=[3, 1]), DATA),
+    "hints": lambda m: distill(
+        build("dense"), m, DATA, settings=ONCE, features=FeatureLoss({"part": "part"}, kind="hint")
+    ),
+    "similarity": lambda m: distill(
+        m, build("dense"), DATA, settings=ONCE, features=FeatureLoss({"part": "part"}, kind="similarity")
+    ),
+    "integers stored": lambda m: stored(
+        m,
+        lambda path: (
+            save_quantized(quantize(m, scheme="dynamic", input_size=SIZE), path),
+            load_quantized(path, m, input_size=SIZE),
+        ),
+    ),
+}  # fmt: skip
+
+
+def numbers(result: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+    """All numbers in a result, with their places: of models their outputs, of time nothing."""
+    if any(word in place for word in NOT_TOLD) or depth > 6:
+        return
+    if isinstance(result, nn.Module):
+        yield from numbers(outputs_of(result), f"{place} outputs", depth + 1)
+    elif isinstance(result, Tensor):
+        for index, value in enumerate(result.detach().cpu().flatten()[:50].tolist()):
+            yield f"{place}[{index}]", float(value.real if isinstance(value, complex) else value)
+    elif isinstance(result, bool | int | float):
+        yield place, float(result)
+    elif isinstance(result, dict):
+        for key, value in result.items():
+            yield from numbers(value, f"{place} {key}", depth + 1)
+    elif isinstance(result, tuple | list):
+        for index, value in enumerate(result):
+            yield from numbers(value, f"{place} {index}", depth + 1)
+    elif is_dataclass(result):
+        for field in fields(result):
+            yield from numbers(getattr(result, field.name), f"{place}.{field.name}", depth + 1)
+
+
+def outputs_of(model: nn.Module) -> list[Tensor]:
+    return outputs(model, [((x,), {}) for x, _ in data_of(model)])[0]
+
+
+def outcome(work: Callable[[nn.Module], Any], kind: str, device: str) -> tuple[str, list[tuple[str, float]]]:
+    """How a function ends for a model on a device: its numbers, or that it refuses."""
+    model = build(kind)
+    if kind == "lazy":
+        return "refused", []
+    model.to(device)
+    try:
+        result = work(model)
+    except InputError as error:
+        return f"refused: {error}", []
+    places = {p.device.type for p in model.parameters()}
+    assert places == {device}, f"the caller's model was moved to {places}"
+    return "done", list(numbers(result))
+
+
+def differences(function: str, kind: str) -> Iterator[str]:
+    """What a function says otherwise on the GPU than on the processor."""
+    try:
+        (way, on_gpu), (expected, on_cpu) = (
+            outcome((FUNCTIONS | MORE)[function], kind, device) for device in (GPU, "cpu")
+        )
+    except Exception as error:
+        yield f"{kind}: {type(error).__name__}: {str(error)[:300]}"
+        return
+    if way[:7] != expected[:7]:
+        yield f"{kind}: {way[:300]} on the GPU, {expected[:300]} on the processor"
+    if kind in DRAWING or function in OF_A_MACHINE:
+        return
+    tolerance = 0.05 if kind in COARSE else 2e-3
+    if [place for place, _ in on_gpu] != [place for place, _ in on_cpu]:
+        yield f"{kind}: other results: {sorted({p for p, _ in on_gpu} ^ {p for p, _ in on_cpu})[:5]}"
+        return
+    for (place, ours), (_, theirs) in zip(on_gpu, on_cpu, strict=True):
+        same = isclose(ours, theirs, rel_tol=tolerance, abs_tol=tolerance) or (isnan(ours) and isnan(theirs))
+        if not same:
+            yield f"{kind}: {place} is {ours:g} on the GPU, {theirs:g} on the processor"
+            return
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_gives_on_a_gpu_what_it_gives_on_the_processor(function: str) -> None:
+    lines = [line for kind in SLOW.get(function, KINDS) for line in differences(function, kind)]
+    assert not lines, "\n".join(lines)
+
+
+@pytest.mark.parametrize("function", MORE)
+def test_what_sees_data_does_on_a_gpu_what_it_does_on_the_processor(function: str) -> None:
+    lines = [line for kind in ("dense", "masked", "weight norm") for line in differences(function, kind)]
+    assert not lines, "\n".join(lines)
+
+
+def test_rows_on_a_gpu_require_as_many_bits() -> None:
+    x = torch.randn(64, 4)
+    y = (x[:, 0] > 0).long()
+    assert requirement(x.to(GPU), y.to(GPU)) == requirement(x, y)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "weight-only", "static"])
+@pytest.mark.parametrize("kind", ["dense", "batch norm", "masked", "transformer"])
+def test_a_model_on_a_gpu_is_quantized_as_one_on_the_processor(scheme: str, kind: str) -> None:
+    made = []
+    for device in (GPU, "cpu"):
+        model = build(kind).to(device)
+        made.append(quantize(model, scheme=scheme, input_size=SIZE, calibration=DATA).model)
+    (ours,), (theirs,) = map(outputs_of, made)
+    assert torch.allclose(ours.cpu(), theirs, atol=0.05)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_training_on_a_gpu_learns_what_it_learns_on_the_processor(precision: str) -> None:
+    """Two clouds of points, which a network of eight units tells apart."""
+    x = torch.randn(512, 16)
+    data = TensorBatches(x, (x[:, 0] * x[:, 1] > 0).long(), batch_size=32, shuffle=True)
+    settings = TrainingSettings(epochs=20, learning_rate=0.1, mixed_precision=precision)
+    trained = fit(build("dense").to(GPU), data, settings=settings).model
+    assert {p.device.type for p in trained.parameters()} == {GPU}
+    assert evaluate(trained, data).top1_error < 0.1
+    alone = fit(build("dense"), data, settings=settings).model
+    together = fit_together([build("dense")] * 2, [data] * 2, settings=settings)
+    for model in (alone, *(one.model for one in together)):
+        assert evaluate(model, data).top1_error < 0.1
+
+
+def test_the_times_of_a_gpu_are_those_of_its_work() -> None:
+    """A product of large matrices takes longer than one of small ones, though both are asked for at once."""
+    small, large = nn.Linear(64, 64).to(GPU), nn.Linear(8192, 8192).to(GPU)
+    times = [latency(model, (model.in_features,), batch_size=4096, repeats=10) for model in (small, large)]
+    assert times[1].median_ms > 5 * times[0].median_ms

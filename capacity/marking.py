@@ -21,6 +21,7 @@ from torch import Tensor
 
 from capacity.constants import constant_inputs, filled
 from capacity.inputs import map_tensors, tensors_in
+from capacity.kernels import gradients_in_evaluation
 from capacity.states import ROUTING, State, Undecided, emitted, entering, floats_in
 from capacity.structure import Structure
 from capacity.tracing import Layers, intercepted
@@ -50,7 +51,7 @@ class Passes:
     def backward(self) -> None:
         """Pass 2, in rounds until all that depends on the data is wanted."""
         for self.round in range(ROUNDS):
-            with torch.enable_grad():
+            with torch.enable_grad(), gradients_in_evaluation(self.model):
                 output = self._pass(self._backward, self._random)
                 ends = [end for end in (*tensors_in(output), *self.structure.ends) if end.requires_grad]
                 if ends:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.inputs import map_tensors, tensors_in
+from capacity.kernels import gradients_in_evaluation
 from capacity.layers import Layer
 from capacity.states import ROUTING, State, Undecided, emitted, entering, like
 from capacity.tracing import Layers, intercepted
@@ -113,7 +114,7 @@ class Sampler:
         inputs = map_tensors(
             self._inputs(draw), lambda t: t * anchor.to(t.device, t.dtype) if t.is_floating_point() else t
         )
-        with torch.enable_grad():
+        with torch.enable_grad(), gradients_in_evaluation(self.model):
             output = self._pass(inputs, "watch")
             ends = [t for t in tensors_in(output) if t.requires_grad and bool(t.isfinite().all())]
             if ends:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.errors import InputError
 from capacity.inputs import as_integer, map_tensors, require_weights
+from capacity.kernels import gradients_in_evaluation
 from compression.criteria import widened
 from compression.epochs import require_batches
 from compression.factors import torch_kind
@@ -188,7 +189,7 @@ def _gradients(
     empty = True
     for batch in batches:
         inputs, targets = (_placed(part, model) for part in parts_of(batch))
-        with torch.enable_grad():
+        with torch.enable_grad(), gradients_in_evaluation(model):
             loss = loss_of(model, inputs, targets)
             require_scalar(loss)
             slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)

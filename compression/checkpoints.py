@@ -171,12 +171,33 @@ def save_model(model: nn.Module, path: str | Path) -> None:
     bare = import_hooks(clone(bare)) if _hooked(bare) else bare
     facts = {"format": FORMAT, "sha256": fingerprint(bare)}
     try:
-        write_tensors(path, lambda beside: save(bare, beside, metadata=facts))
+        write_tensors(path, lambda beside: save(_Stored(bare), beside, metadata=facts))
     except RuntimeError as error:
         raise InputError(
             f"tensors that share their memory in part cannot be stored: {first_line(error)}; give each its "
             f"own, as by nn.Parameter(tensor.detach().clone())"
         ) from error
+
+
+class _Stored(nn.Module):
+    """The tensors of a model where a file takes them from: those of a GPU moved, tied ones still tied.
+
+    There cuDNN keeps all weights of a recurrent layer in one memory.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Tensors by name, on the processor."""
+        moved: dict[Any, torch.Tensor] = {}
+        state = self.model.state_dict()
+        for name, tensor in state.items():
+            if tensor.device.type != "cpu":
+                view = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
+                state[name] = moved.setdefault(view if tensor.numel() else name, tensor.detach().cpu())
+        return state
 
 
 def require_storable(model: nn.Module) -> None:

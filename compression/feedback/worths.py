@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from capacity.errors import InputError
+from capacity.kernels import gradients_in_evaluation
 from compression.calibration import inputs_of
 from compression.feedback.hessians import owners_of
 from compression.feedback.layers import CONVOLUTIONS
@@ -44,7 +45,7 @@ def output_worths(
 
         return note
 
-    with torch.enable_grad(), ExitStack() as hooks:
+    with torch.enable_grad(), gradients_in_evaluation(model), ExitStack() as hooks:
         for parameter in model.parameters():  # frozen ones too, until it is left
             hooks.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_(parameter.is_floating_point())

@@ -4,19 +4,19 @@ Which layers must lose a channel together is the business of `compression.shrink
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError
-from capacity.inputs import first_line, refusing, require_weights
+from capacity.inputs import first_line, map_tensors, refusing, require_weights
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, observed, require_criterion
 from compression.shrinking.components import families
@@ -221,10 +221,19 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
 
 
 def _network(model: nn.Module, removal: Slicing, input_size: Any) -> Network:
-    """In single precision where the model has it, which is faster; else in that of the comparison."""
+    """In single precision where the model has it, which is faster; else in that of the comparison.
+
+    On the processor where the model runs there too: a GPU takes recurrent layers as a whole.
+    """
+    inputs = removal.inputs[0]
     if {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}:
-        return Network(model, *probes(model, input_size)[0])
-    return Network(removal.small, *removal.inputs[0])
+        inputs = probes(model, input_size)[0]
+    else:
+        model = removal.small
+    if any(p.device.type != "cpu" for p in model.parameters()):
+        with suppress(InputError, RuntimeError):  # code that names its device
+            return Network(clone(model, device="cpu"), *map_tensors(inputs, Tensor.cpu))
+    return Network(model, *inputs)
 
 
 @dataclass(frozen=True)

@@ -336,7 +336,7 @@ def moved(
     if held is not before.values or hit is None:
         now = _sampled(data, dimension)
         same = now.shape == before.values.shape
-        hit = (now != before.values).any(1) if same else torch.ones(len(now), dtype=torch.bool)
+        hit = (now != before.values).any(1).cpu() if same else torch.ones(len(now), dtype=torch.bool)
         seen[dimension] = before.values, hit
     return hit
 

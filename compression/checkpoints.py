@@ -180,7 +180,7 @@ def save_model(model: nn.Module, path: str | Path) -> None:
 
 
 class _Stored(nn.Module):
-    """The tensors of a model where a file takes them from: those of a GPU moved, tied ones still tied.
+    """A model as files take and give its tensors: those of a GPU on the processor, tied ones still tied.
 
     There cuDNN keeps all weights of a recurrent layer in one memory.
     """
@@ -188,6 +188,10 @@ class _Stored(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Fill the model."""
+        return self.model.load_state_dict(*args, **kwargs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Tensors by name, on the processor."""
@@ -261,7 +265,7 @@ def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> n
         import_hooks(model)
         apply_masks(model, stored_masks(model, tensors))
         _require_types(model, tensors if ours else {}, path)
-        load(model, str(path))
+        load(_Stored(model), str(path))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(
             f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"

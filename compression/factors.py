@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone
+from capacity.kernels import single_precision
 from compression.counting import memory_of
 from compression.verification import relative_difference, tolerance
 
@@ -149,7 +150,7 @@ def _run(layer: nn.Module, inputs: Tensor, mode: bool) -> list[Tensor]:
     before = {part: part.training for part in layer.modules()}
     layer.train(mode)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), single_precision():
             torch.manual_seed(0)
             outputs = layer(inputs)
         return [outputs] if isinstance(outputs, Tensor) else []

@@ -56,11 +56,34 @@ def use_device(name: str) -> torch.device:
             f"device {name!r} is not here ({first_line(error, 90)}); cpu always is, cuda, cuda:1 or mps may "
             f"be"
         ) from error
+    os.environ[DEVICE] = name
+    _forget()
+    return device
+
+
+@contextmanager
+def on_device(name: str) -> Iterator[None]:
+    """Within it, train on this device, as `use_device` has it; under torchrun on each process's own."""
+    if world_size() > 1:
+        yield
+        return
+    before = os.environ.get(DEVICE)
+    use_device(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[DEVICE]
+        else:
+            os.environ[DEVICE] = before
+        _forget()
+
+
+def _forget() -> None:
+    """Let Accelerate choose its device anew: else the first of a process would stay."""
     from accelerate.state import AcceleratorState
 
-    os.environ[DEVICE] = name
-    AcceleratorState._reset_state(reset_partial_state=True)  # else the first device of a process would stay
-    return device
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def own_device() -> torch.device:

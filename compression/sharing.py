@@ -140,7 +140,7 @@ def _wanted_bits(floats: Mapping[str, Tensor], bits: int | Mapping[str, int]) ->
 
 
 def _row(name: str, model: nn.Module, before: Tensor, bits: int) -> SharedTensor:
-    after = model.get_parameter(name).detach()
+    before, after = before.cpu(), model.get_parameter(name).detach().cpu()  # retraining may move the model
     nonzero = before != 0
     count = int(nonzero.sum())
     values = len(torch.unique(after[nonzero]))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -235,14 +236,22 @@ class CellExperiment(Experiment):
     def run(self, config: Any, say: Say = printed) -> "pd.DataFrame":
         """The rows of all cells, with progress; those that the run directory holds are read from it.
 
+        Small networks are trained on the processor, unless the command takes a device.
+
         Raises InputError where it holds those of other data.
         """
+        from compression.processes import on_device
+
+        config = self.settings(config)
+        with nullcontext() if hasattr(config, "device") else on_device("cpu"):
+            return self._computed(config, say)
+
+    def _computed(self, config: Any, say: Say) -> "pd.DataFrame":
         import pandas as pd
 
         from analysis.lab.runs.progress import progress
         from compression.checkpoints import save_json
 
-        config = self.settings(config)
         steps = self.cells.steps(config)
         self._require_room(config, steps.need, say)  # bad input leaves no folder, nor does what cannot fit
         folder = self.directory(config)

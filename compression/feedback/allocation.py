@@ -16,10 +16,9 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
-from compression.candidates import checked_value
 from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions, stored_bits
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import matrices_of
+from compression.feedback.layers import exact_matrices
 from compression.feedback.rounding import check_bits, check_grid, grid_for, round_matrices, scales_in
 from compression.feedback.sweeping import output_error
 from compression.feedback.worths import output_worths
@@ -175,7 +174,7 @@ def _offer(
     target: Target, hessian: Tensor, choices: Sequence[int], worth: Tensor | None, grid: GridOptions
 ) -> _Offer:
     """What a layer's rounding with feedback costs at each number of bits."""
-    weights = matrices_of(target.module, checked_value(target).detach()).double().cpu()
+    weights = exact_matrices(target)
     energy = float(output_error(weights, hessian).sum()) or 1.0
     costs = {}
     for bits in choices:

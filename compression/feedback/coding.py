@@ -23,9 +23,8 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
-from compression.candidates import checked_value
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import matrices_of, weight_of
+from compression.feedback.layers import exact_matrices, weight_of
 from compression.feedback.sweeping import descend, factor_of, output_error, sweep
 from compression.feedback.worths import output_worths
 from compression.targets import Target
@@ -129,7 +128,7 @@ def code_with_feedback(
 @torch.no_grad()
 def _code(target: Target, hessian: Tensor, worth: Tensor, price: tuple[float, float]) -> FeedbackCodedTensor:
     """Code one weight in place."""
-    matrices = matrices_of(target.module, checked_value(target).detach()).double().cpu()
+    matrices = exact_matrices(target)
     coded = code_matrices(matrices, hessian, worth, *price)
     target.value().copy_(weight_of(target.module, coded.levels * coded.step, target.shape))
     return FeedbackCodedTensor(

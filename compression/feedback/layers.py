@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compression.targets import is_transposed
+from compression.candidates import checked_value
+from compression.targets import Target, is_transposed
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -28,6 +29,15 @@ def matrices_of(module: nn.Module, weight: Tensor) -> Tensor:
         return weight.t()[None]
     groups = module.groups if isinstance(module, CONVOLUTIONS) else 1
     return weight.reshape(groups, weight.shape[0] // groups, -1)
+
+
+def exact_matrices(target: Target) -> Tensor:
+    """A copy of a target's weight, by `matrices_of`, in double precision on the processor.
+
+    Raises InputError where it holds NaN or infinity.
+    """
+    values = checked_value(target).detach()
+    return matrices_of(target.module, values.to("cpu", torch.float64, copy=True))
 
 
 def weight_of(module: nn.Module, matrices: Tensor, shape: torch.Size) -> Tensor:

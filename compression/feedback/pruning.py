@@ -18,10 +18,10 @@ from capacity.columns import Column
 from capacity.errors import InputError
 from capacity.tables import Table
 from compression.amounts import Amount, number_of, plain_amount, plain_amounts
-from compression.candidates import PrunedLayer, checked_value
+from compression.candidates import PrunedLayer
 from compression.coverage import PruneResult, coverage
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import matrices_of, weight_of
+from compression.feedback.layers import exact_matrices, matrices_of, weight_of
 from compression.feedback.sweeping import BLOCK, factor_of, output_error, refit, sweep
 from compression.masks import Masks, apply_masks, masks_of
 from compression.targets import Target, choose
@@ -135,8 +135,7 @@ def _number(target: Target, amount: int | float, alive: Tensor) -> int:
 @torch.no_grad()
 def _prune(target: Target, hessian: Tensor, alive: Tensor, rule: "_Share | _Pattern") -> tuple[Tensor, float]:
     """Prune one weight in place; its mask, and what share of its output's energy that changed."""
-    weight = checked_value(target)
-    matrices = matrices_of(target.module, weight.detach()).double().cpu()
+    matrices = exact_matrices(target)
     alive = matrices_of(target.module, alive).cpu()
     mask = alive.clone()
     chosen, _ = sweep(

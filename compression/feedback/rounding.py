@@ -17,7 +17,6 @@ from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import as_integer
 from capacity.tables import Table, Tabular
-from compression.candidates import checked_value
 from compression.feedback.grids import (
     GRID,
     GRID_CHECKS,
@@ -28,7 +27,7 @@ from compression.feedback.grids import (
     stored_bits,
 )
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import matrices_of, weight_of
+from compression.feedback.layers import exact_matrices, matrices_of, weight_of
 from compression.feedback.sweeping import factor_of, output_error, sweep
 from compression.options import with_options
 from compression.targets import Target
@@ -149,7 +148,7 @@ def _bits_of(target: Target, bits: int | Mapping[str, int]) -> int:
 
 def _round(target: Target, hessian: Tensor, bits: int, options: GridOptions) -> RoundedLayer:
     """Round one weight in place."""
-    weights = matrices_of(target.module, checked_value(target).detach()).double().cpu()
+    weights = exact_matrices(target)
     grid = grid_for(target, weights, hessian.diagonal(dim1=1, dim2=2), bits, options)
     rounded = round_matrices(weights, hessian, grid)
     with torch.no_grad():

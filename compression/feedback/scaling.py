@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.inputs import tensors_in
+from capacity.kernels import single_precision
 from capacity.tables import Table, Tabular
 from compression.calibration import inputs_of
-from compression.candidates import checked_value
 from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions
 from compression.feedback.hessians import Calibration, Walk, watch
-from compression.feedback.layers import CONVOLUTIONS, matrices_of, weight_of
+from compression.feedback.layers import CONVOLUTIONS, exact_matrices, matrices_of, weight_of
 from compression.feedback.rounding import check_bits, check_grid, grid_for
 from compression.feedback.sweeping import output_error
 from compression.forms import run
@@ -181,7 +181,7 @@ class _Rehearsal:
         self.expected = self._outputs()
 
     def _outputs(self) -> list[Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), single_precision():
             return [tensor.clone() for tensor in tensors_in(run(self.model, self.inputs))]
 
     def stays(self, fold: Fold, scales: Tensor, *, for_good: bool = False) -> bool:
@@ -254,10 +254,7 @@ def _divisible(module: nn.Module) -> bool:
 def _scaled(walk: Walk, rehearsal: _Rehearsal, fold: Fold, bits: int, grid: GridOptions) -> ScaledChannels:
     """Fold in the power of the inputs' size at which rounding errs least."""
     part = Walk(walk.model, walk.calibration, Choice({r.name: r for r in fold.readers}, {}))
-    seen = [
-        (target, matrices_of(target.module, checked_value(target).detach()).double().cpu(), hessian)
-        for target, hessian in part.steps()
-    ]
+    seen = [(target, exact_matrices(target), hessian) for target, hessian in part.steps()]
     kernel = seen[0][1].shape[2] // _channels(seen[0][0])
     sizes = seen[0][2].diagonal(dim1=1, dim2=2)[0].view(-1, kernel).mean(1).sqrt()
     errors = {

@@ -38,7 +38,7 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     four = bits == {4}
     tensors = {
         key: pack(value) if four and value.dtype == torch.int8 else value.contiguous().clone()
-        for key, value in result.model.state_dict().items()
+        for key, value in ((key, held.detach().cpu()) for key, held in result.model.state_dict().items())
     }
     facts = {
         "scheme": result.scheme,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capacity.cloning import clone, fold_masks
+from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from compression.evaluation import exercise
 from compression.quantization._quantize import LAYERS
@@ -15,9 +15,10 @@ from compression.quantization._quantize import LAYERS
 def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: int = 8) -> Mapping[str, float]:
     """Signal-to-quantization-noise ratio of each layer's output in dB, with its weight alone rounded.
 
-    10·log10(Σ y² / Σ (y - ŷ)²) over the data; the lowest are the layers to keep in float.
+    10·log10(Σ y² / Σ (y - ŷ)²) over the data; the lowest are the layers to keep in float. Masks and
+    parametrizations are folded in before weights are rounded.
     """
-    plain = fold_masks(clone(model)).cpu().eval()
+    plain = plain_copy(model).cpu().eval()
     power: dict[str, list[float]] = {}
     for name, module in plain.named_modules():
         if isinstance(module, LAYERS):
@@ -31,12 +32,11 @@ def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: in
 
 
 def _noise_hook(name: str, weight: Tensor, power: dict[str, list[float]]) -> Any:
-    def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(module: Any, inputs: tuple[Tensor, ...], _: Any) -> None:
         other = clone(module)
-        for key in list(other._forward_hooks):
-            del other._forward_hooks[key]
         other.weight.data = weight
-        noise = (other(inputs[0]) - output).double().square().sum()
+        output = module.forward(inputs[0])  # without what other hooks make of inputs and outputs
+        noise = (other.forward(inputs[0]) - output).double().square().sum()
         before = power.get(name, [0.0, 0.0])
         power[name] = [before[0] + float(output.double().square().sum()), before[1] + float(noise)]
 

@@ -1,10 +1,13 @@
 """Signal over rounding noise: six decibels a bit, half a step at most, zeros stay."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from compression.quantization.sqnr import rounded, signal_to_noise_db
 
@@ -39,3 +42,25 @@ def test_rounding_is_within_half_a_step_and_keeps_zero(values: list[float], bits
     error = (rounded(weight, bits) - weight).abs()
     assert float(error.max()) <= 0.5 * step * 1.001 + 1e-9
     assert bool((rounded(weight, bits)[weight == 0] == 0).all())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        parametrizations.weight_norm,
+        nn.utils.weight_norm,
+        lambda layer: layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 1.0,)),
+        lambda layer: layer.register_forward_hook(lambda module, inputs, output: output * 1.0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_made_of_parts_or_hooked_is_rounded_like_a_plain_weight(
+    change: Callable[[nn.Linear], object],
+) -> None:
+    """Parts set aside, its weight and what it is given are the same: so is what rounding costs."""
+    data = [(torch.randn(64, 8), torch.zeros(64, dtype=torch.long))]
+    layer = nn.Linear(8, 4)
+    plain = signal_to_noise_db(nn.Sequential(layer), data=data)["0"]
+    change(layer)
+    assert signal_to_noise_db(nn.Sequential(layer), data=data)["0"] == pytest.approx(plain, abs=0.1)
+    assert 30 < plain < 70

@@ -24,6 +24,10 @@ class Config(OutputSettings):
     """Python of an environment in which NNCodec is installed, to compare sizes of files with."""
     pictures: str = ""
     """imagefolder:DIR of CIFAR-10, whose networks "peer-rates" trains for half an hour."""
+    networks: str = ""
+    """Folder that keeps the networks of "peer-rates": those that lie there are not trained again."""
+    epochs: int = 0
+    """Epochs of those; by default 5 on MNIST and 8 on CIFAR-10."""
     only: tuple[Group, ...] = ()
     """Only these groups of rows; by default all."""
     smoke: bool = False

@@ -28,6 +28,11 @@ STEPS = (
     -18,
 )  # NNCodec's quantization parameter; -38 is its default, for no visible loss
 PENALTIES = (1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
+TRAINING: dict[str, dict[str, Any]] = {
+    "lenet5": {"epochs": 5},
+    "resnet20": {"epochs": 8, "learning_rate": 0.1},
+    "vit": {"epochs": 8, "learning_rate": 1e-3, "optimizer": "adamw"},
+}
 NNCODEC = """
 import sys, numpy
 from nncodec import nnc
@@ -50,22 +55,22 @@ class Written:
 
 def peer_rates(config: Config) -> Iterator[Benchmark]:
     """Bytes at equal error of a convolutional network, a residual one and a transformer."""
-    import torch
-
-    if not has_nncodec(config):
+    if not has_nncodec(config) and not config.networks:
         return
-    for name, source, make, pictures in (  # more positions to calibrate by than any layer has inputs
-        ("LeNet-5-Caffe on MNIST", "mnist", _lenet, 4096),
-        ("ResNet-20 on CIFAR-10", config.pictures, _resnet, 512),
-        ("a small ViT on CIFAR-10", config.pictures, _transformer, 512),
-    ):
+    for kind, (name, source, pictures) in {
+        # more positions to calibrate by than any layer has inputs
+        "lenet5": ("LeNet-5-Caffe on MNIST", "mnist", 4096),
+        "resnet20": ("ResNet-20 on CIFAR-10", config.pictures, 512),
+        "vit": ("a small ViT on CIFAR-10", config.pictures, 512),
+    }.items():
         if not source:
             say(f"skipped: {name}: --pictures imagefolder:DIR")
         if not source or (data := read(source, config)) is None:
             continue
-        torch.manual_seed(0)
-        rows = data.train.take(slice(0, 64 if config.smoke else pictures))
-        _compare(name, make(data, config.smoke), data, (list(rows.batches(128)), config))
+        model = _network(kind, data, config)
+        if config.nncodec:
+            rows = data.train.take(slice(0, 64 if config.smoke else pictures))
+            _compare(name, model, data, (list(rows.batches(128)), config))
     yield from ()
 
 
@@ -136,40 +141,49 @@ def _nncodec(model: "nn.Module", step: int, folder: str, python: str) -> tuple["
     return copied, size
 
 
-def _lenet(data: "DataSet", smoke: bool) -> "nn.Module":
-    from analysis.lab.models import create
+def _network(kind: str, data: "DataSet", config: Config) -> "nn.Module":
+    """A trained network, on the processor; read from the folder that keeps them where it lies there."""
+    from pathlib import Path
 
-    model = create("lenet5", input_size=data.input_size, classes=10)
-    return _trained(model, data, smoke, epochs=5)
+    import torch
+
+    from compression.checkpoints import load_model, save_model
+
+    torch.manual_seed(0)
+    model = _fresh(kind, data)
+    path = Path(config.networks) / f"{kind}.safetensors"
+    if config.networks and path.exists():
+        return load_model(model, path).eval()
+    trained = _trained(model, data, config, **TRAINING[kind]).cpu()
+    if config.networks:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_model(trained, path)
+    return trained
 
 
-def _resnet(data: "DataSet", smoke: bool) -> "nn.Module":
+def _fresh(kind: str, data: "DataSet") -> "nn.Module":
     import torch
 
     from analysis.lab.models import create
 
-    model = create("resnet20", input_size=data.input_size, classes=10).to(memory_format=torch.channels_last)
-    return _trained(model, data, smoke, epochs=8, learning_rate=0.1)
+    if kind == "vit":
+        from timm.models.vision_transformer import VisionTransformer
+
+        return VisionTransformer(
+            img_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=6, num_heads=3
+        )  # fmt: skip
+    model = create(kind, input_size=data.input_size, classes=10)
+    return model.to(memory_format=torch.channels_last) if kind == "resnet20" else model
 
 
-def _transformer(data: "DataSet", smoke: bool) -> "nn.Module":
-    from timm.models.vision_transformer import VisionTransformer
-
-    model = VisionTransformer(
-        img_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=6, num_heads=3
-    )  # fmt: skip
-    return _trained(model, data, smoke, epochs=8, learning_rate=1e-3, optimizer="adamw")
-
-
-def _trained(model: "nn.Module", data: "DataSet", smoke: bool, **settings: Any) -> "nn.Module":
+def _trained(model: "nn.Module", data: "DataSet", config: Config, **settings: Any) -> "nn.Module":
     from compression.batches import CropAndFlip
     from compression.precision import fast_bf16
     from compression.processes import own_device
     from compression.training import TrainingSettings, fit
 
-    pictures = data.train.take(slice(0, 256 if smoke else None))
-    if smoke:
-        settings["epochs"] = 1
+    pictures = data.train.take(slice(0, 256 if config.smoke else None))
+    settings["epochs"] = 1 if config.smoke else config.epochs or settings["epochs"]
     if data.input_size[0] == 3 and fast_bf16(own_device()):
         settings["mixed_precision"] = "bf16"
     augment = CropAndFlip() if data.input_size[0] == 3 else None

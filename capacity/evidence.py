@@ -31,10 +31,8 @@ def add_evidence(sampler: Sampler, states: Mapping[str, State]) -> None:
             wanted = state.wanted[call] | like(sampler.wanted_out.get(place), state.wanted[call])
             state.carried.pop(call, None)
             with as_masks(state, state.masks):
-                forward = state.module.forward
-                carry_back(
-                    state, call, forward, (torch.zeros(wanted.shape).masked_fill(wanted.cpu(), torch.nan),)
-                )
+                gradient = torch.zeros(wanted.shape, device=wanted.device).masked_fill(wanted, torch.nan)
+                carry_back(state, call, state.module.forward, (gradient,))
 
 
 def backstop(sampler: Sampler, states: Mapping[str, State], *, everything: bool) -> list[str]:

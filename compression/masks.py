@@ -219,7 +219,10 @@ def density(masks: Mapping[str, Tensor]) -> float:
 
 def nested(inner: Mapping[str, Tensor], outer: Mapping[str, Tensor]) -> bool:
     """Whether every parameter that `inner` keeps is kept by `outer` too."""
-    return all(name not in outer or not bool((mask & ~outer[name]).any()) for name, mask in inner.items())
+    return all(
+        name not in outer or not bool((mask & ~outer[name].to(mask.device)).any())
+        for name, mask in inner.items()
+    )
 
 
 def living_units(mask: Tensor) -> Tensor:

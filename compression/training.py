@@ -404,7 +404,7 @@ class _Loop:
                 self.rows.append((parameter, rows.to(parameter.device)))
             for state in self.optimizer.state.get(parameter, {}).values():
                 if isinstance(state, Tensor) and state.shape == mask.shape:
-                    state.mul_(mask)  # no momentum for what is gone
+                    state.mul_(mask.to(state.device))  # no momentum for what is gone
 
     @torch.no_grad()
     def _apply(self) -> None:

@@ -323,7 +323,7 @@ def _trained(graph: nn.Module, retrain: Retrain) -> Any:
     trained = model_of(retrain(graph))
     zeros(trained)
     trained._forward_pre_hooks.clear()
-    return trained
+    return trained.cpu()  # where integers are computed, wherever it was trained
 
 
 class _KeepZeros:

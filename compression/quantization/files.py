@@ -1,7 +1,8 @@
 """Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from capacity import checks
-from capacity.cloning import plain_copy
+from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input, forward, require_weights
 from compression.checkpoints import most_bytes
@@ -198,11 +199,12 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             "ranges that are found while running have no ONNX form in torch's exporter: "
             "use scheme 'static', 'weight-only' or 'aware'"
         )
+    if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
+        graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
-    forward(graph, args, kwargs)
-    graph.eval()
-    args, kwargs, shapes = free_batch(graph, args, kwargs)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with _evaluating(graph), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        forward(graph, args, kwargs)
+        args, kwargs, shapes = free_batch(graph, args, kwargs)
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
@@ -210,6 +212,18 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     assert program is not None
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
+
+
+@contextmanager
+def _evaluating(graph: nn.Module) -> Iterator[None]:
+    """Evaluation mode, from which every module's own comes back; exported graphs refuse `train`."""
+    modes = [(module, module.training) for module in graph.modules()]
+    graph.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _scalar_nodes(graph: nn.Module) -> list[fx.Node]:

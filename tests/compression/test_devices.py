@@ -1,6 +1,6 @@
 """On a GPU every public function gives what it gives on the processor, and leaves the model where it lay.
 
-Skipped where there is none.
+Run with DEEPCAPACITY_GPU=1, without which tests see no GPU; skipped where there is none.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from torch import nn
 from uses import FUNCTIONS, SLOW, stored
 
 from capacity import InputError, measure, requirement
+from capacity.live import live_masks
 from compression.batches import TensorBatches
 from compression.calibration import ActivationNorm, Fisher, Taylor
 from compression.costs import latency
@@ -28,7 +29,7 @@ from compression.factorization import factorize
 from compression.features import FeatureLoss
 from compression.feedback import scale_channels
 from compression.pruning import prune
-from compression.quantization import load_quantized, quantize, save_quantized
+from compression.quantization import export_onnx, load_quantized, quantize, save_quantized
 from compression.schedules import GradualPruning
 from compression.shrinking import shrink
 from compression.training import TrainingSettings, fit
@@ -161,6 +162,30 @@ def test_wide_convolutions_on_a_gpu_pass_the_same_comparisons(work: str) -> None
     model = wide()
     expected = WIDE[work](model)
     assert WIDE[work](model.to(GPU)) == expected and any(expected)
+
+
+def test_what_is_dead_on_the_processor_is_dead_on_a_gpu() -> None:
+    """Two units that nothing reads, one of them behind a clamp that real passes are needed for."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Hardtanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    with torch.no_grad():
+        model[2].weight[:, :2] = 0
+        model[4].weight[:, 3] = 0
+    expected = live_masks(model, (6,))
+    seen = live_masks(model.to(GPU), (6,))
+    assert all(torch.equal(seen[name].cpu(), mask) for name, mask in expected.items())
+    assert not expected["0.weight"][:2].any() and not expected["2.weight"][3].any()
+
+
+def test_a_network_on_a_gpu_is_exported(tmp_path: Path) -> None:
+    model = build("conv2d").to(GPU)
+    assert export_onnx(model, tmp_path / "net.onnx", input_size=SIZE) > 0
+    graph = quantize(
+        model, scheme="aware", input_size=SIZE, calibration=DATA,
+        retrain=lambda graph: fit(graph, DATA, settings=ONCE),
+    )  # fmt: skip
+    assert export_onnx(graph.model, tmp_path / "integers.onnx", input_size=SIZE) > 0
+    assert {p.device.type for p in model.parameters()} == {GPU}
 
 
 @pytest.mark.parametrize("scheme", ["dynamic", "weight-only", "static"])

@@ -246,7 +246,10 @@ def test_onnx_runtime_agrees(trained: nn.Module, results: dict, scheme: str, tmp
 
     graph = results[scheme, 8].model
     written = export_onnx(graph, tmp_path / "net.onnx", input_size=SIZE)
+    trained.train()[1].eval()
     assert written < export_onnx(trained, tmp_path / "float.onnx", input_size=SIZE)
+    assert trained.training and not trained[1].training and trained[0].training  # as they were
+    trained.eval()
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     logits = session.run(None, {session.get_inputs()[0].name: TEST.inputs.numpy()})[0]
     ours, _ = predictions(graph, TEST)

@@ -68,15 +68,16 @@ def real(name: str, value: Any) -> float:
     plain = value.item() if _is_scalar(value) else value
     _require(isinstance(plain, Real) and not isinstance(plain, bool), name, "a number", value)
     try:
-        float(plain)
+        as_float = float(plain)
     except OverflowError:
         raise InputError(f"{name} must be a number below 1e308, found one of more digits") from None
-    return plain  # type: ignore[no-any-return]
+    return plain if isinstance(plain, int | float) else as_float
 
 
-def plain(name: str, value: Any) -> None:
+def plain(name: str, value: Any) -> float:
     """A real number of Python or numpy, or NaN; no tensor, which a setting would be held as."""
-    _require(isinstance(value, Real) and not isinstance(value, bool), name, "a number", value)
+    _require(isinstance(value, Real), name, "a number", value)
+    return real(name, value)
 
 
 def fields(value: object, checks_by_name: Mapping[str, Check]) -> None:

@@ -35,10 +35,13 @@ def unknown(what: str, given: Any, known: Iterable[str]) -> InputError:
 
 
 def brief(value: Any, most: int = 60) -> str:
-    """A value and its type in one line; what is longer is named by its type alone.
+    """A value and its type in one line; what is longer, or cannot be shown, is named by its type alone.
 
     >>> brief(2), brief([0] * 99)
     ('2 of type int', 'one of type list')
     """
-    shown = " ".join(repr(value).split())
+    try:
+        shown = " ".join(repr(value).split())
+    except Exception:  # whatever a class's own __repr__ raises
+        shown = "one"
     return f"{shown if len(shown) <= most else 'one'} of type {type(value).__name__}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 
 
 def as_integer(name: str, value: Any, *, least: int = 1) -> int:
@@ -163,7 +163,7 @@ def example_input(
             )
         raise InputError(
             f"input_size must be the shape of one sample such as (3, 32, 32), a list or dict of shapes, "
-            f"or an example tensor with a batch dimension; found {size!r}"
+            f"or an example tensor with a batch dimension; found {brief(size)}"
         )
 
     if isinstance(input_size, Mapping):

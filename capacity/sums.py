@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from capacity import checks
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 
 CHUNK = 1 << 21  # elements worked on at a time
 SAMPLE = 1 << 17  # elements in which the step is looked for
@@ -61,7 +61,7 @@ def table_of(features: Any) -> Table:
     except (ValueError, TypeError) as error:
         raise InputError(f"features must be a table of numbers: {error}") from error
     if values.ndim < 1:
-        raise InputError(f"features must be a table of numbers with a row each, found {features!r}")
+        raise InputError(f"features must be a table of numbers with a row each, found {brief(features)}")
     if values.dtype.kind not in "biuf":
         raise InputError(f"features must be numbers, found {values.dtype}; encode categories first")
     if not values.size:

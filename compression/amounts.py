@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 
 Amount = int | float | Mapping[str, int | float]
 
@@ -25,7 +25,7 @@ def plain_amount(amount: Any) -> int | float:
         return float(amount)
     raise InputError(
         f"amount must be an int of at least 1 (how many) or a float between 0 and 1 (which fraction), "
-        f"found {amount!r}{_hint(amount)}"
+        f"found {brief(amount)}{_hint(amount)}"
     )
 
 

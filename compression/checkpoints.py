@@ -15,7 +15,7 @@ from torch import nn
 
 from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.inputs import first_line, require_python, require_weights
 from capacity.parametrized import import_hooks, pruning_hooks
 from compression.identity import (
@@ -134,7 +134,7 @@ def metrics_of(result: Any) -> dict[str, Any]:
     if not isinstance(result, Mapping):
         raise InputError(
             f"evaluate must return a mapping or dataclass of numbers, such as {{'top1_error': 0.1}}; "
-            f"found {result!r:.80} ({type(result).__name__})"
+            f"found {brief(result)}"
         )
     plain = {str(key): _plain_metric(str(key), value) for key, value in result.items()}
     tell_nan(plain)

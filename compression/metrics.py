@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.inputs import first_line, shown
 from compression.processes import gather_objects
 
@@ -156,7 +156,7 @@ def _numbers(name: str, value: Any) -> dict[str, float]:
             raise TypeError
         return {name: float(value)}
     except (TypeError, ValueError):
-        raise InputError(f"metric {name!r} {FORM}, such as 0.1; found {value!r:.60}") from None
+        raise InputError(f"metric {name!r} {FORM}, such as 0.1; found {brief(value)}") from None
 
 
 def _is_stateful(metric: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from capacity import checks
-from capacity.errors import InputError, unknown
+from capacity.errors import InputError, brief, unknown
 from capacity.inputs import shown
 from compression.batches import TensorBatches
 from compression.forms import heads_of, logits_of, own_loss, parts_of, run
@@ -101,7 +101,7 @@ def weights_of(class_weights: ClassWeights, data: Any) -> tuple[float, ...]:
     if not any(number > 0 for number in numbers) or not all(0 <= n < math.inf for n in numbers):
         raise InputError(
             f"class_weights must be a number for each class, none negative and not all 0, or 'balanced'; "
-            f"found {class_weights!r:.80}"
+            f"found {brief(class_weights)}"
         )
     return numbers
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from capacity import checks
 from capacity.cloning import clone, initialized, unwrapped
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from compression.amounts import Amount as Amount
 from compression.amounts import plain_amounts
 from compression.amounts import shown as shown
@@ -167,7 +167,7 @@ def _extend(work: _Work, masks: Masks, rule: Rule) -> tuple[list[list[PrunedLaye
 def _usable_keep(keep: int) -> int:
     if not isinstance(keep, int) or isinstance(keep, bool) or keep < 0:
         raise InputError(
-            f"keep must be an int of at least 0, the units that every layer keeps; found {keep!r}"
+            f"keep must be an int of at least 0, the units that every layer keeps; found {brief(keep)}"
         )
     return keep
 

@@ -11,7 +11,7 @@ from torch import nn
 from capacity import checks
 from capacity.cloning import unwrapped
 from capacity.columns import KEY, Column, percent
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, require_criterion
 from compression.pruning import prune
@@ -155,6 +155,6 @@ def _error_of(value: Any) -> float:
     if not math.isfinite(error):
         raise InputError(
             f"evaluate must return a finite error, as lambda model: evaluate(model, batches).top1_error "
-            f"does; found {value!r:.60} of type {type(value).__name__}"
+            f"does; found {brief(value)}"
         )
     return error

@@ -134,7 +134,8 @@ def _wanted_bits(floats: Mapping[str, Tensor], bits: int | Mapping[str, int]) ->
     for name, number in wanted.items():
         if name not in floats:
             raise unknown("parameter to share", name, floats)
-        if not 1 <= as_integer(f"bits of {name}", number, least=0) <= MOST_BITS:
+        wanted[name] = as_integer(f"bits of {name}", number, least=0)
+        if not 1 <= wanted[name] <= MOST_BITS:
             raise InputError(f"bits of {name} must lie between 1 and {MOST_BITS}, found {number}")
     return wanted
 

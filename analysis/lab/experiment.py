@@ -195,11 +195,13 @@ class Steps:
     need: what all take of memory
     content: what the rows depend on besides the settings, as `compression.identity.describe` has it; None
         where that is nothing
+    alike: whether one step takes about as long as another, so that the first foretells the others
     """
 
     rows: Mapping[str, Callable[[], list[dict[str, Any]]]]
     need: "Need"
     content: Callable[[], Mapping[str, str]] | None = None
+    alike: bool = True
 
 
 @dataclass(frozen=True)
@@ -262,7 +264,7 @@ class CellExperiment(Experiment):
         if done:
             say(f"resumed from {folder.path}, {done} of {len(paths)} steps")
         rows: list[dict[str, Any]] = []
-        pace_unknown = not config.smoke
+        pace_unknown = steps.alike and not config.smoke
         with progress(len(paths), self.cells.noun) as on_progress:
             for name, path in paths.items():
                 on_progress(doing=name)

@@ -23,7 +23,7 @@ def _steps(config: Any) -> Steps:
         f"{name}-{classes}": partial(measure_one, name, classes, config)
         for name, classes in product(config.networks, config.classes)
     }
-    return Steps(steps, _need(config, len(steps)))
+    return Steps(steps, _need(config, len(steps)), alike=False)  # seconds or a quarter of an hour
 
 
 def _need(config: Any, cells: int) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.columns import KEY, Column
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.tables import Table, Tabular
 from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions, stored_bits
 from compression.feedback.hessians import Calibration, Walk
@@ -150,7 +150,7 @@ def _options(target: Target, choices: Sequence[int] | Mapping[str, Sequence[int]
     wanted = target.among(choices) if isinstance(choices, Mapping) else choices
     several = checks.each(checks.integer)("choices", wanted)
     if not several:
-        raise InputError(f"choices must be a list of bits such as (2, 4, 8), found {wanted!r}")
+        raise InputError(f"choices must be a list of bits such as (2, 4, 8), found {brief(wanted)}")
     return sorted({check_bits(f"choices of {target.name!r}", bits) for bits in several})
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import initialized, plain_copy, unwrapped
 from capacity.columns import Column
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.tables import Table
 from compression.amounts import Amount, number_of, plain_amount, plain_amounts
 from compression.candidates import PrunedLayer
@@ -107,7 +107,7 @@ def _requested(amount: Any, n_of_m: Any) -> Amount:
     pair = isinstance(n_of_m, tuple | list) and len(n_of_m) == 2 and all(type(v) is int for v in n_of_m)
     if not pair or not 0 < n_of_m[0] < n_of_m[1] <= BLOCK:
         raise InputError(
-            f"n_of_m keeps n of m weights, 0 < n < m <= {BLOCK}, such as (2, 4); found {n_of_m!r}"
+            f"n_of_m keeps n of m weights, 0 < n < m <= {BLOCK}, such as (2, 4); found {brief(n_of_m)}"
         )
     return 1 - int(n_of_m[0]) / int(n_of_m[1])
 

@@ -15,7 +15,7 @@ from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column, percent
-from capacity.errors import InputError
+from capacity.errors import InputError, brief
 from capacity.inputs import first_line, map_tensors, refusing, require_weights
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, observed, require_criterion
@@ -398,4 +398,4 @@ def _check(amount: float | Mapping[str, float] | None) -> None:
             checks.number(f"amount[{name!r}]" if name else "amount", value)
         if value is not None and not 0 < value < 1:
             where = f" for layer {name!r}" if name else ""
-            raise InputError(f"amount must be a fraction between 0 and 1, found {value!r}{where}")
+            raise InputError(f"amount must be a fraction between 0 and 1, found {brief(value)}{where}")

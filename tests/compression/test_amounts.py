@@ -35,9 +35,9 @@ def test_numbers_of_any_type(given, plain) -> None:
         (True, "a truth value is no count"),
         (np.True_, "a truth value is no count"),
         (np.int64(0), "found np.int64\\(0\\)"),
-        (float("inf"), "found inf$"),
-        ("0.5", "found '0.5'$"),
-        (None, "found None$"),
+        (float("inf"), "found inf of type float$"),
+        ("0.5", "found '0.5' of type str$"),
+        (None, "found None of type NoneType$"),
         (torch.tensor(0.5), "found tensor"),
     ],
 )

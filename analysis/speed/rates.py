@@ -182,7 +182,7 @@ def _trained(model: "nn.Module", data: "DataSet", config: Config, **settings: An
     from compression.processes import own_device
     from compression.training import TrainingSettings, fit
 
-    pictures = data.train.take(slice(0, 256 if config.smoke else None))
+    pictures = data.train.take(slice(0, 256 if config.smoke else None)).to(own_device())
     settings["epochs"] = 1 if config.smoke else config.epochs or settings["epochs"]
     if data.input_size[0] == 3 and fast_bf16(own_device()):
         settings["mixed_precision"] = "bf16"

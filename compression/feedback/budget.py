@@ -19,9 +19,10 @@ FIRST = 1e-10  # nats a bit, from where the search goes out
 LEAST, MOST = 1e-24, 1e6  # beyond which steps change no more
 STRIDE = 30.0  # in which it goes out
 CLOSE = 0.98  # of the budget is enough
-HALVINGS = 10
+TURNS = 10  # within a range
 
-Coding = Callable[[float], tuple[FeedbackCodeResult, int]]  # of a penalty: what is coded, bytes of its file
+Coded = tuple[FeedbackCodeResult, int]  # what is coded, and bytes of its file
+Coding = Callable[[float], Coded]  # of a penalty
 
 
 @checks.arguments(budget_bytes=checks.number, seed=checks.seed)
@@ -36,11 +37,11 @@ def code_to_budget(
     """A copy of the model whose file takes at most so many bytes, at little loss: see `code_with_feedback`.
 
     What a bit is worth is searched for, by files that are written and measured, until one takes between 98
-    and 100 % of the budget, or the search has halved its range ten times; the largest that fits is given.
+    and 100 % of the budget, or ten have been tried within a range; the largest that fits is given.
 
     Parameters
     ----------
-    batches, layers, seed: as for `code_with_feedback`, which is called some eight times
+    batches, layers, seed: as for `code_with_feedback`, which is called some five times
     budget_bytes: of the whole file of `encode`, header, biases and batch norms included. A budget above what
         the finest steps take gives these
 
@@ -75,14 +76,32 @@ def _search(coded: Coding, budget_bytes: float) -> FeedbackCodeResult:
         penalty *= STRIDE if over else 1 / STRIDE
         best, before = coded(penalty), best
     low, high = (penalty / STRIDE, penalty) if over else (penalty, penalty * STRIDE)
-    fits = best if over else before
-    for _ in range(HALVINGS):
+    fits, size = (best, before[1]) if over else (before, best[1])
+    return _between((low, size), (high, fits), coded, budget_bytes)
+
+
+def _between(
+    over: tuple[float, int], within: tuple[float, Coded], coded: Coding, budget_bytes: float
+) -> FeedbackCodeResult:
+    """The largest file within the budget between a penalty with its too many bytes, and one with its file.
+
+    The logarithm of the bytes is nearly a line in that of the penalty: the next one is where the line through
+    the two nearest files meets the budget.
+    """
+    low, (high, fits) = over[0], within
+    aim = math.log(math.sqrt(CLOSE) * budget_bytes)
+    known = [(math.log(over[1]) - aim, math.log(low)), (math.log(fits[1]) - aim, math.log(high))]
+    for _ in range(TURNS):
         if fits[1] >= CLOSE * budget_bytes:
             break
-        middle = math.sqrt(low * high)
-        tried = coded(middle)
+        (one, here), (two, there) = sorted(known, key=lambda pair: abs(pair[0]))[:2]
+        line = here - one * (there - here) / (two - one) if one != two else math.inf
+        ends = math.log(low), math.log(high)
+        middle = line if ends[0] < line < ends[1] else sum(ends) / 2
+        tried = coded(math.exp(middle))
+        known.append((math.log(tried[1]) - aim, middle))
         if tried[1] > budget_bytes:
-            low = middle
+            low = math.exp(middle)
         else:
-            high, fits = middle, max(fits, tried, key=lambda pair: pair[1])
+            high, fits = math.exp(middle), max(fits, tried, key=lambda pair: pair[1])
     return fits[0]

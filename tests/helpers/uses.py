@@ -143,4 +143,4 @@ ELSEWHERE = {
     "prequential_length": "is given models that were made for it",
 }
 FEW = ("dense", "weight norm", "masked", "closures")  # for functions that measure again and again
-SLOW = {"bounds": FEW, "prune_to_budget": FEW[:2]}
+SLOW = {"bounds": FEW, "code_to_budget": FEW, "prune_to_budget": FEW[:2]}

@@ -50,7 +50,7 @@ class Config(RunSettings):
     seeds: int = 1
     """Kept at 1: labelings repeat the search."""
     preset: Literal["default", "full"] = "default"
-    """full: 60 networks of two and of ten classes (an hour or two on two cores)."""
+    """full: 60 networks of two and of ten classes (an hour or two)."""
 
 
 PRESETS = {"default": Config(), "full": Config(preset="full", networks=ALL, steps=2_000)}

@@ -1,7 +1,14 @@
 """The speed table through its real entry point; what is missing is skipped by name."""
 
+from pathlib import Path
+
 import pytest
+import torch
 from running import run_command
+
+from analysis.lab.data.datasets import load
+from analysis.speed.config import Config
+from analysis.speed.rates import _network
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +42,15 @@ def test_seeds_together_and_steps_in_half_precision(shown: str) -> None:
 
 def test_without_nncodec_it_is_named(shown: str) -> None:
     assert shown.count("skipped: NNCodec") == 2 and "--nncodec PYTHON" in shown
+
+
+def test_a_network_that_was_kept_is_not_trained_again(tmp_path: Path) -> None:
+    data, config = load("digits"), Config(networks=str(tmp_path / "nets"), smoke=True)
+    first = _network("lenet5", data, config)
+    path = tmp_path / "nets" / "lenet5.safetensors"
+    written = path.stat().st_mtime_ns
+    again = _network("lenet5", data, config)
+    assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
+    assert path.stat().st_mtime_ns == written and not again.training
+    anew = _network("lenet5", data, Config(smoke=True))  # without a folder it is trained anew, as it was
+    assert all(map(torch.equal, first.state_dict().values(), anew.state_dict().values()))

@@ -46,11 +46,11 @@ def test_without_nncodec_it_is_named(shown: str) -> None:
 
 def test_a_network_that_was_kept_is_not_trained_again(tmp_path: Path) -> None:
     data, config = load("digits"), Config(networks=str(tmp_path / "nets"), smoke=True)
-    first = _network("lenet5", data, config)
-    path = tmp_path / "nets" / "lenet5.safetensors"
+    first = _network("resnet20", data, config)
+    path = tmp_path / "nets" / "resnet20.safetensors"
     written = path.stat().st_mtime_ns
-    again = _network("lenet5", data, config)
+    again = _network("resnet20", data, config)
     assert all(map(torch.equal, first.state_dict().values(), again.state_dict().values()))
     assert path.stat().st_mtime_ns == written and not again.training
-    anew = _network("lenet5", data, Config(smoke=True))  # without a folder it is trained anew, as it was
+    anew = _network("resnet20", data, Config(smoke=True))  # without a folder it is trained anew, as it was
     assert all(map(torch.equal, first.state_dict().values(), anew.state_dict().values()))

@@ -1,6 +1,7 @@
 """Which kernels compute, where those that a GPU takes by default round more or have no gradient."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,32 +14,48 @@ def single_precision() -> Iterator[None]:
     """Within it products of float32 are products of float32: TensorFloat-32 keeps 10 of their 23 bits.
 
     Convolutions and recurrent layers on a GPU round so by default; matrix products where the user asked for
-    it by `torch.set_float32_matmul_precision`, on processors too. The settings come back.
+    it, on processors too. All settings come back; where none rounds, none is touched.
     """
     cudnn: Any = torch.backends.cudnn
-    kinds = cudnn.conv, cudnn.rnn
+    matmul: Any = torch.backends.cuda.matmul
+    of_processors: Any = torch.backends.mkldnn
+    kinds = of_processors.matmul, matmul, cudnn.conv, cudnn.rnn
+    gpu = torch.cuda.is_available()
     before = [kind.fp32_precision for kind in kinds]
-    restore = _matrix_products()
+    if set(before if gpu else before[:1]) <= {"none", "ieee"}:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the older interface, which must agree with the newer
+        precision = _readable(torch.get_float32_matmul_precision)
+        tf32 = _readable(lambda: cudnn.allow_tf32) if gpu else None
+        _set(cudnn, precision and "highest", None if tf32 is None else False)
+    for kind in kinds if gpu else kinds[:1]:
+        kind.fp32_precision = "ieee"
     try:
-        for kind in kinds:
-            kind.fp32_precision = "ieee"
         yield
     finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _set(cudnn, precision, tf32)
         for kind, value in zip(kinds, before, strict=True):
-            kind.fp32_precision = value
-        restore()
+            if gpu or kind not in kinds[2:]:
+                kind.fp32_precision = value
 
 
-def _matrix_products() -> Any:
-    """Set matrix products to all their bits; what sets them back, by the interface that they were set by."""
+def _readable(setting: Callable[[], Any]) -> Any:
+    """A setting of the older interface; None where the newer one has set what it cannot say."""
     try:
-        precision = torch.get_float32_matmul_precision()
-    except RuntimeError:  # set by torch.backends.cuda.matmul.fp32_precision
-        matmul: Any = torch.backends.cuda.matmul
-        value, matmul.fp32_precision = matmul.fp32_precision, "ieee"
-        return lambda: setattr(matmul, "fp32_precision", value)
-    torch.set_float32_matmul_precision("highest")
-    return lambda: torch.set_float32_matmul_precision(precision)
+        return setting()
+    except RuntimeError:
+        return None
+
+
+def _set(cudnn: Any, precision: str | None, tf32: bool | None) -> None:
+    if precision is not None:
+        torch.set_float32_matmul_precision(precision)
+    if tf32 is not None:
+        cudnn.allow_tf32 = tf32
 
 
 @contextmanager

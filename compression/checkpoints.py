@@ -198,7 +198,7 @@ class _Stored(nn.Module):
         moved: dict[Any, torch.Tensor] = {}
         state = self.model.state_dict()
         for name, tensor in state.items():
-            if tensor.device.type != "cpu":
+            if tensor.device.type not in ("cpu", "meta"):
                 view = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
                 state[name] = moved.setdefault(view if tensor.numel() else name, tensor.detach().cpu())
         return state
@@ -268,7 +268,8 @@ def load_model(model: nn.Module, path: str | Path, *, sealed: bool = False) -> n
         load(_Stored(model), str(path))
     except (SafetensorError, RuntimeError) as error:
         raise InputError(
-            f"{path} holds another architecture: {' '.join(str(error).split())[:300]}"
+            f"{path} holds another architecture: "
+            f"{' '.join(str(error).split()).replace(_Stored.__name__, type(model).__name__)[:300]}"
         ) from error
     return model
 

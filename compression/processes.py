@@ -63,8 +63,11 @@ def use_device(name: str) -> torch.device:
 
 @contextmanager
 def on_device(name: str) -> Iterator[None]:
-    """Within it, train on this device, as `use_device` has it; under torchrun on each process's own."""
-    if world_size() > 1:
+    """Within it, train on this device, as `use_device` has it; under torchrun on each process's own.
+
+    Where that is another than before, an `Accelerator` made before is of no use within and after.
+    """
+    if world_size() > 1 or own_device().type == name:
         yield
         return
     before = os.environ.get(DEVICE)
@@ -73,7 +76,7 @@ def on_device(name: str) -> Iterator[None]:
         yield
     finally:
         if before is None:
-            del os.environ[DEVICE]
+            os.environ.pop(DEVICE, None)
         else:
             os.environ[DEVICE] = before
         _forget()

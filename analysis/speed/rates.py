@@ -17,7 +17,7 @@ from capacity.columns import percent
 if TYPE_CHECKING:
     from torch import nn
 
-    from analysis.lab.data.splits import DataSet
+    from analysis.lab.data.splits import DataSet, Split
 
 STEPS = (
     -30,
@@ -150,11 +150,14 @@ def _network(kind: str, data: "DataSet", config: Config) -> "nn.Module":
     from compression.checkpoints import load_model, save_model
 
     torch.manual_seed(0)
-    model = _fresh(kind, data)
-    path = Path(config.networks) / f"{kind}.safetensors"
+    model, pictures = _fresh(kind, data), data.train.take(slice(0, 256 if config.smoke else None))
+    settings = dict(TRAINING[kind])
+    settings["epochs"] = 1 if config.smoke else config.epochs or settings["epochs"]
+    path = Path(config.networks) / f"{kind}-{len(pictures)}x{settings['epochs']}.safetensors"
     if config.networks and path.exists():
+        say(f"read {path}: trained before")
         return load_model(model, path).eval()
-    trained = _trained(model, data, config, **TRAINING[kind]).cpu()
+    trained = _trained(model, pictures, settings).cpu()
     if config.networks:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(trained, path)
@@ -176,16 +179,15 @@ def _fresh(kind: str, data: "DataSet") -> "nn.Module":
     return model.to(memory_format=torch.channels_last) if kind == "resnet20" else model
 
 
-def _trained(model: "nn.Module", data: "DataSet", config: Config, **settings: Any) -> "nn.Module":
+def _trained(model: "nn.Module", pictures: "Split", settings: dict[str, Any]) -> "nn.Module":
     from compression.batches import CropAndFlip
     from compression.precision import fast_bf16
     from compression.processes import own_device
     from compression.training import TrainingSettings, fit
 
-    pictures = data.train.take(slice(0, 256 if config.smoke else None)).to(own_device())
-    settings["epochs"] = 1 if config.smoke else config.epochs or settings["epochs"]
-    if data.input_size[0] == 3 and fast_bf16(own_device()):
-        settings["mixed_precision"] = "bf16"
-    augment = CropAndFlip() if data.input_size[0] == 3 else None
-    batches = pictures.batches(128, shuffle=True, augment=augment)
+    coloured = pictures.inputs.shape[1] == 3
+    if coloured and fast_bf16(own_device()):
+        settings = {**settings, "mixed_precision": "bf16"}
+    augment = CropAndFlip() if coloured else None
+    batches = pictures.to(own_device()).batches(128, shuffle=True, augment=augment)
     return fit(model, batches, settings=TrainingSettings(**settings)).model.eval()

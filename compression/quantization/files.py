@@ -199,7 +199,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             "ranges that are found while running have no ONNX form in torch's exporter: "
             "use scheme 'static', 'weight-only' or 'aware'"
         )
-    if any(tensor.device.type != "cpu" for tensor in graph.state_dict().values()):
+    if any(tensor.device.type != "cpu" for tensor in (*graph.parameters(), *graph.buffers())):
         graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
     with _evaluating(graph), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

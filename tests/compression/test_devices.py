@@ -3,6 +3,7 @@
 Run with DEEPCAPACITY_GPU=1, without which tests see no GPU; skipped where there is none.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from math import isclose, isnan
 from pathlib import Path
@@ -34,7 +35,16 @@ from compression.schedules import GradualPruning
 from compression.shrinking import shrink
 from compression.training import TrainingSettings, fit
 
-GPU = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else ""
+ASKED = "DEEPCAPACITY_GPU" in os.environ
+GPU = (
+    ""
+    if not ASKED
+    else "cuda"
+    if torch.cuda.is_available()
+    else "mps"
+    if torch.backends.mps.is_available()
+    else ""
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),

@@ -66,9 +66,9 @@ def scored(model: nn.Module) -> dict[str, float]:
     return {"error": evaluate(model, data_of(model)).top1_error}
 
 
-def stored(model: nn.Module, work: Callable[[Path], Any]) -> None:
+def stored(model: nn.Module, work: Callable[[Path], Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        work(Path(folder) / "stored")
+        return work(Path(folder) / "stored")
 
 
 FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {

@@ -35,16 +35,8 @@ from compression.schedules import GradualPruning
 from compression.shrinking import shrink
 from compression.training import TrainingSettings, fit
 
-ASKED = "DEEPCAPACITY_GPU" in os.environ
-GPU = (
-    ""
-    if not ASKED
-    else "cuda"
-    if torch.cuda.is_available()
-    else "mps"
-    if torch.backends.mps.is_available()
-    else ""
-)
+KNOWN = (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available))
+GPU = next((name for name, there in KNOWN if "DEEPCAPACITY_GPU" in os.environ and there()), "")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),

@@ -65,6 +65,8 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     tensors, facts = _read(model, require_plain(path, most_bytes(model)))
     plain = plain_copy(model).cpu().eval()
     args, kwargs = example_input(plain, input_size, device="cpu")
+    with torch.no_grad():  # as `quantize` does: what a first pass keeps is a constant of the graph
+        forward(plain, args, kwargs)
     graph = prepare(plain, (args, kwargs), facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
     with unquantizable(facts.scheme), torch.no_grad():
         graph(*args, **kwargs)

@@ -234,6 +234,30 @@ def test_compiled_integer_kernels_predict_the_same(results: dict) -> None:
         fast(x[:3])
 
 
+class Remembering(nn.Module):
+    """Keeps what its first pass makes of a parameter, as LeViT keeps its tables of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.offsets = nn.Linear(8, 8), nn.Parameter(torch.arange(8.0))
+        self.made: dict[str, torch.Tensor] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if "twice" not in self.made:
+            self.made["twice"] = 2 * self.offsets.detach()
+        found: torch.Tensor = self.inner(x) + self.made["twice"]
+        return found
+
+
+def test_what_a_first_pass_keeps_is_loaded_into_a_model_that_never_ran(tmp_path) -> None:
+    torch.manual_seed(0)
+    quantized = quantize(Remembering(), scheme="weight-only", input_size=(8,))
+    save_quantized(quantized, tmp_path / "net.safetensors")
+    loaded = load_quantized(Remembering(), tmp_path / "net.safetensors", input_size=(8,))
+    x = torch.randn(4, 8)
+    assert torch.equal(loaded(x), quantized.model(x))
+
+
 def test_dynamic_ranges_have_no_onnx_form(results: dict, tmp_path) -> None:
     with pytest.raises(InputError, match="no ONNX form"):
         export_onnx(results["dynamic", 8].model, tmp_path / "net.onnx", input_size=SIZE)

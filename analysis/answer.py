@@ -58,8 +58,8 @@ def held(run: "Run") -> dict[str, str]:
         "the labels are [bit]": f"{first['label_bits']:,.0f}",
         "the labels, told with that file [bit]": mean("description_bits", ",.0f"),
         "learned of the labels' bits [%]": mean("learned_share", ".1f", 100),
-        "error on new data, guaranteed [%]": f"{100 * sure['top1_error_bound']:.1f}",
-        "error of that file on the test [%]": f"{100 * sure['top1_error']:.2f}",
+        "least error that a file guarantees [%]": f"{100 * sure['top1_error_bound']:.1f}",
+        "the file of that guarantee errs on [%]": f"{100 * sure['top1_error']:.2f}",
     }
 
 

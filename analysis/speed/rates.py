@@ -172,9 +172,10 @@ def _fresh(kind: str, data: "DataSet") -> "nn.Module":
     if kind == "vit":
         from timm.models.vision_transformer import VisionTransformer
 
-        return VisionTransformer(
+        transformer: nn.Module = VisionTransformer(
             img_size=32, patch_size=4, num_classes=10, embed_dim=96, depth=6, num_heads=3
         )  # fmt: skip
+        return transformer
     model = create(kind, input_size=data.input_size, classes=10)
     return model.to(memory_format=torch.channels_last) if kind == "resnet20" else model
 

@@ -31,7 +31,7 @@ def test_the_numbers_are_those_of_the_runs() -> None:
     frame = finished(DESCRIBED).frame
     assert set(frame["labels"]) == {"true"}
     least = frame["top1_error_bound"].min()
-    assert answers["error on new data, guaranteed [%]"] == f"{100 * least:.1f}"
+    assert answers["least error that a file guarantees [%]"] == f"{100 * least:.1f}"
     files = frame[frame["code"] == "file"].groupby("density")["description_bits"].mean()
     assert answers["the labels, told with that file [bit]"].startswith(f"{files.min():,.0f} ±")
     assert (

@@ -311,7 +311,7 @@ def test_what_cannot_be_removed_is_named() -> None:
     small = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
     with pytest.raises(InputError, match="'2' cannot lose units: its units are the model's outputs"):
         shrink(small, (3,), amount={"2": 0.5})
-    with pytest.raises(InputError, match=r"found 1\.5 for layer '0'"):
+    with pytest.raises(InputError, match=r"found 1\.5 of type float for layer '0'"):
         shrink(small, (3,), amount={"0": 1.5})
     with pytest.raises(InputError, match="unknown layer to shrink"):
         shrink(small, (3,), amount={"1": 0.5})

@@ -16,13 +16,11 @@ def single_precision() -> Iterator[None]:
     Convolutions and recurrent layers on a GPU round so by default; matrix products where the user asked for
     it, on processors too. All settings come back; where none rounds, none is touched.
     """
-    cudnn: Any = torch.backends.cudnn
-    matmul: Any = torch.backends.cuda.matmul
-    of_processors: Any = torch.backends.mkldnn
-    kinds = of_processors.matmul, matmul, cudnn.conv, cudnn.rnn
-    gpu = torch.cuda.is_available()
+    backends: Any = torch.backends
+    cudnn, gpu = backends.cudnn, torch.cuda.is_available()
+    kinds = [backends.mkldnn.matmul, backends.cuda.matmul, *([cudnn.conv, cudnn.rnn] if gpu else [])]
     before = [kind.fp32_precision for kind in kinds]
-    if set(before if gpu else before[:1]) <= {"none", "ieee"}:
+    if set(before) <= {"none", "ieee"}:
         yield
         return
     with warnings.catch_warnings():
@@ -30,7 +28,7 @@ def single_precision() -> Iterator[None]:
         precision = _readable(torch.get_float32_matmul_precision)
         tf32 = _readable(lambda: cudnn.allow_tf32) if gpu else None
         _set(cudnn, precision and "highest", None if tf32 is None else False)
-    for kind in kinds if gpu else kinds[:1]:
+    for kind in kinds:
         kind.fp32_precision = "ieee"
     try:
         yield
@@ -39,8 +37,7 @@ def single_precision() -> Iterator[None]:
             warnings.simplefilter("ignore")
             _set(cudnn, precision, tf32)
         for kind, value in zip(kinds, before, strict=True):
-            if gpu or kind not in kinds[2:]:
-                kind.fp32_precision = value
+            kind.fp32_precision = value
 
 
 def _readable(setting: Callable[[], Any]) -> Any:

@@ -88,20 +88,19 @@ def _between(
     The logarithm of the bytes is nearly a line in that of the penalty: the next one is where the line through
     the two nearest files meets the budget.
     """
-    low, (high, fits) = over[0], within
+    low, high, fits = math.log(over[0]), math.log(within[0]), within[1]
     aim = math.log(math.sqrt(CLOSE) * budget_bytes)
-    known = [(math.log(over[1]) - aim, math.log(low)), (math.log(fits[1]) - aim, math.log(high))]
+    known = [(math.log(over[1]) - aim, low), (math.log(fits[1]) - aim, high)]
     for _ in range(TURNS):
         if fits[1] >= CLOSE * budget_bytes:
             break
         (one, here), (two, there) = sorted(known, key=lambda pair: abs(pair[0]))[:2]
         line = here - one * (there - here) / (two - one) if one != two else math.inf
-        ends = math.log(low), math.log(high)
-        middle = line if ends[0] < line < ends[1] else sum(ends) / 2
+        middle = line if low < line < high else (low + high) / 2
         tried = coded(math.exp(middle))
         known.append((math.log(tried[1]) - aim, middle))
         if tried[1] > budget_bytes:
-            low = math.exp(middle)
+            low = middle
         else:
-            high, fits = math.exp(middle), max(fits, tried, key=lambda pair: pair[1])
+            high, fits = middle, max(fits, tried, key=lambda pair: pair[1])
     return fits[0]

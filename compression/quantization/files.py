@@ -1,8 +1,7 @@
 """Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input, forward, require_weights
 from compression.checkpoints import most_bytes
+from compression.epochs import evaluation_mode
 from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
 from compression.quantization.calls import free_batch
 from compression.shrinking.files import digest
@@ -38,8 +38,8 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     bits = {layer.weight_bits for layer in result.layers if not layer.reason}
     four = bits == {4}
     tensors = {
-        key: pack(value) if four and value.dtype == torch.int8 else value.contiguous().clone()
-        for key, value in ((key, held.detach().cpu()) for key, held in result.model.state_dict().items())
+        key: pack(value.cpu()) if four and value.dtype == torch.int8 else value.cpu().contiguous().clone()
+        for key, value in result.model.state_dict().items()
     }
     facts = {
         "scheme": result.scheme,
@@ -204,7 +204,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     if any(tensor.device.type != "cpu" for tensor in (*graph.parameters(), *graph.buffers())):
         graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
-    with _evaluating(graph), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with evaluation_mode(graph), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         forward(graph, args, kwargs)
         args, kwargs, shapes = free_batch(graph, args, kwargs)
         warnings.simplefilter("ignore")
@@ -214,18 +214,6 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     assert program is not None
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
-
-
-@contextmanager
-def _evaluating(graph: nn.Module) -> Iterator[None]:
-    """Evaluation mode, from which every module's own comes back; exported graphs refuse `train`."""
-    modes = [(module, module.training) for module in graph.modules()]
-    graph.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _scalar_nodes(graph: nn.Module) -> list[fx.Node]:

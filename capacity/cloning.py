@@ -1,6 +1,7 @@
 """Copies of a model that leave the caller's untouched: on its own device, or without memory on meta."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,9 +96,14 @@ def initialized(model: nn.Module) -> nn.Module:
 
 
 def _prepare(module: nn.Module, device: str | None, memo: dict[int, Any]) -> None:
-    """Put copies of the tensors that deepcopy cannot copy, or not to `device`, into its memo."""
+    """Put copies of the tensors that deepcopy cannot copy, or not to `device`, into its memo.
+
+    And the empty dictionaries of hooks, some ten a module, which deepcopy takes apart one by one.
+    """
     for key, value in module.__dict__.items():
-        if key not in OWN and isinstance(value, Tensor | list | tuple | dict):
+        if type(value) is OrderedDict and not value and not vars(value):
+            memo[id(value)] = OrderedDict()
+        elif key not in OWN and isinstance(value, Tensor | list | tuple | dict):
             for tensor in _held(value):
                 if not tensor.is_leaf:
                     memo[id(tensor)] = tensor.detach().to(device) if device else tensor.detach().clone()

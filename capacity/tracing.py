@@ -7,7 +7,7 @@ rather than a leaf so that in-place activations stay legal.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -93,7 +93,7 @@ def trace(
         with torch.enable_grad():
             dye = torch.ones((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
             dyes[dye] = name
-            return tensor.detach() * dye
+            return _product(tensor.detach(), dye)
 
     def visit(
         layer: Layer, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -118,6 +118,29 @@ def trace(
         if name is not RAW and name not in traces:
             traces[name] = Trace(called=False)
     return traces
+
+
+def _product(tensor: Tensor, dye: Tensor) -> Tensor:
+    """Their product; on the meta device, where it has no values, without working its shape out again."""
+    if tensor.is_meta and type(tensor) is Tensor:
+        with suppress(RuntimeError):  # within a transform of torch.func
+            product: Tensor = _HollowProduct.apply(tensor, dye)  # type: ignore[no-untyped-call]
+            return product
+    return tensor * dye
+
+
+class _HollowProduct(torch.autograd.Function):
+    """A tensor times a scalar, both without memory, with the gradients that multiplication has."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, dye: Tensor) -> Tensor:
+        ctx.save_for_backward(tensor, dye)
+        return tensor.data
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        tensor, dye = ctx.saved_tensors
+        return gradient * dye, (gradient * tensor).sum()
 
 
 def _parameter_dyes(layers: Layers) -> dict[Tensor, str | None]:

@@ -13,7 +13,7 @@ from capacity.inputs import without_weights
 from compression.amounts import number_of
 from compression.criteria import Criterion, Observed, Observer, Sampler, elementwise, widened
 from compression.masks import Masks
-from compression.selection import Scores, masks_without_lowest
+from compression.selection import Scores, masks_without_lowest, number_set
 from compression.targets import Target, Unit
 
 
@@ -75,7 +75,7 @@ def _prune_by_threshold(
         score = elementwise(criterion, weight)
         values = weight if score is not None else scores_of(target, criterion, weight)
         parts.append(Scores(values.flatten(), score or (lambda part: part), living))
-        alive.append(weight.numel() if living is None else int(torch.count_nonzero(living)))
+        alive.append(weight.numel() if living is None else number_set(living))
         free = alive[-1] if score is not None else int(_finite(values.flatten(), living).sum())
         room.append(max(0, min(alive[-1] - rule.keep, free)))
     number, asked = number_of(amount, alive, room, what=_what(group, rule), keep=rule.keep)
@@ -84,7 +84,7 @@ def _prune_by_threshold(
     survivors = masks_without_lowest(parts, number + dead, keep=rule.keep)
     for (name, target), before, mask in zip(group.items(), alive, survivors, strict=True):
         masks |= dict.fromkeys(target.names, mask.view(target.shape))
-        rows.append(PrunedLayer(name, before, before - int(torch.count_nonzero(mask))))
+        rows.append(PrunedLayer(name, before, before - number_set(mask)))
     return rows, asked
 
 

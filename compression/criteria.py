@@ -120,6 +120,8 @@ def elementwise(criterion: Criterion, weight: Tensor) -> Scorer | None:
         middle = _center(weight, criterion.center)
         if not math.isfinite(middle):  # the sum of huge weights
             return None
+        if criterion.center == "zero":
+            return lambda part: widened(part).abs()
         return lambda part: (widened(part) - middle).abs_()
     return None
 

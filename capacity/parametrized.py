@@ -243,9 +243,14 @@ def _fold(model: nn.Module, which: Callable[[nn.Module, str], bool]) -> nn.Modul
 
 def _parameter(value: Tensor, parts: nn.Module) -> Tensor:
     """What parametrizations computed, as a parameter if any of their parts is one."""
-    learned = list(parts._parameters.values())
-    trained = any(part is not None and part.requires_grad for part in learned)
-    return nn.Parameter(value, requires_grad=trained) if learned else value
+    learned = [part for part in parts._parameters.values() if part is not None]
+    if not learned:
+        return value
+    parameter = nn.Parameter(value, requires_grad=any(part.requires_grad for part in learned))
+    if not any(part.is_floating_point() or part.is_complex() for part in learned):  # integers stand for it
+        bits = sum(p.numel() * getattr(p, "element_bits", 8 * p.element_size()) for p in learned)
+        parameter.element_bits = bits / max(value.numel(), 1)  # type: ignore[attr-defined]
+    return parameter
 
 
 def _take_off(module: nn.Module, key: str, tensor: Tensor) -> None:

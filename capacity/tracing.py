@@ -124,7 +124,7 @@ def _product(tensor: Tensor, dye: Tensor) -> Tensor:
     """Their product; on the meta device, where it has no values, without working its shape out again."""
     if tensor.is_meta and type(tensor) is Tensor:
         with suppress(RuntimeError):  # within a transform of torch.func
-            product: Tensor = _HollowProduct.apply(tensor, dye)  # type: ignore[no-untyped-call]
+            product: Tensor = _HollowProduct.apply(tensor, dye)
             return product
     return tensor * dye
 

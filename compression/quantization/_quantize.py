@@ -36,17 +36,23 @@ from compression.quantization.exporting import (
     own_modes,
     show_norms,
 )
+from compression.quantization.module_integers import require_read, store_integers
 from compression.quantization.stored_integers import (
     by_memory,
     integer_weights,
     readers_of_floats,
+    rounded_tensors,
     weights_of_observers,
     weights_reached,
 )
 from compression.training import Retrain, model_of
+from compression.verification import Arguments
 
 Scheme = Literal["dynamic", "static", "weight-only", "aware"]
 SCHEMES = ("dynamic", "static", "weight-only", "aware")
+LOGS = (
+    "utils._pytree", "utils.cpp_extension", "fx.experimental.symbolic_shapes", "_dynamo.variables.tensor",
+)  # fmt: skip
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -76,7 +82,8 @@ class QuantizeResult(Tabular):
     and whatever stayed in float; parameters that no forward pass reaches count in neither. `layers` holds
     every parameter of two dimensions or more, each called an integer only if the graph stores it as one;
     `float_parameters` leaves out quantized weights and the biases beside them. `subnormals` counts numbers
-    too small for a full mantissa, which were set to zero.
+    too small for a full mantissa, which were set to zero. Where `not_exported` says why no graph can be made
+    of the model, `model` is a copy with its own modules, whose weights are stored as integers.
     """
 
     model: nn.Module
@@ -87,6 +94,7 @@ class QuantizeResult(Tabular):
     float_parameters: int
     group_size: int | None = None
     subnormals: int = 0
+    not_exported: str = ""
 
     @property
     def left_in_float(self) -> dict[str, str]:
@@ -105,6 +113,8 @@ class QuantizeResult(Tabular):
         title += f", {self.float_parameters:,} parameters stay in float"
         if self.subnormals:
             title += f"; {self.subnormals:,} subnormal numbers set to zero"
+        if self.not_exported:
+            title += f"; in its own modules, as {self.not_exported.partition(': ')[2] or self.not_exported}"
         return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:quantize")
 
 
@@ -159,6 +169,9 @@ def quantize(
     "static" and "aware"; the graph that `retrain` is given follows train() and eval(), with the dropout
     rates, epsilons and momenta of the model.
 
+    What cannot be exported as a graph (data-dependent control flow, a batch size fixed by the code) keeps its
+    modules under "weight-only", whose weights are stored as integers: see `QuantizeResult.not_exported`.
+
     Raises InputError for a missing or empty calibration set, data that does not fit the model, a model
     already quantized, weights that are not finite numbers in single precision, layers to keep that do not
     exist, and whatever torchao cannot quantize.
@@ -174,7 +187,40 @@ def quantize(
     args, kwargs = example_input(plain, input_size, device="cpu")
     with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
         forward(plain, args, kwargs)
-    graph = prepare(plain, (args, kwargs), scheme, weight_bits, keep, group_size)
+    rounding = Rounding(scheme, weight_bits, group_size, tuple(keep))
+    try:
+        result = _as_graph(plain, (args, kwargs), rounding, calibration, retrain)
+    except InputError as error:
+        if scheme != "weight-only":
+            raise
+        try:
+            result = _in_modules(model, (args, kwargs), rounding, error)
+        except InputError as second:
+            raise InputError(f"{error}; nor can its own modules hold integers: {second}") from error
+    return replace(result, group_size=group_size, subnormals=subnormals)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What `quantize` was asked for: see there."""
+
+    scheme: str
+    weight_bits: int
+    group_size: int | None
+    keep: Sequence[str]
+
+
+def _as_graph(
+    plain: nn.Module,
+    example: Arguments,
+    rounding: Rounding,
+    calibration: Iterable[Any] | None,
+    retrain: Retrain | None,
+) -> QuantizeResult:
+    """The model exported, its weights stored as integers in the graph."""
+    args, kwargs = example
+    scheme = rounding.scheme
+    graph = prepare(plain, example, rounding)
     if scheme in ("static", "aware"):
         assert calibration is not None
         _calibrate(graph, calibration)
@@ -188,8 +234,30 @@ def quantize(
         observers, reached = weights_of_observers(graph), weights_reached(graph)
         converted = convert(graph)
         integers = integer_weights(converted, observers)
-    result = _result(plain, converted, scheme, weight_bits, keep, (integers, reached))
-    return replace(result, group_size=group_size, subnormals=subnormals)
+    return _result(plain, converted, rounding, (integers, reached))
+
+
+def _in_modules(
+    model: nn.Module, example: Arguments, rounding: Rounding, obstacle: InputError
+) -> QuantizeResult:
+    """A copy with its own modules, their weights stored as integers; it must not have run before."""
+    plain = plain_copy(model).cpu().eval()
+    flush_subnormals(plain)
+    before, parameters, bits = state_bytes(plain), parameter_count(plain), rounding.weight_bits
+    with unquantizable(rounding.scheme):
+        rows = store_integers(plain, bits, rounding.group_size, rounding.keep)
+        require_read(plain, example)
+    rounded = [target for target, reason in rows.values() if not reason]
+    biases = dict(bias for target in rounded for bias in target.biases)
+    layers = [
+        QuantizedLayer(name, target.elements, 32 if reason else bits, reason)
+        for name, (target, reason) in rows.items()
+    ]
+    quantized = sum(target.elements for target in rounded) + sum(shape.numel() for shape in biases.values())
+    return QuantizeResult(
+        plain, rounding.scheme, before, stored_bytes(plain, bits), tuple(layers), parameters - quantized,
+        not_exported=str(obstacle),
+    )  # fmt: skip
 
 
 def unquantizable(scheme: str) -> AbstractContextManager[None]:
@@ -245,7 +313,7 @@ def _check(
         )
     if scheme == "aware" and retrain is None:
         raise InputError("scheme 'aware' needs retrain: graph -> trained graph")
-    if isinstance(model, fx.GraphModule) and any("quantize" in str(n.target) for n in model.graph.nodes):
+    if rounded_tensors(model):
         raise InputError("the model is quantized already")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name in keep:
@@ -256,9 +324,9 @@ def _check(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings and log lines with which torchao, the exporter and the compiler greet."""
-    logs = [logging.getLogger(f"torch.utils.{name}") for name in ("_pytree", "cpp_extension")]
+    logs = [logging.getLogger(f"torch.{name}") for name in LOGS]
     levels = [log.level for log in logs]
     for log in logs:
         log.setLevel(logging.ERROR)
@@ -274,14 +342,12 @@ def _quiet() -> Iterator[None]:
 @torch.random.fork_rng()
 def prepare(
     plain: nn.Module,
-    given: tuple[tuple[Any, ...], dict[str, Any]],
-    scheme: str,
-    weight_bits: int,
-    keep: Sequence[str],
-    group_size: int | None = None,
+    given: Arguments,
+    rounding: Rounding,
 ) -> fx.GraphModule:
     """The exported model with observers in it, or with trainable rounding; `given`: args and kwargs."""
-    with _quiet(), unquantizable(scheme):
+    scheme = rounding.scheme
+    with quiet(), unquantizable(scheme):
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
         from compression.quantization.patterns import few_patterns
@@ -291,7 +357,7 @@ def prepare(
         norms = norms_of(graph)
         if scheme != "aware":
             drop_dropout(graph)
-        quantizer = quantizer_of(scheme, weight_bits, keep, group_size)
+        quantizer = quantizer_of(scheme, rounding.weight_bits, rounding.keep, rounding.group_size)
         instrument = prepare_qat_pt2e if scheme == "aware" else prepare_pt2e
         hide_norms(graph, without_weights=True)
         with few_patterns():
@@ -342,7 +408,7 @@ class _KeepZeros:
 @torch.random.fork_rng()  # torchao traces patterns with random tensors
 def convert(graph: Any) -> fx.GraphModule:
     """Weights as integers; float weights that the graph no longer reads are dropped."""
-    with _quiet():
+    with quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
         from compression.quantization.patterns import few_patterns
@@ -374,12 +440,11 @@ def convert(graph: Any) -> fx.GraphModule:
 def _result(
     plain: nn.Module,
     graph: fx.GraphModule,
-    scheme: str,
-    weight_bits: int,
-    keep: Sequence[str],
+    rounding: Rounding,
     names: tuple[set[str], set[str]],
 ) -> QuantizeResult:
     """What became of each weight, by what the graph stores: `names` of integers, and of all that was read."""
+    scheme, weight_bits, keep = rounding.scheme, rounding.weight_bits, rounding.keep
     inside, reached = (by_memory(plain, dict.fromkeys(layers, True)) for layers in names)
     readers = by_memory(plain, readers_of_floats(graph))
     rows, biases, lost = [], [], []
@@ -417,11 +482,12 @@ def _reason(layer: str, module: nn.Module, scheme: str, keep: Sequence[str], rea
 
 
 def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
-    """Bytes of all tensors of a quantized graph; int8 tensors that hold 4-bit values count half."""
-    total = 0
-    for tensor in distinct(graph.state_dict(keep_vars=True).values()):
+    """Bytes of all tensors of a quantized network; weights in 4-bit integers count half of their int8."""
+    total, state = 0, graph.state_dict(keep_vars=True)
+    halves = {memory_of(state[name]) for name in rounded_tensors(graph)} if weight_bits == 4 else set()
+    for tensor in distinct(state.values()):
         size = tensor.numel() * tensor.element_size()
-        total += -(-size // 2) if weight_bits == 4 and tensor.dtype == torch.int8 else size
+        total += -(-size // 2) if memory_of(tensor) in halves else size
     return total
 
 
@@ -440,7 +506,7 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
         ),
         200,
     )
-    with refused, _quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
+    with refused, quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
         ready(example)
 
     def call(inputs: Tensor) -> Any:

@@ -4,6 +4,8 @@ torchao knows convolutions by their paddings in numbers, and puts its own defaul
 epsilon and momentum; both are mended here, on the graph.
 """
 
+import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +46,8 @@ def exported(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     Outputs that are no tensors, such as caches of keys and values, are left out. Raises InputError for what
     the exporter stumbles over.
     """
-    refused = refusing(lambda reason: f"the model cannot be exported for quantization: {_obstacle(reason)}")
-    with refused, tensors_only(plain):
+    refused = refusing(lambda reason: f"the model cannot be exported for quantization: {obstacle(reason)}")
+    with refused, tensors_only(plain), contextlib.redirect_stderr(io.StringIO()):  # where graphs are written
         args, kwargs, shapes = free_batch(plain, args, kwargs)
         program = torch.export.export(plain, args, kwargs, dynamic_shapes=shapes)
         graph: fx.GraphModule = program.module()
@@ -58,8 +60,11 @@ def exported(plain: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return graph
 
 
-def _obstacle(reason: str) -> str:
-    """What the exporter said, or in other words what a forward pass does that fixes the size of the batch."""
+def obstacle(reason: str) -> str:
+    """What the exporter said, without its advice, or in other words what fixes the size of the batch."""
+    if "data-dependent" in reason:
+        said = reason.partition("data-dependent")[2].partition("(unhinted")[0].strip()
+        return f"its way depends on the data ({said})"
     if "Constraints violated" not in reason or "batch" not in reason:
         return reason
     return "its forward pass fixes the size of the batch, as len(x) does, and x.shape[0] does not"

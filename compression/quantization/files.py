@@ -11,16 +11,29 @@ from torch import Tensor, fx, nn
 
 from capacity import checks
 from capacity.cloning import clone, plain_copy
-from capacity.errors import InputError, missing
-from capacity.inputs import example_input, forward, require_weights
+from capacity.errors import InputError, brief, missing
+from capacity.inputs import example_input, first_line, forward, require_weights
 from compression.checkpoints import most_bytes
 from compression.epochs import evaluation_mode
-from compression.quantization._quantize import SCHEMES, QuantizeResult, convert, prepare, unquantizable
+from compression.quantization._quantize import (
+    SCHEMES,
+    QuantizeResult,
+    Rounding,
+    convert,
+    prepare,
+    quiet,
+    unquantizable,
+)
 from compression.quantization.calls import free_batch
+from compression.quantization.exporting import obstacle
+from compression.quantization.module_integers import store_integers
+from compression.quantization.stored_integers import rounded_tensors
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
+from compression.verification import Arguments
 
 SMALLEST, LARGEST = 2.0**-126, torch.finfo(torch.float32).max  # of a step in single precision
+FORMS = ("graph", "modules")
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
     "quantized_decomposed.dequantize_per_tensor.default",
@@ -37,11 +50,13 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
 
     bits = {layer.weight_bits for layer in result.layers if not layer.reason}
     four = bits == {4}
+    packed = rounded_tensors(result.model) if four else set()
     tensors = {
-        key: pack(value.cpu()) if four and value.dtype == torch.int8 else value.cpu().contiguous().clone()
-        for key, value in result.model.state_dict().items()
+        key: pack(value.cpu()) if key in packed else value.cpu().contiguous().clone()
+        for key, value in _distinct_state(result.model).items()
     }
     facts = {
+        "form": "modules" if result.not_exported else "graph",
         "scheme": result.scheme,
         "weight_bits": 4 if four else 8,
         "group_size": result.group_size,
@@ -65,48 +80,69 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     tensors, facts = _read(model, require_plain(path, most_bytes(model)))
     plain = plain_copy(model).cpu().eval()
     args, kwargs = example_input(plain, input_size, device="cpu")
+    if facts.form == "modules":
+        network = plain
+        store_integers(plain, facts.weight_bits, facts.group_size, facts.keep)
+    else:
+        network = _graph_of(plain, (args, kwargs), facts)
+    _fill(network, tensors, facts, path)
+    with unquantizable(facts.scheme), torch.no_grad():
+        network(*args, **kwargs)
+    return network
+
+
+def _graph_of(plain: nn.Module, example: Arguments, facts: "_Facts") -> nn.Module:
+    """The graph that `quantize` makes of a model of this architecture."""
+    args, kwargs = example
     with torch.no_grad():  # as `quantize` does: what a first pass keeps is a constant of the graph
         forward(plain, args, kwargs)
-    graph = prepare(plain, (args, kwargs), facts.scheme, facts.weight_bits, facts.keep, facts.group_size)
+    rounding = Rounding(facts.scheme, facts.weight_bits, facts.group_size, facts.keep)
+    graph = prepare(plain, example, rounding)
     with unquantizable(facts.scheme), torch.no_grad():
         graph(*args, **kwargs)
-        graph = convert(graph)
-    nodes, own = _scalar_nodes(graph), graph.state_dict()
+        return convert(graph)
+
+
+def _distinct_state(network: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a state dict, in modules those that several layers share under their first name only."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in network.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"{key} is {brief(value)}, and a file of integers holds tensors only")
+        if isinstance(network, fx.GraphModule) or id(value) not in seen:
+            state[key] = value.detach()
+        seen.add(id(value))
+    return state
+
+
+@torch.no_grad()
+def _fill(network: nn.Module, tensors: dict[str, Tensor], facts: "_Facts", path: str | Path) -> None:
+    """Put what a file holds into a network's own tensors; raises InputError for another architecture."""
+    nodes, own = _scalar_nodes(network), _distinct_state(network)
     fits = tensors.keys() == own.keys() and len(nodes) == len(facts.ranges)
     if fits and facts.weight_bits == 4:
-        tensors = _unpacked(tensors, own, path)
+        tensors = _unpacked(tensors, own, rounded_tensors(network), path)
     if not fits or any(
         (tensors[key].shape, tensors[key].dtype) != (own[key].shape, own[key].dtype) for key in own
     ):
         raise InputError(f"{path} holds another architecture than the model given")
     for node, (scale, zero) in zip(nodes, facts.ranges, strict=True):
         node.args = (node.args[0], scale, zero, *node.args[3:])
-    graph.recompile()
-    _fill(graph, tensors)
-    with unquantizable(facts.scheme), torch.no_grad():
-        graph(*args, **kwargs)
-    return graph
-
-
-def _fill(graph: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors in the places of the graph's own."""
+    if isinstance(network, fx.GraphModule):
+        network.recompile()
     for key, value in tensors.items():
-        owner, _, name = key.rpartition(".")
-        module = graph.get_submodule(owner)
-        if name in module._parameters:
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
-        else:
-            module._buffers[name] = value
+        own[key].copy_(value)
+    network.requires_grad_(False)
 
 
 def _unpacked(
-    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], packed: set[str], path: str | Path
 ) -> dict[str, Tensor]:
-    """The tensors of a file, 4-bit weights in the shapes that the graph's own have."""
+    """The tensors of a file, 4-bit weights in the shapes that the network's own have."""
     try:
         return {
-            key: unpack(value, own[key].shape) if own[key].dtype == torch.int8 else value
-            for key, value in tensors.items()
+            key: unpack(value, own[key].shape) if key in packed else value for key, value in tensors.items()
         }
     except InputError as error:
         raise InputError(f"{path} is damaged: {error}") from error
@@ -121,9 +157,12 @@ class _Facts:
     group_size: int | None
     keep: list[str]
     ranges: list[tuple[float, int]]
+    form: str = "graph"
 
     def __post_init__(self) -> None:
         words = isinstance(self.keep, list) and all(isinstance(name, str) for name in self.keep)
+        if self.form not in FORMS or (self.form == "modules" and self.scheme != "weight-only"):
+            raise ValueError("its form is none that is known")
         if self.scheme not in SCHEMES or not words:
             raise ValueError("its scheme or the layers left in float are none that are known")
         if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
@@ -204,22 +243,26 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     if any(tensor.device.type != "cpu" for tensor in (*graph.parameters(), *graph.buffers())):
         graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
-    with evaluation_mode(graph), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with evaluation_mode(graph), warnings.catch_warnings(), quiet(), out, err:
         forward(graph, args, kwargs)
         args, kwargs, shapes = free_batch(graph, args, kwargs)
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
-        )
+        try:
+            program = torch.onnx.export(
+                graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
+            )
+        except Exception as error:  # whatever the exporter stumbles over, which it says in its cause
+            reason = obstacle(first_line(error.__cause__ or error))
+            raise InputError(f"the network cannot be exported to ONNX: {reason}") from error
     assert program is not None
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
 
 
-def _scalar_nodes(graph: nn.Module) -> list[fx.Node]:
-    """Nodes that hold a scale and a zero point as numbers."""
-    assert isinstance(graph, fx.GraphModule)
-    return [node for node in graph.graph.nodes if str(node.target) in SCALARS]
+def _scalar_nodes(network: nn.Module) -> list[fx.Node]:
+    """Nodes that hold a scale and a zero point as numbers; a network that is no graph has none."""
+    nodes = network.graph.nodes if isinstance(network, fx.GraphModule) else ()
+    return [node for node in nodes if str(node.target) in SCALARS]
 
 
 def pack(values: Tensor) -> Tensor:

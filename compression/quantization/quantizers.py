@@ -35,13 +35,34 @@ WEIGHTED = (*COMPUTED, *TURNED)  # no integer kernel computes the turned ones
 SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
 
 
+def integer_range(bits: int) -> tuple[int, int]:
+    """The least and the greatest signed integer of so many bits."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def scales_of(units: torch.Tensor, bits: int, group_size: int | None) -> torch.Tensor:
+    """The scale of each unit of a weight (units, inputs, ...), or (units, groups) of them, as in a graph."""
+    low, high = integer_range(bits)
+    observer = (
+        GridPerChannelObserver(
+            dtype=torch.int8, quant_min=low, quant_max=high, qscheme=torch.per_channel_symmetric,
+            ch_axis=0, eps=SMALLEST_SCALE,
+        )
+        if group_size is None
+        else group_spec(bits, group_size).observer_or_fake_quant_ctr()
+    )  # fmt: skip
+    observer(units)
+    scales: torch.Tensor = observer.calculate_qparams()[0]
+    return scales
+
+
 def weight_spec(bits: int, *, trained: bool) -> QuantizationSpec:
     """Signed integers per output channel, symmetric about zero."""
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    low, high = integer_range(bits)
     if trained:
         rounding = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=SMALLEST_SCALE)
     else:
-        rounding = ChannelObserver.with_args(eps=SMALLEST_SCALE)
+        rounding = GridPerChannelObserver.with_args(eps=SMALLEST_SCALE)
     return QuantizationSpec(
         dtype=torch.int8, observer_or_fake_quant_ctr=rounding, quant_min=low, quant_max=high,
         qscheme=torch.per_channel_symmetric, ch_axis=0,
@@ -50,7 +71,7 @@ def weight_spec(bits: int, *, trained: bool) -> QuantizationSpec:
 
 def group_spec(bits: int, group_size: int) -> QuantizationSpec:
     """Signed integers, symmetric about zero, with a scale for each group of weights of an output."""
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    low, high = integer_range(bits)
     rounding = GroupObserver.with_args(
         mapping_type=MappingType.SYMMETRIC_NO_CLIPPING_ERR, target_dtype=torch.int8,
         granularity=PerGroup(group_size), quant_min=low, quant_max=high, eps=SMALLEST_SCALE,
@@ -94,11 +115,14 @@ class GroupObserver(AffineQuantizedMinMaxObserver):
         return scale, torch.zeros_like(scale, dtype=torch.int8)
 
 
-class ChannelObserver(PerChannelMinMaxObserver):
-    """torchao's observer of weights by channel, which leaves weights that lie on a grid where they are."""
+class GridPerChannelObserver(PerChannelMinMaxObserver):
+    """torchao's observer of weights by channel, which leaves weights that lie on a grid where they are.
+
+    By "PerChannel" in an observer's name torchao tells that it takes the axis of a specification.
+    """
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        self.rows = weight.detach().flatten(1)
+        self.rows = weight.detach().movedim(self.ch_axis, 0).flatten(1)
         observed: torch.Tensor = super().forward(weight)
         return observed
 

@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from compression.counting import memory_of
+from compression.quantization.module_integers import Integers
 
 
 def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
@@ -36,6 +37,22 @@ def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[
     for node in graph.graph.nodes:
         if node.op == "get_attr" and _is_float(graph, node) is False:
             names |= {observers[name] for name in _provenance(node) | _readers(node) if name in observers}
+    return names
+
+
+def rounded_tensors(model: nn.Module) -> set[str]:
+    """Names, in the state dict of a network that `quantize` made, of the integers that weights became.
+
+    Other integers may lie there, such as codes in a buffer of the model's own.
+    """
+    names = set()
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, fx.GraphModule):
+            read = (node.args[0] for node in module.graph.nodes if "dequantize" in str(node.target))
+            stored = {node.target for node in read if isinstance(node, fx.Node) and node.op == "get_attr"}
+            names |= {f"{path}.{target}".removeprefix(".") for target in stored}
+        elif isinstance(module, Integers):
+            names.add(f"{path.rpartition('.')[0]}.original0")
     return names
 
 

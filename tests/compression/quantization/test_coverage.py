@@ -421,7 +421,8 @@ def test_a_forward_pass_that_fixes_the_batch_is_told_and_the_advice_works() -> N
             return self.layer(x + self.shift.expand(self.size(x), -1))
 
     with pytest.raises(InputError, match=r"fixes the size of the batch, as len\(x\) does, and x.shape"):
-        quantize(Shifted(len), scheme="weight-only", input_size=(4,))
+        quantize(Shifted(len), scheme="dynamic", input_size=(4,))
+    assert "fixes the size of the batch" in quantized(Shifted(len), (4,), "weight-only").not_exported
     model = Shifted(lambda x: x.shape[0])
     graph = quantize(model, scheme="weight-only", input_size=(4,)).model
     x = torch.randn(5, 4)

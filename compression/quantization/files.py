@@ -27,6 +27,7 @@ from compression.quantization._quantize import (
 from compression.quantization.calls import free_batch
 from compression.quantization.exporting import obstacle
 from compression.quantization.module_integers import store_integers
+from compression.quantization.onnx_functions import read_once
 from compression.quantization.stored_integers import rounded_tensors
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
@@ -244,7 +245,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
         graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
     out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    with evaluation_mode(graph), warnings.catch_warnings(), quiet(), out, err:
+    with evaluation_mode(graph), warnings.catch_warnings(), quiet(), out, err, read_once():
         forward(graph, args, kwargs)
         args, kwargs, shapes = free_batch(graph, args, kwargs)
         try:

@@ -1,0 +1,47 @@
+"""ONNX's forms of torch's operations: read once in a process.
+
+Torch's exporter parses the sources of some 500 of them at each export, which takes a third of a small one.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LOCK = threading.RLock()
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Within it, exports take what the first one read; each gets lists of its own, to which it may add.
+
+    Where this release of torch has other names inside, it works as it always does.
+    """
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        own = vars(ONNXRegistry)["from_torchlib"]
+    except (ImportError, KeyError):
+        yield
+        return
+    with LOCK:
+        ONNXRegistry.from_torchlib = classmethod(_copied(own.__func__))  # type: ignore[assignment,method-assign]
+        try:
+            yield
+        finally:
+            ONNXRegistry.from_torchlib = own
+
+
+@functools.cache
+def _copied(read: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that reads for given arguments once, and gives copies."""
+    once = functools.cache(read)
+
+    def copied(kind: Any, *args: Any, **kwargs: Any) -> Any:
+        registry, fresh = once(kind, *args, **kwargs), kind()
+        vars(fresh).update(vars(registry))
+        fresh.functions = {name: list(forms) for name, forms in registry.functions.items()}
+        return fresh
+
+    return copied

@@ -182,8 +182,8 @@ class Activations(X86InductorQuantizer):
 
     Those of attention, of functional calls, and convolutions in one and three dimensions; weights that
     something else reads in float stay in float, and integers such as positions are left as they are. Where
-    torchao's search for patterns fails, on a module of which nothing is read or that is called twice, all
-    products are annotated one by one.
+    torchao's search for patterns fails, on a module of which nothing is read or that is called twice, or on
+    a sum with a number, all products are annotated one by one.
     """
 
     def __init__(self, config: QuantizationConfig, keep: Sequence[str]) -> None:
@@ -196,7 +196,7 @@ class Activations(X86InductorQuantizer):
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         try:
             model = super().annotate(model)
-        except (IndexError, ValueError):
+        except (AssertionError, IndexError, ValueError):
             for node in model.graph.nodes:
                 node.meta.pop("quantization_annotation", None)
         _leave_integers(model)

@@ -191,6 +191,22 @@ def test_told_is_what_the_graph_stores_in_groups(name: str, weight_bits: Any) ->
     assert moved(model, result, size) < (0.02 if weight_bits == 8 else 0.3)
 
 
+def test_a_convolution_plus_a_number() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.two((self.one(x) + 1.5).relu().mean((2, 3)))
+            return out
+
+    model = Shifted()
+    result = quantized(model, (3, 8, 8), "static")
+    assert not result.left_in_float
+    assert moved(model, result, (3, 8, 8)) < 0.03
+
+
 def test_zeros_of_a_turned_weight_stay_where_they_are() -> None:
     model = clone(NETS["products"][0])
     with torch.no_grad():

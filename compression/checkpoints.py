@@ -198,7 +198,7 @@ class _Stored(nn.Module):
         moved: dict[Any, torch.Tensor] = {}
         state = self.model.state_dict()
         for name, tensor in state.items():
-            if tensor.device.type not in ("cpu", "meta"):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type not in ("cpu", "meta"):
                 view = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
                 state[name] = moved.setdefault(view if tensor.numel() else name, tensor.detach().cpu())
         return state

@@ -61,9 +61,15 @@ def nonzero_count(model: nn.Module) -> int:
     return sum(int(torch.count_nonzero(parameter)) for parameter in parameters_of(model))
 
 
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a state dict, which may hold more, by `get_extra_state`."""
+    state = model.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
 def state_bytes(model: nn.Module) -> int:
     """Bytes of the distinct tensors of the state dict, parameters and buffers."""
-    return sum(storage_bits(tensor) for tensor in distinct(model.state_dict(keep_vars=True).values())) // 8
+    return sum(storage_bits(tensor) for tensor in distinct(stored_tensors(model).values())) // 8
 
 
 def subnormal(tensor: Tensor) -> Tensor:

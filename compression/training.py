@@ -1,5 +1,6 @@
 """fit(): the only training loop, on Accelerate; and evaluate(), see `compression.evaluation`."""
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -454,8 +455,8 @@ class _Loop:
         self.plain.eval()  # whose own return value an exported graph leaves out
         return FitResult(self.plain, tuple(history), stopped, early)
 
-    def _weights(self) -> dict[str, Tensor]:
-        return {key: value.clone() for key, value in self.plain.state_dict().items()}
+    def _weights(self) -> dict[str, Any]:
+        return copy.deepcopy(self.plain.state_dict())
 
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):

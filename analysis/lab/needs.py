@@ -91,7 +91,9 @@ def dense_sizes(inputs: int, depth: int, width: int, classes: int) -> tuple[int,
 
 def need_of(runner: "Runner", config: Any, steps: int) -> Need:
     """What a run of `steps` networks a seed takes, from its network and one sample."""
-    weights = sum(tensor.nbytes for tensor in runner.example.state_dict().values())
+    from compression.counting import stored_tensors
+
+    weights = sum(tensor.nbytes for tensor in stored_tensors(runner.example).values())
     rows = len(runner.data.train)
     networks = config.seeds if runner.stacked else 1
     return Need(

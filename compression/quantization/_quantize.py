@@ -21,7 +21,14 @@ from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward, refusing, require_weights
 from capacity.tables import Table, Tabular
-from compression.counting import distinct, flush_subnormals, memory_of, parameter_count, state_bytes
+from compression.counting import (
+    distinct,
+    flush_subnormals,
+    memory_of,
+    parameter_count,
+    state_bytes,
+    stored_tensors,
+)
 from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.options import with_options
@@ -483,7 +490,7 @@ def _reason(layer: str, module: nn.Module, scheme: str, keep: Sequence[str], rea
 
 def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
     """Bytes of all tensors of a quantized network; weights in 4-bit integers count half of their int8."""
-    total, state = 0, graph.state_dict(keep_vars=True)
+    total, state = 0, stored_tensors(graph)
     halves = {memory_of(state[name]) for name in rounded_tensors(graph)} if weight_bits == 4 else set()
     for tensor in distinct(state.values()):
         size = tensor.numel() * tensor.element_size()

@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 
 from capacity import checks
 from capacity.cloning import clone, plain_copy
-from capacity.errors import InputError, brief, missing
+from capacity.errors import InputError, missing
 from capacity.inputs import example_input, first_line, forward, require_weights
-from compression.checkpoints import most_bytes
+from compression.checkpoints import most_bytes, require_storable
+from compression.counting import stored_tensors
 from compression.epochs import evaluation_mode
 from compression.quantization._quantize import (
     SCHEMES,
@@ -49,6 +50,7 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
     """
     from safetensors.torch import save_file
 
+    require_storable(result.model)
     bits = {layer.weight_bits for layer in result.layers if not layer.reason}
     four = bits == {4}
     packed = rounded_tensors(result.model) if four else set()
@@ -108,9 +110,7 @@ def _distinct_state(network: nn.Module) -> dict[str, Tensor]:
     """Tensors of a state dict, in modules those that several layers share under their first name only."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for key, value in network.state_dict(keep_vars=True).items():
-        if not isinstance(value, Tensor):
-            raise InputError(f"{key} is {brief(value)}, and a file of integers holds tensors only")
+    for key, value in stored_tensors(network).items():
         if isinstance(network, fx.GraphModule) or id(value) not in seen:
             state[key] = value.detach()
         seen.add(id(value))

@@ -1,5 +1,7 @@
 """Each number once: tied tensors, buffers, modules under two names, subnormal numbers; everywhere alike."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from analysis.lab.measurement.deployment import file_bytes
+from capacity import InputError
 from compression.codec import coding_report
 from compression.counting import (
     distinct,
@@ -14,9 +17,13 @@ from compression.counting import (
     nonzero_count,
     parameter_count,
     state_bytes,
+    stored_tensors,
     subnormal_count,
 )
+from compression.quantization import load_quantized, quantize, save_quantized
 from compression.recipes import recipe
+from compression.shrinking.files import save_shrunk
+from compression.training import TrainingSettings, fit
 
 
 def tied() -> nn.Sequential:
@@ -81,6 +88,32 @@ def test_views_and_tensors_without_memory() -> None:
     assert parameter_count(meta) == 24
     meta[1].weight = meta[0].weight
     assert parameter_count(meta) == 15
+
+
+class Keeping(nn.Linear):
+    """A layer whose state dict holds more than tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 1}
+
+
+def test_state_that_is_no_tensor_counts_nothing_and_hinders_nothing(tmp_path: Path) -> None:
+    model = nn.Sequential(Keeping(8, 4), nn.Linear(4, 3))
+    assert set(stored_tensors(model)) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert state_bytes(model) == 4 * 51
+    assert file_bytes(model) == file_bytes(nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)))
+    data = [(torch.randn(6, 8), torch.arange(6) % 3)]
+    watched = fit(model, data, settings=TrainingSettings(epochs=2, patience=1), validation=data)
+    assert watched.model[0].get_extra_state() == {"version": 1}
+    result = quantize(model, scheme="weight-only", input_size=(8,))
+    assert (result.bytes_before, result.bytes_after) == (4 * 51, 44 + 4 * 7 + 7 * (4 + 8))
+    save_quantized(result, tmp_path / "net")  # a graph holds no such state
+    assert load_quantized(model, tmp_path / "net", input_size=(8,))(data[0][0]).shape == (6, 3)
+    with pytest.raises(InputError, match=r"'0._extra_state' is of type dict"):
+        save_shrunk(model, tmp_path / "net")
 
 
 def test_subnormal_numbers_are_flushed_and_halves_are_not() -> None:

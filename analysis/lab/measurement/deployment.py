@@ -22,7 +22,7 @@ from capacity import InputError, measure
 from capacity.cloning import plain_copy
 from compression.codec import coding_report, encode
 from compression.costs import flops, peak_memory_bytes, time_calls, wall_ms
-from compression.counting import distinct, nonzero_count, parameter_count
+from compression.counting import distinct, nonzero_count, parameter_count, stored_tensors
 from compression.evaluation import evaluate, outputs
 from compression.masks import masks_of
 from compression.quantization import QuantizeResult, compiled
@@ -120,7 +120,7 @@ def file_bytes(model: nn.Module) -> int:
     """Bytes of the model's state dict as a safetensors file, tied tensors stored once."""
     from safetensors.torch import save
 
-    state = model.state_dict()
+    state = {name: tensor.detach() for name, tensor in stored_tensors(model).items()}
     once = {id(tensor) for tensor in distinct(state.values())}
     return len(save({k: value.contiguous().clone() for k, value in state.items() if id(value) in once}))
 

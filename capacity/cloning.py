@@ -277,9 +277,9 @@ def storage_bits(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size() * 8
 
 
-def plain_copy(model: nn.Module) -> nn.Module:
-    """A copy with masks and parametrizations folded into plain parameters."""
-    return fold_parametrizations(fold_masks(clone(model)))
+def plain_copy(model: nn.Module, *, stored: bool = True) -> nn.Module:
+    """A copy with masks and parametrizations folded into plain parameters; `stored` as for folding."""
+    return fold_parametrizations(fold_masks(clone(model)), stored=stored)
 
 
 def without_foreign_hooks(model: nn.Module) -> nn.Module:

@@ -205,12 +205,20 @@ def fold_masks(model: nn.Module) -> nn.Module:
     return _fold(model, lambda module, key: mask_of(module, key) is not None)
 
 
-def fold_parametrizations(model: nn.Module) -> nn.Module:
-    """Fold parametrizations and norms by hooks into plain parameters, in place; returns the model."""
+def fold_parametrizations(model: nn.Module, *, stored: bool = True) -> nn.Module:
+    """Fold parametrizations and norms by hooks into plain parameters, in place; returns the model.
+
+    With `stored` False, weights that are stored in another form than floats (parts with `stores`) stay so.
+    """
     for module in model.modules():
         for key in list(norm_hooks(module)):
             _modernize(module, key)
-    return _fold(model, lambda module, key: True)
+
+    def chosen(module: nn.Module, key: str) -> bool:
+        parts = parametrizations_of(module, key)
+        return stored or not any(getattr(part, "stores", False) for part in parts)
+
+    return _fold(model, chosen)
 
 
 def _fold(model: nn.Module, which: Callable[[nn.Module, str], bool]) -> nn.Module:

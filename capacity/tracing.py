@@ -140,7 +140,7 @@ class _HollowProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         tensor, dye = ctx.saved_tensors
-        return gradient * dye, (gradient * tensor).sum()
+        return gradient * dye.conj(), (gradient * tensor.conj()).sum()
 
 
 def _parameter_dyes(layers: Layers) -> dict[Tensor, str | None]:

@@ -226,7 +226,7 @@ class _Measured:
         times = latencies([model, self.first], self.input_size, repeats=self.repeats)
         metrics |= {"latency_ms": times[0].median_ms, "first_latency_ms": times[1].median_ms}
         metrics["peak_memory_bytes"] = peak_memory_bytes(model, self.input_size)
-        metrics["file_bytes"] = _file_bytes(plain, self.directory)
+        metrics["file_bytes"] = _file_bytes(model, self.directory)
         return metrics
 
 

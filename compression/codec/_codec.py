@@ -133,7 +133,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     Reference: the pipeline of Han et al. 2016, "Deep Compression", arXiv:1510.00149, with adaptive
     arithmetic coding in place of index differences and Huffman codes.
     """
-    tensors = _tensors(plain_copy(model))
+    tensors = _tensors(plain_copy(model, stored=False))
     plans = [plan_of(tensors, name) for name in tensors]
     coder = Encoder()
     _encode_tensors(coder, tensors, plans)
@@ -166,7 +166,7 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     Raises InputError for a file that is damaged, cut short, of another version or of another
     architecture; nothing in the file is executed, and nothing is allocated but what the model needs.
     """
-    copied = plain_copy(model)
+    copied = plain_copy(model, stored=False)
     tensors = _tensors(copied)
     content = _content(require_plain(path), most_bytes(copied))
     if content[3] == CHECKPOINT:
@@ -205,7 +205,7 @@ def _content(path: Path, most: int) -> memoryview:
 
 def coding_report(model: nn.Module) -> CodingReport:
     """Where the bytes of `encode`'s file go, tensor by tensor, and what they would be by entropy alone."""
-    tensors = _tensors(plain_copy(model))
+    tensors = _tensors(plain_copy(model, stored=False))
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
     packed = _version(tensors, plans) > 2

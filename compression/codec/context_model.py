@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compression._moved import keep_old_names
+from compression.codec.compiled_model import FIXED, kernels, worth_it
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -22,7 +23,6 @@ WEAKEST, STRONGEST = -2, 13  # of a strength: 16 of them
 NEAR = 2.0  # non-zero elements' worth of trust in neighbours telling nothing
 TRUST = 8  # symbols' worth of trust in values being distributed alike whatever stands to the left
 SAMPLE = 4_000_000  # elements that are looked at for a stride
-FIXED = 2.0**24  # sums of probabilities are taken in integers, which no order of addition changes
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def code_matrix(
     The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
     matrix = np.zeros(shape, dtype=np.int32) if values is None else np.ascontiguousarray(values)
-    model = _Model(shape, signs, alive, traits, matrix.reshape(-1))
+    kind = _CompiledModel if worth_it(matrix.size) else _Model
+    model = kind(shape, signs, alive, traits, matrix.reshape(-1))
     for step in range(shape[1] + len(model.starts) - 1):
         model.code(coder, step, known=values is not None)
     return matrix
@@ -139,7 +140,14 @@ def code_matrix(
 
 def traits_of(mask: NDArray[np.bool_]) -> ContextParameters:
     """What the encoder tells the decoder about where the non-zero elements of a matrix lie."""
-    return ContextParameters(_strength(mask.sum(1)), _strength(mask.sum(0)), _stride(mask))
+    rows, columns = np.zeros(mask.shape[0], np.int64), np.zeros(mask.shape[1], np.int64)
+    for start in range(0, len(rows), step := max(1, SAMPLE // max(1, len(columns)))):
+        places = np.flatnonzero(mask[start : start + step])
+        rows[start : start + step] = np.bincount(
+            places // len(columns), minlength=len(rows[start : start + step])
+        )
+        columns += np.bincount(places % len(columns), minlength=len(columns))
+    return ContextParameters(_strength(rows), _strength(columns), _stride(mask))
 
 
 def _strength(counts: NDArray[Any]) -> int:
@@ -224,11 +232,10 @@ class _Model:
         self.band = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, rows)))
         self.first = np.arange(rows) * self.columns - self.band  # element of each row at step 0
         self.alive, self.signs = alive, np.concatenate([np.zeros(1, np.int64), signs])
-        self.ones, self.seen = np.zeros(2, np.int64), np.zeros(2, np.int64)  # dead columns, living ones
-        self.in_row, self.due_in_row = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        self.in_column = np.zeros(self.columns, np.int64)
-        self.due_in_column = np.zeros(self.columns, np.int64)
-        self.near, self.due_near = np.zeros(4, np.int64), np.zeros(4, np.int64)
+        self.ones, self.seen = self.totals = np.zeros((2, 2), np.int64)  # dead columns, living ones
+        self.in_row, self.due_in_row = self.by_row = np.zeros((2, rows), np.int64)
+        self.in_column, self.due_in_column = self.by_column = np.zeros((2, self.columns), np.int64)
+        self.near, self.due_near = self.by_neighbours = np.zeros((2, 4), np.int64)
         self.letters = np.zeros((3, len(signs)), np.int64)  # by the sign of the value to the left
 
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
@@ -301,6 +308,45 @@ class _Model:
                 symbols[chosen] = coder.symbols(part, len(chosen), weights.astype(np.float64))
                 self.letters[kind] += np.bincount(symbols[chosen], minlength=len(weights))
         return symbols
+
+
+class _CompiledModel(_Model):
+    """The same, an element at a time."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        rows = len(self.band)
+        self.predict, self.learn, self.weigh = kernels()
+        self.priors = (self.row_prior, self.column_prior, SMALLEST, 1 / FIXED, NEAR)
+        self.ends = np.append(self.starts, rows)
+        self.matrix = (self.values, self.first, self.ends, self.alive)
+        self.sums = (self.by_row, self.by_column, self.by_neighbours, self.totals)
+        numbers, kinds = [np.zeros(rows) for _ in range(3)], [np.zeros(rows, np.int64) for _ in range(2)]
+        self.out = (*numbers, *kinds, np.zeros(rows, np.int32), np.zeros(len(self.starts)))
+        self.survivors = np.zeros((3, rows), np.int64), np.zeros(3, np.int64)
+        self.weights = np.zeros(self.letters.shape[1])
+
+    def code(self, coder: Coder, step: int, *, known: bool) -> None:
+        top = max(0, step - self.columns + 1)
+        bottom = min(step + 1, len(self.starts))
+        count, span = int(self.ends[bottom] - self.ends[top]), (top, bottom, step, self.stride)
+        self.predict(span, self.matrix, self.sums, self.priors, self.out)
+        flags = coder.flags(self.out[5][:count] if known else None, self.out[0][:count])
+        self.learn(span, self.matrix, self.sums, self.out, (flags, self.signs), self.survivors)
+        for kind, number in enumerate(self.survivors[1]):
+            if number:
+                self._code_kind(coder, kind, self.survivors[0][kind, :number], known=known)
+
+    def _code_kind(self, coder: Coder, kind: int, places: NDArray[np.int64], *, known: bool) -> None:
+        """Values of elements that are not zero and stand right of one of this sign."""
+        if len(self.weights) == 1:
+            self.values[places] = 1
+            return
+        self.weigh(self.letters, kind, TRUST, self.weights)
+        symbols = coder.symbols(self.values[places] - 1 if known else None, len(places), self.weights)
+        if not known:
+            self.values[places] = symbols + 1
+        self.letters[kind] += np.bincount(symbols, minlength=len(self.weights))
 
 
 def _counts(kinds: NDArray[np.int64], flags: Ints) -> NDArray[np.int64]:

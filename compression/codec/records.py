@@ -74,8 +74,10 @@ def bit_patterns(tensor: Tensor) -> NDArray[Any] | None:
     if size not in UNSIGNED or tensor.is_complex() or tensor.numel() == 0:
         return None
     flat = tensor.cpu().contiguous().flatten()
-    patterns = flat.view(torch.uint8).numpy().view(UNSIGNED[size])
-    return np.where((flat == 0).numpy(), 0, patterns) if tensor.is_floating_point() else patterns
+    patterns: NDArray[Any] = flat.view(torch.uint8).numpy().view(UNSIGNED[size])
+    if tensor.is_floating_point() and bool((patterns == patterns.dtype.type(1 << (8 * size - 1))).any()):
+        patterns = np.where((flat == 0).numpy(), 0, patterns)  # negative zeros are zeros
+    return patterns
 
 
 def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
@@ -276,7 +278,8 @@ class Matrix:
     def laid_out(self, elements: NDArray[Any]) -> NDArray[Any]:
         """A tensor's elements in this shape."""
         added = self.folds * self.shape[1] - self.columns
-        return np.pad(elements.reshape(self.rows, self.columns), ((0, 0), (0, added))).reshape(self.shape)
+        rows = elements.reshape(self.rows, self.columns)
+        return (np.pad(rows, ((0, 0), (0, added))) if added else rows).reshape(self.shape)
 
     def elements(self, laid_out: NDArray[Any]) -> NDArray[Any]:
         """The elements of what `laid_out` gave.

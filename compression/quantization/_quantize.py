@@ -49,11 +49,12 @@ from compression.quantization.stored_integers import (
     integer_weights,
     readers_of_floats,
     rounded_tensors,
+    rounds_activations,
     weights_of_observers,
     weights_reached,
 )
 from compression.training import Retrain, model_of
-from compression.verification import Arguments
+from compression.verification import Arguments, probes
 
 Scheme = Literal["dynamic", "static", "weight-only", "aware"]
 SCHEMES = ("dynamic", "static", "weight-only", "aware")
@@ -89,8 +90,10 @@ class QuantizeResult(Tabular):
     and whatever stayed in float; parameters that no forward pass reaches count in neither. `layers` holds
     every parameter of two dimensions or more, each called an integer only if the graph stores it as one;
     `float_parameters` leaves out quantized weights and the biases beside them. `subnormals` counts numbers
-    too small for a full mantissa, which were set to zero. Where `not_exported` says why no graph can be made
-    of the model, `model` is a copy with its own modules, whose weights are stored as integers.
+    too small for a full mantissa, which were set to zero. `keep` names the layers that were to stay in float.
+
+    Where `not_exported` says why no quantized graph can be made of the model, `model` is a copy with its own
+    modules, whose weights are stored as integers: those that no pass reaches too, which then count.
     """
 
     model: nn.Module
@@ -102,6 +105,7 @@ class QuantizeResult(Tabular):
     group_size: int | None = None
     subnormals: int = 0
     not_exported: str = ""
+    keep: tuple[str, ...] = ()
 
     @property
     def left_in_float(self) -> dict[str, str]:
@@ -166,8 +170,9 @@ def quantize(
     calibration: (inputs, targets) batches from the training data; needed by "static", and by "aware"
         for ranges before training
     retrain: graph with rounding in it -> trained graph, or what `fit` returns; needed by "aware"
-    weight_bits: 8 or 4; weights are rounded per output channel, symmetric about zero, so that pruned
-        weights stay zero, in training too. 4 is for "weight-only" and "aware"
+    weight_bits: 8 or 4; weights are rounded per output channel (per input channel in transposed
+        convolutions of several groups), symmetric about zero, so that pruned weights stay zero, in training
+        too. 4 is for "weight-only" and "aware"
     group_size: for "weight-only", at most so many weights of an output share a scale instead of all of
         them: as many whole kernels as fit and divide the inputs
     keep: layers that stay in float
@@ -177,7 +182,8 @@ def quantize(
     rates, epsilons and momenta of the model.
 
     What cannot be exported as a graph (data-dependent control flow, a batch size fixed by the code) keeps its
-    modules under "weight-only", whose weights are stored as integers: see `QuantizeResult.not_exported`.
+    modules under "weight-only", whose weights are stored as integers, compared with the floats that they
+    stand for on the example and on a random input: see `QuantizeResult.not_exported`.
 
     Raises InputError for a missing or empty calibration set, data that does not fit the model, a model
     already quantized, weights that are not finite numbers in single precision, layers to keep that do not
@@ -189,9 +195,11 @@ def quantize(
     _check_groups(scheme, group_size)
     require_weights(model)
     plain = plain_copy(model).cpu().eval()
+    require_single(plain)
     _check_numbers(plain, scheme)
     subnormals = flush_subnormals(plain)
     args, kwargs = example_input(plain, input_size, device="cpu")
+    state = {name: tensor.clone() for name, tensor in plain.named_buffers()}
     with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
         forward(plain, args, kwargs)
     rounding = Rounding(scheme, weight_bits, group_size, tuple(keep))
@@ -201,10 +209,12 @@ def quantize(
         if scheme != "weight-only":
             raise
         try:
-            result = _in_modules(model, (args, kwargs), rounding, error)
+            result = _in_modules(model, input_size, rounding, error)
         except InputError as second:
             raise InputError(f"{error}; nor can its own modules hold integers: {second}") from error
-    return replace(result, group_size=group_size, subnormals=subnormals)
+    if scheme != "aware":
+        _restore(result.model, state)  # which a pass changes in some models
+    return replace(result, group_size=group_size, subnormals=subnormals, keep=tuple(keep))
 
 
 @dataclass(frozen=True)
@@ -244,23 +254,34 @@ def _as_graph(
     return _result(plain, converted, rounding, (integers, reached))
 
 
+@torch.no_grad()
+def _restore(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give buffers of these names the values that they had."""
+    for name, tensor in network.named_buffers():
+        if name in state and tensor.shape == state[name].shape and not torch.equal(tensor, state[name]):
+            tensor.copy_(state[name])
+
+
 def _in_modules(
-    model: nn.Module, example: Arguments, rounding: Rounding, obstacle: InputError
+    model: nn.Module, input_size: Any, rounding: Rounding, obstacle: InputError
 ) -> QuantizeResult:
-    """A copy with its own modules, their weights stored as integers; it must not have run before."""
-    plain = plain_copy(model).cpu().eval()
-    flush_subnormals(plain)
+    """A copy with its own modules, their weights stored as integers."""
+    plain, floats = (plain_copy(model).cpu().eval() for _ in range(2))
+    for one in (plain, floats):
+        flush_subnormals(one)
     before, parameters, bits = state_bytes(plain), parameter_count(plain), rounding.weight_bits
-    with unquantizable(rounding.scheme):
+    held = dict(plain.named_parameters(remove_duplicate=False))
+    with refusing(lambda reason: reason), quiet():
         rows = store_integers(plain, bits, rounding.group_size, rounding.keep)
-        require_read(plain, example)
-    rounded = [target for target, reason in rows.values() if not reason]
-    biases = dict(bias for target in rounded for bias in target.biases)
+        rounded = [target for target, reason in rows.values() if not reason]
+        if rounded:
+            require_read(plain, floats, rounded, probes(floats, input_size)[:3:2])
+    biases = distinct(held[name] for target in rounded for name, _ in target.biases if name in held)
     layers = [
         QuantizedLayer(name, target.elements, 32 if reason else bits, reason)
         for name, (target, reason) in rows.items()
     ]
-    quantized = sum(target.elements for target in rounded) + sum(shape.numel() for shape in biases.values())
+    quantized = sum(target.elements for target in rounded) + sum(bias.numel() for bias in biases)
     return QuantizeResult(
         plain, rounding.scheme, before, stored_bytes(plain, bits), tuple(layers), parameters - quantized,
         not_exported=str(obstacle),
@@ -277,13 +298,18 @@ def unquantizable(scheme: str) -> AbstractContextManager[None]:
     )
 
 
-def _check_numbers(plain: nn.Module, scheme: str) -> None:
+def require_single(plain: nn.Module) -> None:
+    """Raise InputError for parameters of another precision than float32."""
     for name, tensor in plain.named_parameters():
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise InputError(
                 f"quantization takes float32, and {name} is {tensor.dtype}: pass model.float(), whose inputs "
                 f"and calibration data are float32 too"
             )
+
+
+def _check_numbers(plain: nn.Module, scheme: str) -> None:
+    for name, tensor in plain.named_parameters():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{name} holds NaN or infinity, which no integer stands for")
     for name, module in plain.named_modules():
@@ -320,7 +346,7 @@ def _check(
         )
     if scheme == "aware" and retrain is None:
         raise InputError("scheme 'aware' needs retrain: graph -> trained graph")
-    if rounded_tensors(model):
+    if rounded_tensors(model) or rounds_activations(model):
         raise InputError("the model is quantized already")
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     for name in keep:

@@ -23,6 +23,7 @@ from compression.quantization._quantize import (
     convert,
     prepare,
     quiet,
+    require_single,
     unquantizable,
 )
 from compression.quantization.calls import free_batch
@@ -36,6 +37,7 @@ from compression.verification import Arguments
 
 SMALLEST, LARGEST = 2.0**-126, torch.finfo(torch.float32).max  # of a step in single precision
 FORMS = ("graph", "modules")
+VERSION = 2  # before 2, each input of a transposed convolution had a scale
 SCALARS = (  # by name: torchao registers them when it is first imported
     "quantized_decomposed.quantize_per_tensor.default",
     "quantized_decomposed.dequantize_per_tensor.default",
@@ -63,7 +65,8 @@ def save_quantized(result: QuantizeResult, path: str | Path) -> int:
         "scheme": result.scheme,
         "weight_bits": 4 if four else 8,
         "group_size": result.group_size,
-        "keep": [layer.name for layer in result.layers if layer.reason == "as asked"],
+        "keep": list(result.keep),
+        "version": VERSION,
         "ranges": [list(node.args[1:3]) for node in _scalar_nodes(result.model)],
     }
     text = json.dumps(facts)
@@ -83,24 +86,36 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     tensors, facts = _read(model, require_plain(path, most_bytes(model)))
     plain = plain_copy(model).cpu().eval()
     args, kwargs = example_input(plain, input_size, device="cpu")
+    require_single(plain)
     if facts.form == "modules":
         network = plain
-        store_integers(plain, facts.weight_bits, facts.group_size, facts.keep)
+        for parameter in plain.parameters():  # which the file holds
+            parameter.data = torch.zeros_like(parameter)
+        with unquantizable(facts.scheme):
+            store_integers(plain, facts.weight_bits, facts.group_size, facts.keep)
     else:
         network = _graph_of(plain, (args, kwargs), facts)
     _fill(network, tensors, facts, path)
     with unquantizable(facts.scheme), torch.no_grad():
-        network(*args, **kwargs)
+        clone(network)(*args, **kwargs)
     return network
 
 
 def _graph_of(plain: nn.Module, example: Arguments, facts: "_Facts") -> nn.Module:
     """The graph that `quantize` makes of a model of this architecture."""
+    from compression.quantization.quantizers import TURNED
+
     args, kwargs = example
     with torch.no_grad():  # as `quantize` does: what a first pass keeps is a constant of the graph
         forward(plain, args, kwargs)
     rounding = Rounding(facts.scheme, facts.weight_bits, facts.group_size, facts.keep)
     graph = prepare(plain, example, rounding)
+    turned = any(node.target in TURNED for node in graph.graph.nodes)
+    if facts.version < VERSION and facts.scheme == "weight-only" and turned:
+        raise InputError(
+            "an earlier release wrote this file, and rounded transposed convolutions otherwise: quantize the "
+            "model and save it again"
+        )
     with unquantizable(facts.scheme), torch.no_grad():
         graph(*args, **kwargs)
         return convert(graph)
@@ -112,7 +127,7 @@ def _distinct_state(network: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
     for key, value in stored_tensors(network).items():
         if isinstance(network, fx.GraphModule) or id(value) not in seen:
-            state[key] = value.detach()
+            state[key] = value
         seen.add(id(value))
     return state
 
@@ -127,14 +142,23 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], facts: "_Facts", path:
     if not fits or any(
         (tensors[key].shape, tensors[key].dtype) != (own[key].shape, own[key].dtype) for key in own
     ):
-        raise InputError(f"{path} holds another architecture than the model given")
+        raise InputError(
+            f"{path} holds another architecture than the model given"
+            + (", or was written by an earlier release" if facts.version < VERSION else "")
+        )
     for node, (scale, zero) in zip(nodes, facts.ranges, strict=True):
         node.args = (node.args[0], scale, zero, *node.args[3:])
     if isinstance(network, fx.GraphModule):
         network.recompile()
-    for key, value in tensors.items():
-        own[key].copy_(value)
-    network.requires_grad_(False)
+    fresh = {id(own[key]): value for key, value in tensors.items()}
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            for key, tensor in held.items():
+                if id(tensor) in fresh:
+                    value = fresh[id(tensor)]
+                    if isinstance(tensor, nn.Parameter) and not isinstance(value, nn.Parameter):
+                        value = fresh[id(tensor)] = nn.Parameter(value, requires_grad=False)
+                    held[key] = value  # type: ignore[assignment]
 
 
 def _unpacked(
@@ -159,9 +183,12 @@ class _Facts:
     keep: list[str]
     ranges: list[tuple[float, int]]
     form: str = "graph"
+    version: int = 1
 
     def __post_init__(self) -> None:
         words = isinstance(self.keep, list) and all(isinstance(name, str) for name in self.keep)
+        if type(self.version) is not int or not 1 <= self.version <= VERSION:
+            raise ValueError(f"its version is {self.version!r:.20}, and this release reads up to {VERSION}")
         if self.form not in FORMS or (self.form == "modules" and self.scheme != "weight-only"):
             raise ValueError("its form is none that is known")
         if self.scheme not in SCHEMES or not words:
@@ -214,7 +241,8 @@ def _require_integers(tensors: Mapping[str, Tensor]) -> None:
         name = key.rpartition(".")[2]
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{key} holds NaN or infinity")
-        if name.startswith("_scale") and not bool((tensor > 0).all()):
+        scales = name.startswith("_scale") or (name == "scales" and ".parametrizations." in f".{key}")
+        if scales and not bool((tensor > 0).all()):
             raise ValueError(f"{key} holds a scale that is not positive")
         if name.startswith("_zero_point") and not bool(((tensor >= -128) & (tensor <= 255)).all()):
             raise ValueError(f"{key} holds a zero point outside of the integers")
@@ -222,10 +250,12 @@ def _require_integers(tensors: Mapping[str, Tensor]) -> None:
 
 @checks.arguments(graph=checks.module, path=checks.path)
 def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
-    """Write a float or quantized network as ONNX, integers as QuantizeLinear pairs; returns its bytes.
+    """Write a float or quantized network as ONNX; returns its bytes.
 
-    The batch dimension stays free. Raises InputError without the extra [onnx], and for scheme
-    "dynamic".
+    Integers of a graph become pairs of QuantizeLinear and DequantizeLinear.
+
+    The batch dimension stays free. Raises InputError without the extra [onnx], for scheme "dynamic", for what
+    cannot be exported, and for what fixes the size of the batch.
     """
     import contextlib
     import io
@@ -247,8 +277,8 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
     with evaluation_mode(graph), warnings.catch_warnings(), quiet(), out, err, read_once():
         forward(graph, args, kwargs)
-        args, kwargs, shapes = free_batch(graph, args, kwargs)
         try:
+            args, kwargs, shapes = free_batch(graph, args, kwargs)
             program = torch.onnx.export(
                 graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
             )
@@ -256,8 +286,19 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
             reason = obstacle(first_line(error.__cause__ or error))
             raise InputError(f"the network cannot be exported to ONNX: {reason}") from error
     assert program is not None
+    _require_free(program, path)
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
+
+
+def _require_free(program: Any, path: str | Path) -> None:
+    """Raise InputError where no input of an ONNX program has a size that is free."""
+    sizes = [size for value in program.model.graph.inputs for size in value.shape or ()]
+    if sizes and all(isinstance(size, int) for size in sizes):
+        raise InputError(
+            f"{path} was not written: the network's forward pass fixes the size of the batch, as len(x) "
+            f"does, and x.shape[0] does not"
+        )
 
 
 def _scalar_nodes(network: nn.Module) -> list[fx.Node]:
@@ -272,6 +313,8 @@ def pack(values: Tensor) -> Tensor:
     >>> pack(torch.tensor([-8, 7, 3], dtype=torch.int8)).tolist()
     [120, 3]
     """
+    if values.numel() and (int(values.min()) < -8 or int(values.max()) > 7):
+        raise InputError("integers beyond -8 to 7 have no four bits")
     flat = values.flatten().to(torch.int16) & 15
     if flat.numel() % 2:
         flat = torch.cat([flat, flat.new_zeros(1)])

@@ -30,7 +30,7 @@ def read_once() -> Iterator[None]:
         try:
             yield
         finally:
-            ONNXRegistry.from_torchlib = own
+            ONNXRegistry.from_torchlib = own  # type: ignore[method-assign]
 
 
 @functools.cache

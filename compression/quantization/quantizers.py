@@ -234,6 +234,14 @@ def _without_shared(model: fx.GraphModule) -> fx.GraphModule:
     return model
 
 
+def groups_of(turned: fx.Node) -> int:
+    """Groups of channels of a transposed convolution."""
+    schema = turned.target._schema.arguments  # type: ignore[union-attr]
+    place = [argument.name for argument in schema].index("groups")
+    count = turned.args[place] if place < len(turned.args) else turned.kwargs.get("groups", 1)
+    return int(count)  # type: ignore[arg-type]
+
+
 class Weights(Quantizer):
     """Annotates the stored weights of some operations, wherever they are, and what enters them if asked."""
 
@@ -257,7 +265,7 @@ class Weights(Quantizer):
                 and node.args[1].op == "get_attr"
                 and not stays_float(node, self.keep)
             ):
-                specs = {node.args[1]: self._spec_of(node.target)}
+                specs = {node.args[1]: self._spec_of(node)}
                 if self.activation is not None:
                     specs[node.args[0]] = self.activation
                 node.meta["quantization_annotation"] = QuantizationAnnotation(
@@ -265,11 +273,14 @@ class Weights(Quantizer):
                 )
         return _without_shared(model)
 
-    def _spec_of(self, operation: Any) -> QuantizationSpec:
-        """Per group or per output channel, which transposed convolutions have second and never in groups."""
-        if operation in TURNED:
-            return replace(self.spec, ch_axis=1)
-        return self.grouped or self.spec
+    def _spec_of(self, node: fx.Node) -> QuantizationSpec:
+        """Per group of weights or per output channel, which transposed convolutions have second.
+
+        Those never have groups of weights; where their channels lie in several, each input has a scale.
+        """
+        if node.target not in TURNED:
+            return self.grouped or self.spec
+        return replace(self.spec, ch_axis=0 if groups_of(node) > 1 else 1)
 
     def validate(self, model: fx.GraphModule) -> None:
         """Nothing to refuse: whatever is not annotated stays in float."""

@@ -9,6 +9,9 @@ from torch import fx, nn
 from compression.counting import memory_of
 from compression.quantization.module_integers import Integers
 
+DEQUANTIZING = ("quantized_decomposed.dequantize", "torchao.dequantize_affine")
+WEIGHT = "_frozen_param"  # as torchao names what it made of weights
+
 
 def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
     """The stored weight that each observer of a prepared graph sees, perhaps scaled by a batch norm.
@@ -48,12 +51,23 @@ def rounded_tensors(model: nn.Module) -> set[str]:
     names = set()
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, fx.GraphModule):
-            read = (node.args[0] for node in module.graph.nodes if "dequantize" in str(node.target))
+            calls = (node for node in module.graph.nodes if node.op == "call_function" and node.args)
+            read = (node.args[0] for node in calls if str(node.target).startswith(DEQUANTIZING))
             stored = {node.target for node in read if isinstance(node, fx.Node) and node.op == "get_attr"}
-            names |= {f"{path}.{target}".removeprefix(".") for target in stored}
+            own = (target for target in map(str, stored) if target.startswith(WEIGHT))
+            names |= {f"{path}.{target}".removeprefix(".") for target in own}
         elif isinstance(module, Integers):
             names.add(f"{path.rpartition('.')[0]}.original0")
     return names
+
+
+def rounds_activations(model: nn.Module) -> bool:
+    """Whether it is a graph in which activations become integers, whatever its weights are."""
+    nodes = model.graph.nodes if isinstance(model, fx.GraphModule) else ()
+    return any(
+        node.op == "call_function" and str(node.target).startswith("quantized_decomposed.quantize")
+        for node in nodes
+    )
 
 
 def _readers(node: fx.Node) -> set[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from capacity import RULES, InputError, LayerRule, dense_capacity, measure
+from capacity.tracing import _HollowProduct
 
 
 def stack(inputs: int, units: list[int]) -> nn.Sequential:
@@ -327,3 +328,31 @@ def test_experts_that_other_inputs_choose_count(effective: bool) -> None:
     assert [row.name for row in reports[1].layers][-2:] == ["last", "aside"]
     assert "reached by other inputs than the example" in str(reports[1])
     assert "aside: not reached by a forward pass" in str(reports[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_model_that_takes_gradients_of_its_own_within_a_pass(dtype: torch.dtype) -> None:
+    class Backward(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 3, dtype=dtype), nn.Linear(3, 2, dtype=dtype)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.one(x.to(dtype))
+            y.abs().sum().backward(retain_graph=True)
+            out: torch.Tensor = self.two(y).abs()
+            return out
+
+    report = measure(Backward(), (4,))
+    assert {layer.name: layer.sources for layer in report.layers}["two"] == ("one",)
+    assert not report.notes  # on the meta device
+
+
+def test_what_dyes_multiply_has_the_gradients_of_a_product() -> None:
+    for dtype in (torch.float64, torch.complex128):
+        tensor = torch.randn(3, 2, dtype=dtype, requires_grad=True)
+        dye = torch.ones((), dtype=dtype, requires_grad=True)
+        weight = torch.randn(3, 2, dtype=dtype)
+        found = torch.autograd.grad((_HollowProduct.apply(tensor, dye) * weight).sum().abs(), [tensor, dye])
+        expected = torch.autograd.grad((tensor * dye * weight).sum().abs(), [tensor, dye])
+        assert all(torch.allclose(one, two) for one, two in zip(found, expected, strict=True))

@@ -1,5 +1,6 @@
 """Integers in a model's own modules: the graph's rounding, what is stored, files, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,27 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
 from capacity import InputError, measure
 from capacity.cloning import clone
+from compression.codec import decode, encode
 from compression.quantization import (
     export_onnx,
     load_quantized,
     quantize,
     save_quantized,
 )
+from compression.quantization.files import pack
 from compression.quantization.module_integers import Integers, store_integers
+from compression.quantization.stored_integers import rounded_tensors, rounds_activations
+from compression.recipes import recipe
+from compression.shrinking.files import digest
+from compression.techniques import quantizing
 from compression.verification import relative_difference
 
 LAYERS: dict[str, tuple[nn.Module, Any]] = {
@@ -234,3 +243,273 @@ def test_integers_of_the_models_own_are_not_packed(tmp_path: Path) -> None:
     loaded = load_quantized(Coded(), tmp_path / "net", input_size=(8,))
     x = torch.randn(4, 8)
     assert torch.equal(loaded(x), result.model(x))
+
+
+def in_modules(*layers: nn.Module) -> nn.Sequential:
+    """A model that no exporter takes."""
+    return nn.Sequential(*layers, Branch())
+
+
+class Held(nn.Linear):
+    """Reads its weight from a list too."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 4)
+        self.weights = [self.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weights[0], self.bias)
+
+
+class Remembering(nn.Linear):
+    """Keeps what its first pass makes of its weight."""
+
+    table: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = (self.weight / self.weight.norm()).detach()
+        return F.linear(x, self.table, self.bias)
+
+
+def test_weights_that_something_else_holds_are_a_refusal() -> None:
+    with pytest.raises(InputError, match="computes otherwise than with the floats"):
+        quantize(in_modules(Held(), nn.Linear(4, 3)), scheme="weight-only", input_size=(6,))
+
+
+def test_what_an_earlier_pass_made_of_weights_is_a_refusal(tmp_path: Path) -> None:
+    model = in_modules(Remembering(6, 4), nn.Linear(4, 3))
+    fresh = clone(model)
+    result = quantize(fresh, scheme="weight-only", input_size=(6,))
+    save_quantized(result, tmp_path / "net")
+    x = torch.ones(2, 6)
+    loaded = load_quantized(in_modules(Remembering(6, 4), nn.Linear(4, 3)), tmp_path / "net", input_size=(6,))
+    assert torch.equal(loaded(x), result.model(x))
+    model(x)
+    with pytest.raises(InputError, match=r"weight of '0' is not read, .* \(0.table\): quantize a model that"):
+        quantize(model, scheme="weight-only", input_size=(6,))
+
+
+@pytest.mark.parametrize("exported", [True, False])
+def test_a_state_stays_as_it_was(tmp_path: Path, exported: bool) -> None:
+    class Recurring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+            self.register_buffer("state", torch.zeros(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x) + self.state
+            self.state.copy_(y.mean(0))
+            return y
+
+    model = nn.Sequential(Recurring()) if exported else in_modules(Recurring())
+    result = quantize(model, scheme="weight-only", input_size=(4,))
+    assert bool(result.not_exported) != exported
+    assert not result.model.state_dict()["0.state"].any() and not model[0].state.any()
+    save_quantized(result, tmp_path / "net")
+    loaded = load_quantized(model, tmp_path / "net", input_size=(4,))
+    assert torch.equal(loaded.state_dict()["0.state"], torch.zeros(3))
+    x = torch.ones(2, 4)
+    assert torch.equal(loaded(x), result.model(x))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_channels_of_transposed_convolutions_in_groups(groups: int) -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(4, 4, 2, groups=groups)
+    with torch.no_grad():
+        sizes = torch.tensor([0.01, 0.1, 1.0, 10.0])
+        layer.weight *= sizes.view((1, -1, 1, 1) if groups == 1 else (-1, 1, 1, 1))
+    own = clone(layer)
+    store_integers(own, 8, None, ())
+    error = ((own.weight - layer.weight).abs() / layer.weight.abs().amax((2, 3), keepdim=True)).max()
+    assert error < 0.05
+    graph = quantize(layer, scheme="weight-only", input_size=(4, 5, 5)).model
+    x = torch.randn(2, 4, 5, 5)
+    assert relative_difference([[graph(x)]], [[own(x)]]) < 1e-5
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """A file with other facts and tensors, and the SHA-256 that they have."""
+    with safe_open(str(path), framework="pt") as file:
+        facts = json.loads(file.metadata()["quantized"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    change(facts, tensors)
+    text = json.dumps(facts)
+    save_file(tensors, path, metadata={"quantized": text, "sha256": digest(text, tensors)})
+
+
+def test_files_of_an_earlier_release(tmp_path: Path) -> None:
+    size, model = (4, 5, 5), nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 2, 3))
+    for part, name in ((model, "turned"), (model[1:], "plain")):
+        result = quantize(part, scheme="weight-only", input_size=size)
+        save_quantized(result, tmp_path / name)
+        rewritten(tmp_path / name, lambda facts, _: (facts.pop("version"), facts.pop("form")))
+    x = torch.randn(2, *size)
+    assert torch.equal(load_quantized(model[1:], tmp_path / "plain", input_size=size)(x), result.model(x))
+    with pytest.raises(InputError, match="an earlier release wrote this file, and rounded transposed"):
+        load_quantized(model, tmp_path / "turned", input_size=size)
+    rewritten(tmp_path / "plain", lambda facts, _: facts.update(version=3))
+    with pytest.raises(InputError, match="its version is 3, and this release reads up to 2"):
+        load_quantized(model[1:], tmp_path / "plain", input_size=size)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_scales_that_are_none_are_damage(routed: Routed, tmp_path: Path, scale: float) -> None:
+    save_quantized(quantize(routed, scheme="weight-only", input_size=IDS), tmp_path / "net")
+    rewritten(
+        tmp_path / "net", lambda _, tensors: tensors["gate.parametrizations.weight.0.scales"].fill_(scale)
+    )
+    with pytest.raises(InputError, match=r"is damaged or holds no quantized network: gate.parametrizations"):
+        load_quantized(Routed(), tmp_path / "net", input_size=IDS)
+
+
+OFFSET = torch.full((4,), 2.0)
+
+
+def test_loading_changes_nothing_of_the_callers(tmp_path: Path) -> None:
+    class Global(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+            self.register_buffer("shift", torch.zeros(1, 3).expand(2, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x * OFFSET) + self.shift[:1]
+            return out
+
+    result = quantize(Global(), scheme="weight-only", input_size=(4,))
+    save_quantized(result, tmp_path / "net")
+    expected = result.model(torch.ones(2, 4))
+    OFFSET.fill_(3.0)
+    loaded = load_quantized(Global(), tmp_path / "net", input_size=(4,))
+    assert OFFSET.tolist() == [3.0] * 4
+    assert torch.equal(loaded(torch.ones(2, 4)), expected)
+    OFFSET.fill_(2.0)
+
+
+def test_shared_biases_and_memory_are_counted_once() -> None:
+    model = in_modules(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6))
+    model[1].bias = model[0].bias
+    model[3].weight = nn.Parameter(model[2].weight.data)
+    result = quantize(model, scheme="weight-only", input_size=(6,))
+    shared = "it shares its memory with another parameter"
+    assert result.left_in_float == {"2": shared, "3": shared}
+    assert result.float_parameters == 36 + 2 * 6
+
+
+def test_coded_as_integers(tmp_path: Path) -> None:
+    model = in_modules(nn.Linear(200, 100), nn.Linear(100, 3))
+    result = quantize(model, scheme="weight-only", input_size=(200,))
+    size = encode(result.model, tmp_path / "net.dcz")
+    assert size < 1.04 * result.bytes_after < 0.35 * encode(model, tmp_path / "float.dcz")
+    other = in_modules(nn.Linear(200, 100), nn.Linear(100, 3))
+    decoded = decode(tmp_path / "net.dcz", quantize(other, scheme="weight-only", input_size=(200,)).model)
+    x = torch.randn(2, 200)
+    assert torch.equal(decoded(x), result.model(x))
+    step = recipe(
+        model, [quantizing((200,), scheme="weight-only")], input_size=(200,), evaluate=lambda m: {}, repeats=1
+    ).steps[-1]
+    assert abs(step.metrics["file_bytes"] - size) < 0.02 * size
+
+
+def test_a_graph_whose_names_say_dequantize() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, dequantized: Tensor) -> Tensor:
+            out: Tensor = self.layer(dequantized)
+            return out
+
+    result = quantize(torch.fx.symbolic_trace(Named()), scheme="weight-only", input_size=(4,))
+    assert not result.left_in_float
+
+
+def test_what_lies_in_the_model_to_fill_is_not_asked(routed: Routed, tmp_path: Path) -> None:
+    result = quantize(routed, scheme="weight-only", input_size=IDS)
+    save_quantized(result, tmp_path / "net")
+    empty = Routed()
+    for parameter in empty.parameters():
+        parameter.data.fill_(float("nan"))
+    assert torch.equal(load_quantized(empty, tmp_path / "net", input_size=IDS)(IDS), result.model(IDS))
+    with pytest.raises(InputError, match=r"quantization takes float32, and .* is torch.float16"):
+        load_quantized(Routed().half(), tmp_path / "net", input_size=IDS)
+
+
+def test_a_batch_that_the_code_fixes_is_not_written_as_free(tmp_path: Path) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.layer(x).reshape(len(x), -1)
+            return out
+
+    for network in (Fixed(), quantize(Fixed(), scheme="weight-only", input_size=(4,)).model):
+        with pytest.raises(InputError, match="fixes the size of the batch"):
+            export_onnx(network, tmp_path / "net.onnx", input_size=(4,))
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_layers_that_stay_in_float_with_all_their_matrices(tmp_path: Path) -> None:
+    class Adapted(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(6, 6)
+            self.down, self.up = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.randn(6, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + x @ self.down.T @ self.up.T
+
+    for model in (nn.Sequential(Adapted(), nn.Linear(6, 3)), in_modules(Adapted(), nn.Linear(6, 3))):
+        result = quantize(model, scheme="weight-only", input_size=(6,), keep=["0"])
+        assert set(result.left_in_float) == {"0", "0.down", "0.up"} and result.keep == ("0",)
+        save_quantized(result, tmp_path / "net")
+        loaded = load_quantized(model, tmp_path / "net", input_size=(6,))
+        x = torch.randn(2, 6)
+        assert torch.equal(loaded(x), result.model(x))
+        nothing = quantize(model, scheme="weight-only", input_size=(6,), keep=["0", "1"])
+        assert set(nothing.left_in_float.values()) == {"as asked"}
+
+
+def test_layers_without_elements_stay_in_float(capfd: Any) -> None:
+    model = in_modules(nn.Linear(6, 4), nn.Linear(4, 0), nn.Linear(0, 2))
+    result = quantize(model, scheme="weight-only", input_size=(6,))
+    assert result.left_in_float == {"1": "it has no elements", "2": "it has no elements"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_codes_of_the_models_own_that_it_reads_as_integers(tmp_path: Path) -> None:
+    class Coded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.register_buffer("codes", torch.tensor([127, -100, 3, 50], dtype=torch.int8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            read = torch.ops.quantized_decomposed.dequantize_per_tensor
+            out: Tensor = self.layer(x) * read(self.codes, 0.1, 0, -128, 127, torch.int8)
+            return out
+
+    result = quantize(Coded(), scheme="weight-only", input_size=(4,), weight_bits=4)
+    save_quantized(result, tmp_path / "net")
+    x = torch.randn(2, 4)
+    loaded = load_quantized(Coded(), tmp_path / "net", input_size=(4,))
+    assert torch.equal(loaded(x), result.model(x))
+    with pytest.raises(InputError, match="beyond -8 to 7 have no four bits"):
+        pack(torch.tensor([8], dtype=torch.int8))
+
+
+def test_a_graph_that_rounds_activations_only_is_quantized_already() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Flatten(), nn.Linear(8, 4))
+    calibration = [(torch.randn(4, 2, 2, 2), torch.zeros(4, dtype=torch.long))]
+    graph = quantize(model, scheme="static", input_size=(2, 2, 2), calibration=calibration).model
+    for node in graph.graph.nodes:
+        if node.op == "get_attr" and node.target in rounded_tensors(graph):
+            node.target = "0.bias"
+    assert not rounded_tensors(graph) and rounds_activations(graph) and not rounds_activations(model)
+    with pytest.raises(InputError, match="quantized already"):
+        quantize(graph, scheme="weight-only", input_size=(2, 2, 2))

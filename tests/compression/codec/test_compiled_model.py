@@ -1,0 +1,82 @@
+"""Kernels of the context model, compiled: the same bits as the arrays give, and a file without them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running import run_script
+
+from compression.codec import context_model
+from compression.codec.compiled_model import SMALLEST_MATRIX, kernels, worth_it
+from compression.codec.context_model import BitCounter, Decoder, Encoder, code_matrix, traits_of
+
+pytest.importorskip("numba")
+
+
+def coded(model: type, coder: object, *arguments: object) -> np.ndarray:
+    """What `code_matrix` does by this kind of model, whatever the matrix's size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context_model, "worth_it", lambda elements: model is context_model._CompiledModel)
+        return code_matrix(coder, *arguments)  # type: ignore[arg-type]
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.floats(0.0, 1.0), st.integers(1, 5), st.integers(0, 99),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60)
+def test_the_same_words_as_by_arrays(
+    rows: int, columns: int, density: float, letters: int, seed: int, patched: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.integers(1, letters + 1, (rows, columns)).astype(np.int32)
+    values *= generator.random((rows, columns)) < density
+    if patched:
+        values[:, ::3] = 0
+    facts = (
+        (rows, columns), generator.integers(1, 3, letters), generator.integers(0, 2, columns),
+        traits_of(values != 0),
+    )  # fmt: skip
+    words = []
+    for model in (context_model._Model, context_model._CompiledModel):
+        encoder = Encoder()
+        coded(model, encoder, *facts, values)
+        words.append(encoder.words())
+    assert np.array_equal(*words)
+    for model in (context_model._Model, context_model._CompiledModel):
+        assert np.array_equal(coded(model, Decoder(words[0]), *facts, None), values)
+    meters = [BitCounter(), BitCounter()]
+    coded(context_model._Model, meters[0], *facts, values)
+    coded(context_model._CompiledModel, meters[1], *facts, values)
+    assert vars(meters[0]) == vars(meters[1])
+
+
+def test_large_matrices_only_until_the_kernels_are_loaded() -> None:
+    kernels.cache_clear()
+    assert not worth_it(SMALLEST_MATRIX - 1) and worth_it(SMALLEST_MATRIX)
+    kernels()
+    assert worth_it(1)
+
+
+def test_files_are_the_same_without_numba(tmp_path: object) -> None:
+    script = """
+import hashlib, sys, torch
+from torch import nn
+from compression.codec import decode, encode
+if WITHOUT:
+    sys.modules["numba"] = None
+torch.manual_seed(0)
+layer = nn.Linear(1100, 1000)
+layer.weight.data = torch.where(layer.weight.abs() > 0.026, layer.weight.sign() / 4, 0.0)
+encode(layer, "net.dcz")
+assert torch.equal(decode("net.dcz", layer).weight, layer.weight)
+print(hashlib.sha256(open("net.dcz", "rb").read()).hexdigest(), "numba.core" in sys.modules)
+"""
+    digests = {}
+    for without in (False, True):
+        done = run_script(script.replace("WITHOUT", str(without)), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        digest, loaded = done.stdout.split()
+        digests[digest] = loaded
+        assert loaded == str(not without)
+    assert len(digests) == 1

@@ -98,7 +98,7 @@ def _learn(span: Any, matrix: Any, sums: Any, out: Any, given: Any, survivors: A
     low = starts[top]
     counts[:] = 0
     for b in range(top, bottom):
-        c, ones, due = step - b, 0, 0
+        c, ones, due = step - b, 0, np.int64(0)
         due_in_row = np.int64(np.rint(by_columns[b] * FIXED))
         for r in range(starts[b], starts[b + 1]):
             i = r - low

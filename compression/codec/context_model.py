@@ -322,7 +322,9 @@ class _CompiledModel(_Model):
         self.matrix = (self.values, self.first, self.ends, self.alive)
         self.sums = (self.by_row, self.by_column, self.by_neighbours, self.totals)
         numbers, kinds = [np.zeros(rows) for _ in range(3)], [np.zeros(rows, np.int64) for _ in range(2)]
-        self.out = (*numbers, *kinds, np.zeros(rows, np.int32), np.zeros(len(self.starts)))
+        self.probabilities = numbers[0]
+        self.flags = np.zeros(rows, np.int32)
+        self.out = (*numbers, *kinds, self.flags, np.zeros(len(self.starts)))
         self.survivors = np.zeros((3, rows), np.int64), np.zeros(3, np.int64)
         self.weights = np.zeros(self.letters.shape[1])
 
@@ -331,7 +333,7 @@ class _CompiledModel(_Model):
         bottom = min(step + 1, len(self.starts))
         count, span = int(self.ends[bottom] - self.ends[top]), (top, bottom, step, self.stride)
         self.predict(span, self.matrix, self.sums, self.priors, self.out)
-        flags = coder.flags(self.out[5][:count] if known else None, self.out[0][:count])
+        flags = coder.flags(self.flags[:count] if known else None, self.probabilities[:count])
         self.learn(span, self.matrix, self.sums, self.out, (flags, self.signs), self.survivors)
         for kind, number in enumerate(self.survivors[1]):
             if number:

@@ -27,7 +27,10 @@ STEPS = (
     -20,
     -18,
 )  # NNCodec's quantization parameter; -38 is its default, for no visible loss
-PENALTIES = (1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 3e-10, 1e-9, 2e-9, 4e-9, 1e-8)
+PENALTIES = (
+    *(1e-13, 3e-13, 1e-12, 3e-12, 1e-11, 3e-11, 1e-10, 2e-10, 3e-10, 5e-10, 7e-10),
+    *(1e-9, 1.4e-9, 2e-9, 3e-9, 4e-9, 6e-9, 8e-9, 1.2e-8),
+)
 TRAINING: dict[str, dict[str, Any]] = {
     "lenet5": {"epochs": 5},
     "resnet20": {"epochs": 8, "learning_rate": 0.1},

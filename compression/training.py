@@ -456,7 +456,8 @@ class _Loop:
         return FitResult(self.plain, tuple(history), stopped, early)
 
     def _weights(self) -> dict[str, Any]:
-        return copy.deepcopy(self.plain.state_dict())
+        state = self.plain.state_dict().items()
+        return {key: copy.deepcopy(v) if not isinstance(v, Tensor) else v.clone() for key, v in state}
 
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):

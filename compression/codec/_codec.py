@@ -127,7 +127,8 @@ class CodingReport(Tabular):
 def encode(model: nn.Module, path: str | Path) -> int:
     """Write a model's state dict to `path`, as small as its zeros and repeated values allow.
 
-    Masks and parametrizations are folded into the weights. The file is written beside and renamed.
+    Masks and parametrizations are folded into the weights, but for weights stored as integers. The file is
+    written beside and renamed.
     Returns the bytes written.
 
     Reference: the pipeline of Han et al. 2016, "Deep Compression", arXiv:1510.00149, with adaptive
@@ -178,6 +179,9 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     crc, architecture = struct.unpack("<II", content[4:HEADER])
     if zlib.crc32(content[8:]) != crc:
         raise InputError(f"{path} is damaged: its checksum does not match")
+    if architecture != _architecture(tensors):  # perhaps of a model with integers, when those were folded too
+        copied = plain_copy(model)
+        tensors = _tensors(copied)
     if architecture != _architecture(tensors):
         raise InputError(f"{path} was written from another architecture than this {type(model).__name__}")
     try:

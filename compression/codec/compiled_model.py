@@ -5,34 +5,60 @@ same operations; sums are of integers. No operation is contracted or reordered: 
 """
 
 import functools
-from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 FIXED = 2.0**24  # sums of probabilities are taken in integers, which no order of addition changes
-SMALLEST_MATRIX = 1_000_000  # elements from which loading the compiled kernels, half a second, is paid back
+SMALLEST_MATRIX = 8_000_000  # elements from which loading the compiled kernels, a second or two, is paid back
 
 
 def worth_it(elements: int) -> bool:
     """Whether compiled kernels code a matrix of so many elements here; small ones once they are loaded."""
     loaded = kernels.cache_info().currsize > 0
-    return loaded or (elements >= SMALLEST_MATRIX and find_spec("numba") is not None)
+    return (loaded or elements >= SMALLEST_MATRIX) and kernels() is not None
 
 
 @functools.cache
-def kernels() -> tuple[Any, Any, Any]:
-    """`_predict`, `_learn` and `_weigh`, compiled; kept beside the code for the next process."""
-    import numba
+def kernels() -> tuple[Any, Any, Any] | None:
+    """`_predict`, `_learn` and `_weigh`, compiled and called once; None where numba cannot.
 
-    def compiled(kernel: Callable[..., Any]) -> Any:
+    They are kept beside the code for the next process, or where numba can, or not at all.
+    """
+    try:
+        import numba
+    except Exception:  # not installed, or not for this release of NumPy
+        return None
+    if getattr(numba.config, "DISABLE_JIT", False):
+        return None
+    for cached in (True, False):
         try:
-            return numba.njit(nogil=True, error_model="numpy", cache=True)(kernel)
-        except RuntimeError:  # no folder to keep it in
-            return numba.njit(nogil=True, error_model="numpy")(kernel)
+            compiled = [
+                numba.njit(nogil=True, error_model="numpy", cache=cached)(kernel)
+                for kernel in (_predict, _learn, _weigh)
+            ]
+            _call(*compiled)
+        except (OSError, RuntimeError):  # no folder to keep them in, or a full one
+            continue
+        except Exception:  # whatever a compiler stumbles over
+            return None
+        return compiled[0], compiled[1], compiled[2]
+    return None
 
-    return compiled(_predict), compiled(_learn), compiled(_weigh)
+
+def _call(predict: Any, learn: Any, weigh: Any) -> None:
+    """Call the kernels with arguments of the kinds that they are given, as they are compiled then."""
+
+    def whole(*shape: int) -> Any:
+        return np.zeros(shape, np.int64)
+
+    span, matrix = (0, 1, 0, 0), (np.zeros(1, np.int32), whole(1), np.arange(2), whole(1))
+    sums = (whole(2, 1), whole(2, 1), whole(2, 4), whole(2, 2))
+    flags, floats = np.zeros(1, np.int32), [np.zeros(1) for _ in range(4)]
+    out = (*floats[:3], whole(1), whole(1), flags, floats[3])
+    predict(span, matrix, sums, (1.0, 1.0, 0.5, 1.0, 1.0), out)
+    learn(span, matrix, sums, out, (flags, whole(1)), (whole(3, 1), whole(3)))
+    weigh(whole(3, 1), 0, 1, np.zeros(1))
 
 
 def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:

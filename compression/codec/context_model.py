@@ -316,7 +316,9 @@ class _CompiledModel(_Model):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         rows = len(self.band)
-        self.predict, self.learn, self.weigh = kernels()
+        compiled = kernels()
+        assert compiled is not None
+        self.predict, self.learn, self.weigh = compiled
         self.priors = (self.row_prior, self.column_prior, SMALLEST, 1 / FIXED, NEAR)
         self.ends = np.append(self.starts, rows)
         self.matrix = (self.values, self.first, self.ends, self.alive)
@@ -342,7 +344,8 @@ class _CompiledModel(_Model):
     def _code_kind(self, coder: Coder, kind: int, places: NDArray[np.int64], *, known: bool) -> None:
         """Values of elements that are not zero and stand right of one of this sign."""
         if len(self.weights) == 1:
-            self.values[places] = 1
+            if not known:
+                self.values[places] = 1
             return
         self.weigh(self.letters, kind, TRUST, self.weights)
         symbols = coder.symbols(self.values[places] - 1 if known else None, len(places), self.weights)

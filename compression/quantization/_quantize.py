@@ -45,6 +45,7 @@ from compression.quantization.exporting import (
 )
 from compression.quantization.module_integers import require_read, store_integers
 from compression.quantization.stored_integers import (
+    buffers_written,
     by_memory,
     integer_weights,
     readers_of_floats,
@@ -213,7 +214,7 @@ def quantize(
         except InputError as second:
             raise InputError(f"{error}; nor can its own modules hold integers: {second}") from error
     if scheme != "aware":
-        _restore(result.model, state)  # which a pass changes in some models
+        _restore(result.model, state)
     return replace(result, group_size=group_size, subnormals=subnormals, keep=tuple(keep))
 
 
@@ -256,10 +257,11 @@ def _as_graph(
 
 @torch.no_grad()
 def _restore(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give buffers of these names the values that they had."""
-    for name, tensor in network.named_buffers():
-        if name in state and tensor.shape == state[name].shape and not torch.equal(tensor, state[name]):
-            tensor.copy_(state[name])
+    """Give buffers that a graph itself writes, such as a recurrent state, the values that they had."""
+    own = dict(network.named_buffers())
+    for name in buffers_written(network):
+        if name in state and name in own:
+            own[name].copy_(state[name])
 
 
 def _in_modules(

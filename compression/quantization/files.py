@@ -89,10 +89,8 @@ def load_quantized(model: nn.Module, path: str | Path, *, input_size: Any) -> nn
     require_single(plain)
     if facts.form == "modules":
         network = plain
-        for parameter in plain.parameters():  # which the file holds
-            parameter.data = torch.zeros_like(parameter)
         with unquantizable(facts.scheme):
-            store_integers(plain, facts.weight_bits, facts.group_size, facts.keep)
+            store_integers(plain, facts.weight_bits, facts.group_size, facts.keep, empty=True)
     else:
         network = _graph_of(plain, (args, kwargs), facts)
     _fill(network, tensors, facts, path)
@@ -150,7 +148,13 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], facts: "_Facts", path:
         node.args = (node.args[0], scale, zero, *node.args[3:])
     if isinstance(network, fx.GraphModule):
         network.recompile()
-    fresh = {id(own[key]): value for key, value in tensors.items()}
+    fresh = {}
+    for key, value in tensors.items():
+        if isinstance(network, fx.GraphModule) or 0 in own[key].stride():  # the caller's, or expanded
+            fresh[id(own[key])] = value
+        else:  # where whatever else holds it sees it
+            own[key].copy_(value)
+            own[key].requires_grad_(False)
     for module in network.modules():
         for held in (module._parameters, module._buffers):
             for key, tensor in held.items():
@@ -189,6 +193,8 @@ class _Facts:
         words = isinstance(self.keep, list) and all(isinstance(name, str) for name in self.keep)
         if type(self.version) is not int or not 1 <= self.version <= VERSION:
             raise ValueError(f"its version is {self.version!r:.20}, and this release reads up to {VERSION}")
+        if self.form == "modules" and self.version < 2:
+            raise ValueError("an earlier release wrote it: quantize the model and save it again")
         if self.form not in FORMS or (self.form == "modules" and self.scheme != "weight-only"):
             raise ValueError("its form is none that is known")
         if self.scheme not in SCHEMES or not words:

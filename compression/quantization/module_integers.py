@@ -6,6 +6,7 @@ with or without calling its layer, reads the floats that they stand for. Roundin
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,9 +53,11 @@ class Integers(nn.Module):
 
 
 def store_integers(
-    plain: nn.Module, bits: int, group_size: int | None, keep: Sequence[str]
+    plain: nn.Module, bits: int, group_size: int | None, keep: Sequence[str], *, empty: bool = False
 ) -> dict[str, tuple[Target, str]]:
     """Store the matrices of layers as integers, in place; every matrix, and why it stayed in float if it did.
+
+    With `empty`, integers of nothing but zeros, to be filled.
 
     Raises InputError where none can be, unless that was asked for.
     """
@@ -67,7 +70,9 @@ def store_integers(
         raise InputError(why)
     for target in (target for target, reason in rows.values() if not reason):
         axis, grouped = _axis_of(target), is_transposed(target.module)
-        target.module._parameters[target.key].requires_grad_(False)  # type: ignore[union-attr]
+        weight = target.module._parameters[target.key].requires_grad_(False)  # type: ignore[union-attr]
+        if empty:
+            weight.zero_()
         parts = Integers(axis, bits, group_size if axis == 0 or grouped else None)
         parametrize_all(plain, target.module, target.key, parts)
     return rows
@@ -126,12 +131,13 @@ def require_read(
         except Exception:  # not every model takes random numbers in its example's place
             break
         _require_same(expected, integer.sums(given), limit)
-    unread = [target.name for target in rounded if target.name not in integer.read]
-    if unread and (names := _tensors_held(model)):
-        raise InputError(
-            f"the weight of {unread[0]!r} is not read, and the model keeps tensors that may be made of it "
-            f"({', '.join(names[:3])}): quantize a model that did not run before"
-        )
+    for target in (target for target in rounded if target.name not in integer.read):
+        copies = _tensors_held(model, target.elements)
+        if copies or target.layer in integer.ran:
+            raise InputError(
+                f"the weight of {target.name!r} is not read, perhaps for what an earlier pass made of it "
+                f"({', '.join(copies) or 'its layer runs without it'}): quantize a model that did not run"
+            )
 
 
 def _require_same(expected: Sequence[Tensor], actual: Sequence[Tensor], limit: float) -> None:
@@ -149,14 +155,16 @@ class _Watched:
     def __init__(self, model: nn.Module, rounded: Sequence[Target]) -> None:
         self.model, self.given = clone(model), list[Tensor]()
         self.read: set[str] = set()
+        self.ran: set[str] = set()
         for name in {target.layer for target in rounded}:
-            self.model.get_submodule(name).register_forward_hook(self._add)
+            self.model.get_submodule(name).register_forward_hook(partial(self._add, name))
         for target in rounded:
             parts = parametrizations_of(self.model.get_submodule(target.layer), target.key)
             if parts is not None:
                 parts[0].register_forward_hook(lambda *_, name=target.name: self.read.add(name))
 
-    def _add(self, _module: nn.Module, _args: Any, output: Any) -> None:
+    def _add(self, name: str, _module: nn.Module, _args: Any, output: Any) -> None:
+        self.ran.add(name)
         numbers = [t.detach().double() for t in tensors_in(output) if t.is_floating_point()]
         self.given.extend(torch.stack([t.sum(), t.abs().sum()]) for t in numbers)
 
@@ -166,11 +174,11 @@ class _Watched:
         return [*outputs(self.model, [given])[0], *self.given]
 
 
-def _tensors_held(model: nn.Module) -> list[str]:
-    """Attributes that hold tensors and are neither parameters nor buffers."""
+def _tensors_held(model: nn.Module, elements: int) -> list[str]:
+    """Attributes that hold tensors of so many elements and are neither parameters nor buffers."""
     return [
         f"{name}.{key}".removeprefix(".")
         for name, module in model.named_modules()
         for key, value in vars(module).items()
-        if key not in OWN and not key.startswith("_") and tensors_in(value)
+        if key not in OWN and any(tensor.numel() == elements for tensor in tensors_in(value))
     ]

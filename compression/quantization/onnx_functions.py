@@ -18,11 +18,14 @@ def read_once() -> Iterator[None]:
 
     Where this release of torch has other names inside, it works as it always does.
     """
+    own: Any = None
     try:
         from torch.onnx._internal.exporter._registration import ONNXRegistry
 
         own = vars(ONNXRegistry)["from_torchlib"]
     except (ImportError, KeyError):
+        pass
+    if not isinstance(own, classmethod):
         yield
         return
     with LOCK:

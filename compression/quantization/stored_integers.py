@@ -62,12 +62,21 @@ def rounded_tensors(model: nn.Module) -> set[str]:
 
 
 def rounds_activations(model: nn.Module) -> bool:
-    """Whether it is a graph in which activations become integers, whatever its weights are."""
-    nodes = model.graph.nodes if isinstance(model, fx.GraphModule) else ()
-    return any(
-        node.op == "call_function" and str(node.target).startswith("quantized_decomposed.quantize")
-        for node in nodes
-    )
+    """Whether it is, or holds, a graph in which activations become integers, whatever its weights are."""
+    graphs = [module for module in model.modules() if isinstance(module, fx.GraphModule)]
+    calls = [node for graph in graphs for node in graph.graph.nodes if node.op == "call_function"]
+    return any(str(node.target).startswith("quantized_decomposed.quantize") for node in calls)
+
+
+def buffers_written(model: nn.Module) -> set[str]:
+    """Names of the buffers of a graph that its own operations write."""
+    calls = model.graph.nodes if isinstance(model, fx.GraphModule) else ()
+    return {
+        str(node.args[0].target)
+        for node in calls
+        if node.op == "call_function" and node.args and str(node.target).split(".")[-2:][0].endswith("_")
+        if isinstance(node.args[0], fx.Node) and node.args[0].op == "get_attr"
+    }
 
 
 def _readers(node: fx.Node) -> set[str]:

@@ -1,5 +1,7 @@
 """Kernels of the context model, compiled: the same bits as the arrays give, and a file without them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def coded(model: type, coder: object, *arguments: object) -> np.ndarray:
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.floats(0.0, 1.0), st.integers(1, 5), st.integers(0, 99),
+    st.integers(1, 120), st.integers(1, 40), st.floats(0.0, 1.0), st.integers(1, 5), st.integers(0, 99),
     st.booleans(),
 )  # fmt: skip
 @settings(max_examples=60)
@@ -54,29 +56,52 @@ def test_the_same_words_as_by_arrays(
 def test_large_matrices_only_until_the_kernels_are_loaded() -> None:
     kernels.cache_clear()
     assert not worth_it(SMALLEST_MATRIX - 1) and worth_it(SMALLEST_MATRIX)
-    kernels()
     assert worth_it(1)
 
 
-def test_files_are_the_same_without_numba(tmp_path: object) -> None:
-    script = """
-import hashlib, sys, torch
+SCRIPT = """
+import hashlib, os, resource, sys, torch
 from torch import nn
-from compression.codec import decode, encode
-if WITHOUT:
-    sys.modules["numba"] = None
+SETUP
+from compression.codec import compiled_model, coding_report, decode, encode
+compiled_model.SMALLEST_MATRIX = 100_000
 torch.manual_seed(0)
-layer = nn.Linear(1100, 1000)
-layer.weight.data = torch.where(layer.weight.abs() > 0.026, layer.weight.sign() / 4, 0.0)
+layer = nn.Linear(400, 300)
+layer.weight.data = torch.where(layer.weight.abs() > 0.04, layer.weight.sign() / 4, 0.0)
+assert coding_report(layer).file_bytes > 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 encode(layer, "net.dcz")
 assert torch.equal(decode("net.dcz", layer).weight, layer.weight)
-print(hashlib.sha256(open("net.dcz", "rb").read()).hexdigest(), "numba.core" in sys.modules)
+print(hashlib.sha256(open("net.dcz", "rb").read()).hexdigest(), compiled_model.kernels() is not None)
 """
-    digests = {}
-    for without in (False, True):
-        done = run_script(script.replace("WITHOUT", str(without)), cwd=tmp_path)
+SETUPS = {
+    "as installed": ("", True),
+    "not installed": ("sys.modules['numba'] = None", False),
+    "for another NumPy": (
+        "open('numba.py', 'w').write('raise ImportError()'); sys.path.insert(0, '')", False),
+    "without its compiler": ("os.environ['NUMBA_DISABLE_JIT'] = '1'", False),
+    "nowhere to keep them": (
+        "os.environ['NUMBA_CACHE_DIR'] = os.path.abspath('cache')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)", True),
+}  # fmt: skip
+
+
+def test_files_are_the_same_with_numba_and_without(tmp_path: Path) -> None:
+    digests = set()
+    for name, (setup, compiled) in SETUPS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        done = run_script(SCRIPT.replace("SETUP", setup), cwd=folder)
         assert done.returncode == 0, done.stderr[-2000:]
         digest, loaded = done.stdout.split()
-        digests[digest] = loaded
-        assert loaded == str(not without)
+        digests.add(digest)
+        assert loaded == str(compiled), name
     assert len(digests) == 1
+
+
+def test_values_that_cannot_be_written_are_only_read() -> None:
+    values = np.ones((5, 5), np.int32)
+    values.setflags(write=False)
+    every = np.ones(5, np.int64)
+    coded(context_model._CompiledModel, Encoder(), (5, 5), every[:1], every, traits_of(values != 0), values)

@@ -49,16 +49,16 @@ def kernels() -> tuple[Any, Any, Any] | None:
 def _call(predict: Any, learn: Any, weigh: Any) -> None:
     """Call the kernels with arguments of the kinds that they are given, as they are compiled then."""
 
-    def whole(*shape: int) -> Any:
+    def integers(*shape: int) -> Any:
         return np.zeros(shape, np.int64)
 
-    span, matrix = (0, 1, 0, 0), (np.zeros(1, np.int32), whole(1), np.arange(2), whole(1))
-    sums = (whole(2, 1), whole(2, 1), whole(2, 4), whole(2, 2))
+    span, matrix = (0, 1, 0, 0), (np.zeros(1, np.int32), integers(1), np.arange(2), integers(1))
+    sums = (integers(2, 1), integers(2, 1), integers(2, 4), integers(2, 2))
     flags, floats = np.zeros(1, np.int32), [np.zeros(1) for _ in range(4)]
-    out = (*floats[:3], whole(1), whole(1), flags, floats[3])
+    out = (*floats[:3], integers(1), integers(1), flags, floats[3])
     predict(span, matrix, sums, (1.0, 1.0, 0.5, 1.0, 1.0), out)
-    learn(span, matrix, sums, out, (flags, whole(1)), (whole(3, 1), whole(3)))
-    weigh(whole(3, 1), 0, 1, np.zeros(1))
+    learn(span, matrix, sums, out, (flags, integers(1)), (integers(3, 1), integers(3)))
+    weigh(integers(3, 1), 0, 1, np.zeros(1))
 
 
 def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:

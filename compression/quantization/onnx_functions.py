@@ -33,7 +33,7 @@ def read_once() -> Iterator[None]:
         try:
             yield
         finally:
-            ONNXRegistry.from_torchlib = own  # type: ignore[method-assign]
+            ONNXRegistry.from_torchlib = own  # type: ignore[assignment,method-assign]
 
 
 @functools.cache

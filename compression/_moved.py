@@ -46,6 +46,7 @@ _FIRST = {today: first for first, today in MOVED.items()} | {
     "capacity._requirement": "capacity.requirement",
     "compression.codec._codec": "compression.codec",
     "compression.quantization._quantize": "compression.quantization",
+    "compression.quantization.results": "compression.quantization",
     "compression.shrinking._shrink": "compression.shrinking",
 }
 

@@ -8,6 +8,8 @@ from torch import Tensor, fx, nn
 
 from capacity.cloning import memory_view, storage_bits
 
+DEQUANTIZING = ("quantized_decomposed.dequantize", "torchao.dequantize_affine")
+FROZEN = "_frozen_param"  # as torchao names what it made of weights
 SLOW = (torch.float32, torch.float64, torch.bfloat16)  # whose subnormal numbers make a CPU's kernels slow
 
 
@@ -34,15 +36,28 @@ def parameters_of(model: nn.Module) -> list[Tensor]:
 
     Buffers such as a batch norm's running mean are none, nor are the scales of integers.
     """
-    held: list[Tensor] = list(model.parameters())
-    if isinstance(model, fx.GraphModule):
-        names = {str(node.target) for node in model.graph.nodes if node.op == "get_attr"}
-        held += [
-            buffer
-            for name, buffer in model.named_buffers()
-            if name in names and buffer.dtype == torch.int8 and buffer.dim() > 1
-        ]
-    return distinct(held)
+    rounded = rounded_tensors(model)
+    buffers = [buffer for name, buffer in model.named_buffers() if name in rounded]
+    return distinct([*model.parameters(), *buffers])
+
+
+def rounded_tensors(model: nn.Module) -> set[str]:
+    """Names, in the state dict of a network that `quantize` made, of the integers that weights became.
+
+    In a graph, or behind parametrizations that store them (`stores`). Other integers may lie there, such as
+    codes in a buffer of the model's own.
+    """
+    names = set()
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, fx.GraphModule):
+            calls = (node for node in module.graph.nodes if node.op == "call_function" and node.args)
+            read = (node.args[0] for node in calls if str(node.target).startswith(DEQUANTIZING))
+            stored = {node.target for node in read if isinstance(node, fx.Node) and node.op == "get_attr"}
+            own = (target for target in map(str, stored) if target.startswith(FROZEN))
+            names |= {f"{path}.{target}".removeprefix(".") for target in own}
+        elif getattr(module, "stores", False):
+            names.add(f"{path.rpartition('.')[0]}.original0")
+    return names
 
 
 def parameter_count(model: nn.Module) -> int:

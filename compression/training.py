@@ -457,7 +457,7 @@ class _Loop:
 
     def _weights(self) -> dict[str, Any]:
         state = self.plain.state_dict().items()
-        return {key: copy.deepcopy(v) if not isinstance(v, Tensor) else v.clone() for key, v in state}
+        return {key: v.clone() if isinstance(v, Tensor) else copy.deepcopy(v) for key, v in state}
 
     def _epoch(self, data: Batches, epoch: int) -> dict[str, float]:
         if hasattr(data, "set_epoch"):

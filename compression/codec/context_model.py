@@ -140,13 +140,13 @@ def code_matrix(
 
 def traits_of(mask: NDArray[np.bool_]) -> ContextParameters:
     """What the encoder tells the decoder about where the non-zero elements of a matrix lie."""
-    rows, columns = np.zeros(mask.shape[0], np.int64), np.zeros(mask.shape[1], np.int64)
-    for start in range(0, len(rows), step := max(1, SAMPLE // max(1, len(columns)))):
-        places = np.flatnonzero(mask[start : start + step])
-        rows[start : start + step] = np.bincount(
-            places // len(columns), minlength=len(rows[start : start + step])
-        )
-        columns += np.bincount(places % len(columns), minlength=len(columns))
+    height, width = mask.shape
+    rows, columns = np.zeros(height, np.int64), np.zeros(width, np.int64)
+    for start in range(0, height, step := max(1, SAMPLE // max(1, width))):
+        part = mask[start : start + step]
+        row, column = np.divmod(np.flatnonzero(part), width)
+        rows[start : start + step] = np.bincount(row, minlength=len(part))
+        columns += np.bincount(column, minlength=width)
     return ContextParameters(_strength(rows), _strength(columns), _stride(mask))
 
 
@@ -229,7 +229,8 @@ class _Model:
         (rows, self.columns), self.values, self.stride = shape, values, traits.stride
         self.row_prior, self.column_prior = 2.0**traits.row_strength, 2.0**traits.column_strength
         self.starts = np.array(_bands(rows))
-        self.band = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, rows)))
+        self.ends = np.append(self.starts, rows)
+        self.band = np.repeat(np.arange(len(self.starts)), np.diff(self.ends))
         self.first = np.arange(rows) * self.columns - self.band  # element of each row at step 0
         self.alive, self.signs = alive, np.concatenate([np.zeros(1, np.int64), signs])
         self.ones, self.seen = self.totals = np.zeros((2, 2), np.int64)  # dead columns, living ones
@@ -238,12 +239,13 @@ class _Model:
         self.near, self.due_near = self.by_neighbours = np.zeros((2, 4), np.int64)
         self.letters = np.zeros((3, len(signs)), np.int64)  # by the sign of the value to the left
 
+    def _front(self, step: int) -> tuple[int, int]:
+        """The first band that has an element at this step, and the one after the last."""
+        return max(0, step - self.columns + 1), min(step + 1, len(self.starts))
+
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
-        top = max(0, step - self.columns + 1)
-        bands = slice(top, min(step + 1, len(self.starts)))
-        first = int(self.starts[top])
-        last = int(self.starts[bands.stop]) if bands.stop < len(self.starts) else len(self.band)
-        rows = slice(first, last)
+        bands = slice(*self._front(step))
+        rows = slice(int(self.ends[bands.start]), int(self.ends[bands.stop]))
         at, columns = self.first[rows] + step, step - self.band[rows]
         left = np.where(columns > 0, self.values[at - 1], 0)
         up = np.where(columns >= self.stride, self.values[at - self.stride], 0) if self.stride else 0
@@ -320,7 +322,6 @@ class _CompiledModel(_Model):
         assert compiled is not None
         self.predict, self.learn, self.weigh = compiled
         self.priors = (self.row_prior, self.column_prior, SMALLEST, 1 / FIXED, NEAR)
-        self.ends = np.append(self.starts, rows)
         self.matrix = (self.values, self.first, self.ends, self.alive)
         self.sums = (self.by_row, self.by_column, self.by_neighbours, self.totals)
         numbers, kinds = [np.zeros(rows) for _ in range(3)], [np.zeros(rows, np.int64) for _ in range(2)]
@@ -331,8 +332,7 @@ class _CompiledModel(_Model):
         self.weights = np.zeros(self.letters.shape[1])
 
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
-        top = max(0, step - self.columns + 1)
-        bottom = min(step + 1, len(self.starts))
+        top, bottom = self._front(step)
         count, span = int(self.ends[bottom] - self.ends[top]), (top, bottom, step, self.stride)
         self.predict(span, self.matrix, self.sums, self.priors, self.out)
         flags = coder.flags(self.flags[:count] if known else None, self.probabilities[:count])

@@ -3,15 +3,13 @@
 from compression.quantization._quantize import (
     LAYERS,
     SCHEMES,
-    QuantizedLayer,
-    QuantizeResult,
     compiled,
     convert,
     prepare,
     quantize,
-    stored_bytes,
 )
 from compression.quantization.files import export_onnx, load_quantized, save_quantized
+from compression.quantization.results import QuantizedLayer, QuantizeResult, stored_bytes
 
 __all__ = [
     "LAYERS",

@@ -9,26 +9,17 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, fx, nn
 
 from capacity import checks
-from capacity.cloning import plain_copy, unwrapped
-from capacity.columns import KEY, Column, percent
+from capacity.cloning import clone, plain_copy, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward, refusing, require_weights
-from capacity.tables import Table, Tabular
-from compression.counting import (
-    distinct,
-    flush_subnormals,
-    memory_of,
-    parameter_count,
-    state_bytes,
-    stored_tensors,
-)
+from compression.counting import flush_subnormals, rounded_tensors
 from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.options import with_options
@@ -44,12 +35,15 @@ from compression.quantization.exporting import (
     show_norms,
 )
 from compression.quantization.module_integers import require_read, store_integers
+from compression.quantization.results import (
+    QuantizeResult,
+    Rounding,
+    result_of_graph,
+    result_of_modules,
+)
 from compression.quantization.stored_integers import (
     buffers_written,
-    by_memory,
     integer_weights,
-    readers_of_floats,
-    rounded_tensors,
     rounds_activations,
     weights_of_observers,
     weights_reached,
@@ -63,71 +57,6 @@ LOGS = (
     "utils._pytree", "utils.cpp_extension", "fx.experimental.symbolic_shapes", "_dynamo.variables.tensor",
 )  # fmt: skip
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-@dataclass(frozen=True)
-class QuantizedLayer:
-    """One weight, under its layer's name: elements, bits of each, and why it stayed in float, if it did."""
-
-    name: str
-    elements: int
-    weight_bits: int
-    reason: str = ""
-
-
-COLUMNS = (
-    Column("name", "layer", importance=KEY),
-    Column("elements", "weights", style=",", importance=3),
-    Column("weight_bits", "bits", style=",", importance=5),
-    Column("reason", "left in float because", prose=True, importance=4),
-)
-
-
-@dataclass(frozen=True)
-class QuantizeResult(Tabular):
-    """A quantized graph with the call of the model; bytes of parameters and buffers, measured.
-
-    `bytes_after` counts what the graph stores: integers (two to a byte for 4 bits), scales, zero points,
-    and whatever stayed in float; parameters that no forward pass reaches count in neither. `layers` holds
-    every parameter of two dimensions or more, each called an integer only if the graph stores it as one;
-    `float_parameters` leaves out quantized weights and the biases beside them. `subnormals` counts numbers
-    too small for a full mantissa, which were set to zero. `keep` names the layers that were to stay in float.
-
-    Where `not_exported` says why no quantized graph can be made of the model, `model` is a copy with its own
-    modules, whose weights are stored as integers: those that no pass reaches too, which then count.
-    """
-
-    model: nn.Module
-    scheme: str
-    bytes_before: int
-    bytes_after: int
-    layers: tuple[QuantizedLayer, ...]
-    float_parameters: int
-    group_size: int | None = None
-    subnormals: int = 0
-    not_exported: str = ""
-    keep: tuple[str, ...] = ()
-
-    @property
-    def left_in_float(self) -> dict[str, str]:
-        """Layers that were not quantized, and why."""
-        return {layer.name: layer.reason for layer in self.layers if layer.reason}
-
-    def table(self) -> Table:
-        """A row per weight."""
-        saved = 1 - self.bytes_after / self.bytes_before
-        title = (
-            f"{self.scheme}: {self.bytes_before:,} -> {self.bytes_after:,} bytes ({percent(saved, 1)} saved)"
-        )
-        count = sum(not layer.reason for layer in self.layers)
-        if self.scheme == "dynamic":
-            title += f"; only dense layers ({count} of {len(self.layers)}) change"
-        title += f", {self.float_parameters:,} parameters stay in float"
-        if self.subnormals:
-            title += f"; {self.subnormals:,} subnormal numbers set to zero"
-        if self.not_exported:
-            title += f"; in its own modules, as {self.not_exported.partition(': ')[2] or self.not_exported}"
-        return Table(COLUMNS, [vars(layer) for layer in self.layers], title, label="tab:quantize")
 
 
 class RoundingOptions(TypedDict, total=False):
@@ -218,16 +147,6 @@ def quantize(
     return replace(result, group_size=group_size, subnormals=subnormals, keep=tuple(keep))
 
 
-@dataclass(frozen=True)
-class Rounding:
-    """What `quantize` was asked for: see there."""
-
-    scheme: str
-    weight_bits: int
-    group_size: int | None
-    keep: Sequence[str]
-
-
 def _as_graph(
     plain: nn.Module,
     example: Arguments,
@@ -252,7 +171,7 @@ def _as_graph(
         observers, reached = weights_of_observers(graph), weights_reached(graph)
         converted = convert(graph)
         integers = integer_weights(converted, observers)
-    return _result(plain, converted, rounding, (integers, reached))
+    return result_of_graph(plain, converted, rounding, (integers, reached))
 
 
 @torch.no_grad()
@@ -268,26 +187,16 @@ def _in_modules(
     model: nn.Module, input_size: Any, rounding: Rounding, obstacle: InputError
 ) -> QuantizeResult:
     """A copy with its own modules, their weights stored as integers."""
-    plain, floats = (plain_copy(model).cpu().eval() for _ in range(2))
-    for one in (plain, floats):
-        flush_subnormals(one)
-    before, parameters, bits = state_bytes(plain), parameter_count(plain), rounding.weight_bits
-    held = dict(plain.named_parameters(remove_duplicate=False))
+    floats = plain_copy(model).cpu().eval()
+    flush_subnormals(floats)
+    network = clone(floats)
     with refusing(lambda reason: reason), quiet():
-        rows = store_integers(plain, bits, rounding.group_size, rounding.keep)
+        rows = store_integers(network, rounding.weight_bits, rounding.group_size, rounding.keep)
         rounded = [target for target, reason in rows.values() if not reason]
         if rounded:
-            require_read(plain, floats, rounded, probes(floats, input_size)[:3:2])
-    biases = distinct(held[name] for target in rounded for name, _ in target.biases if name in held)
-    layers = [
-        QuantizedLayer(name, target.elements, 32 if reason else bits, reason)
-        for name, (target, reason) in rows.items()
-    ]
-    quantized = sum(target.elements for target in rounded) + sum(bias.numel() for bias in biases)
-    return QuantizeResult(
-        plain, rounding.scheme, before, stored_bytes(plain, bits), tuple(layers), parameters - quantized,
-        not_exported=str(obstacle),
-    )  # fmt: skip
+            example, _, noise, *_ = probes(floats, input_size)
+            require_read(network, floats, rounded, (example, noise))
+    return result_of_modules(floats, network, rounding, rows, str(obstacle))
 
 
 def unquantizable(scheme: str) -> AbstractContextManager[None]:
@@ -470,60 +379,6 @@ def convert(graph: Any) -> fx.GraphModule:
             delattr(converted.get_submodule(owner), key)
     flush_subnormals(converted)
     return converted
-
-
-def _result(
-    plain: nn.Module,
-    graph: fx.GraphModule,
-    rounding: Rounding,
-    names: tuple[set[str], set[str]],
-) -> QuantizeResult:
-    """What became of each weight, by what the graph stores: `names` of integers, and of all that was read."""
-    scheme, weight_bits, keep = rounding.scheme, rounding.weight_bits, rounding.keep
-    inside, reached = (by_memory(plain, dict.fromkeys(layers, True)) for layers in names)
-    readers = by_memory(plain, readers_of_floats(graph))
-    rows, biases, lost = [], [], []
-    for layer, module in plain.named_modules():
-        for key, weight in module.named_parameters(recurse=False):
-            if weight.dim() < 2:
-                continue
-            name = layer if key == "weight" else f"{layer}.{key}".removeprefix(".")
-            reason = _reason(layer, module, scheme, keep, readers.get(memory_of(weight), ""))
-            if memory_of(weight) in inside:
-                reason = ""
-                bias = module._parameters.get(key.replace("weight", "bias"))
-                biases += [] if bias is None else [bias]
-            elif memory_of(weight) not in reached:
-                reason = "nothing that the model returns reads it, and the graph holds none of it"
-                lost.append(weight)
-            rows.append(QuantizedLayer(name, weight.numel(), 32 if reason else weight_bits, reason))
-    held = [p for p in plain.parameters() if memory_of(p) in inside]
-    quantized = sum(tensor.numel() for tensor in distinct([*held, *biases]))
-    unread = sum(tensor.numel() for tensor in distinct(lost))
-    before = state_bytes(plain) - 4 * unread
-    return QuantizeResult(
-        graph, scheme, before, stored_bytes(graph, weight_bits), tuple(rows),
-        parameter_count(plain) - quantized - unread,
-    )  # fmt: skip
-
-
-def _reason(layer: str, module: nn.Module, scheme: str, keep: Sequence[str], readers: str) -> str:
-    """Why a weight that is not an integer is not."""
-    if layer in keep:
-        return "as asked"
-    if scheme == "dynamic" and not isinstance(module, nn.Linear):
-        return "dynamic quantization is for dense layers"
-    return f"scheme {scheme!r} leaves {readers or 'what is computed from it'} in float"
-
-
-def stored_bytes(graph: nn.Module, weight_bits: int) -> int:
-    """Bytes of all tensors of a quantized network; weights in 4-bit integers count half of their int8."""
-    total, state = 0, stored_tensors(graph)
-    halves = {memory_of(state[name]) for name in rounded_tensors(graph)} if weight_bits == 4 else set()
-    for tensor in distinct(state.values()):
-        size = tensor.numel() * tensor.element_size()
-        total += -(-size // 2) if memory_of(tensor) in halves else size
-    return total
 
 
 def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:

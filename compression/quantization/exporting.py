@@ -28,6 +28,7 @@ PADDED = {
     aten.conv2d.padding: aten.conv2d.default,
     aten.conv3d.padding: aten.conv3d.default,
 }
+FIXED_BATCH = "its forward pass fixes the size of the batch, as len(x) does, and x.shape[0] does not"
 EPSILON = 1e-5  # the one that torchao folds with
 
 
@@ -67,7 +68,7 @@ def obstacle(reason: str) -> str:
         return f"its way depends on the data ({said})"
     if "Constraints violated" not in reason or "batch" not in reason:
         return reason
-    return "its forward pass fixes the size of the batch, as len(x) does, and x.shape[0] does not"
+    return FIXED_BATCH
 
 
 def own_modes(graph: fx.GraphModule) -> None:

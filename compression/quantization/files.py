@@ -1,7 +1,9 @@
 """Quantized graphs on disk: safetensors with the integers, and ONNX for other runtimes."""
 
+import io
 import json
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,10 @@ from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input, first_line, forward, require_weights
 from compression.checkpoints import most_bytes, require_storable
-from compression.counting import stored_tensors
+from compression.counting import rounded_tensors, stored_tensors
 from compression.epochs import evaluation_mode
 from compression.quantization._quantize import (
     SCHEMES,
-    QuantizeResult,
-    Rounding,
     convert,
     prepare,
     quiet,
@@ -27,10 +27,10 @@ from compression.quantization._quantize import (
     unquantizable,
 )
 from compression.quantization.calls import free_batch
-from compression.quantization.exporting import obstacle
+from compression.quantization.exporting import FIXED_BATCH, obstacle
 from compression.quantization.module_integers import store_integers
 from compression.quantization.onnx_functions import read_once
-from compression.quantization.stored_integers import rounded_tensors
+from compression.quantization.results import QuantizeResult, Rounding
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
 from compression.verification import Arguments
@@ -148,21 +148,21 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], facts: "_Facts", path:
         node.args = (node.args[0], scale, zero, *node.args[3:])
     if isinstance(network, fx.GraphModule):
         network.recompile()
-    fresh = {}
     for key, value in tensors.items():
-        if isinstance(network, fx.GraphModule) or 0 in own[key].stride():  # the caller's, or expanded
-            fresh[id(own[key])] = value
+        if isinstance(network, fx.GraphModule) or 0 in own[key].stride():
+            _replace(network, own[key], value)  # which may be the caller's, or cannot be written
         else:  # where whatever else holds it sees it
             own[key].copy_(value)
             own[key].requires_grad_(False)
+
+
+def _replace(network: nn.Module, tensor: Tensor, value: Tensor) -> None:
+    """Put a tensor in the place of another, under all its names."""
+    fresh = nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value
     for module in network.modules():
-        for held in (module._parameters, module._buffers):
-            for key, tensor in held.items():
-                if id(tensor) in fresh:
-                    value = fresh[id(tensor)]
-                    if isinstance(tensor, nn.Parameter) and not isinstance(value, nn.Parameter):
-                        value = fresh[id(tensor)] = nn.Parameter(value, requires_grad=False)
-                    held[key] = value  # type: ignore[assignment]
+        for name in [*module._parameters, *module._buffers]:
+            if getattr(module, name) is tensor:
+                setattr(module, name, fresh)
 
 
 def _unpacked(
@@ -263,10 +263,6 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     The batch dimension stays free. Raises InputError without the extra [onnx], for scheme "dynamic", for what
     cannot be exported, and for what fixes the size of the batch.
     """
-    import contextlib
-    import io
-    import warnings
-
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -280,8 +276,8 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     if any(tensor.device.type != "cpu" for tensor in (*graph.parameters(), *graph.buffers())):
         graph = clone(graph, device="cpu")
     args, kwargs = example_input(graph, input_size, device="cpu")
-    out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    with evaluation_mode(graph), warnings.catch_warnings(), quiet(), out, err, read_once():
+    out, err = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
+    with evaluation_mode(graph), quiet(), out, err, read_once():
         forward(graph, args, kwargs)
         try:
             args, kwargs, shapes = free_batch(graph, args, kwargs)
@@ -301,10 +297,7 @@ def _require_free(program: Any, path: str | Path) -> None:
     """Raise InputError where no input of an ONNX program has a size that is free."""
     sizes = [size for value in program.model.graph.inputs for size in value.shape or ()]
     if sizes and all(isinstance(size, int) for size in sizes):
-        raise InputError(
-            f"{path} was not written: the network's forward pass fixes the size of the batch, as len(x) "
-            f"does, and x.shape[0] does not"
-        )
+        raise InputError(f"{path} was not written: {FIXED_BATCH}")
 
 
 def _scalar_nodes(network: nn.Module) -> list[fx.Node]:

@@ -4,12 +4,11 @@ Torch's exporter parses the sources of some 500 of them at each export, which ta
 """
 
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-LOCK = threading.RLock()
+from compression.quantization.replacing import replaced
 
 
 @contextmanager
@@ -28,12 +27,8 @@ def read_once() -> Iterator[None]:
     if not isinstance(own, classmethod):
         yield
         return
-    with LOCK:
-        ONNXRegistry.from_torchlib = classmethod(_copied(own.__func__))  # type: ignore[assignment,method-assign]
-        try:
-            yield
-        finally:
-            ONNXRegistry.from_torchlib = own  # type: ignore[assignment,method-assign]
+    with replaced(ONNXRegistry, {"from_torchlib": classmethod(_copied(own.__func__))}):
+        yield
 
 
 @functools.cache

@@ -7,12 +7,13 @@ network does not hold are left out. The graphs that come out are the same.
 
 import copy
 import functools
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import fx
+
+from compression.quantization.replacing import replaced
 
 BUILDERS = (
     "_get_conv_bn_pattern", "_get_qat_conv_bn_pattern", "_get_qat_conv_bn_pattern_no_conv_bias",
@@ -20,7 +21,6 @@ BUILDERS = (
 )  # fmt: skip
 STEPS = ("_fuse_conv_bn_qat_helper", "_fold_conv_bn_qat_helper")
 EXPORT = "_get_aten_graph_module_for_pattern"
-LOCK = threading.RLock()
 
 
 @contextmanager
@@ -36,14 +36,8 @@ def few_patterns() -> Iterator[None]:
     if None in own.values():
         yield
         return
-    with LOCK:
-        for name, replacement in _replacements(tuple(own.items())).items():
-            setattr(qat_utils, name, replacement)
-        try:
-            yield
-        finally:
-            for name, function in own.items():
-                setattr(qat_utils, name, function)
+    with replaced(qat_utils, _replacements(tuple(own.items()))):
+        yield
 
 
 @functools.cache

@@ -5,12 +5,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._ops import OpOverload
 
 from compression.counting import memory_of
-from compression.quantization.module_integers import Integers
-
-DEQUANTIZING = ("quantized_decomposed.dequantize", "torchao.dequantize_affine")
-WEIGHT = "_frozen_param"  # as torchao names what it made of weights
 
 
 def weights_of_observers(graph: fx.GraphModule) -> dict[str, str]:
@@ -43,24 +40,6 @@ def integer_weights(graph: fx.GraphModule, observers: Mapping[str, str]) -> set[
     return names
 
 
-def rounded_tensors(model: nn.Module) -> set[str]:
-    """Names, in the state dict of a network that `quantize` made, of the integers that weights became.
-
-    Other integers may lie there, such as codes in a buffer of the model's own.
-    """
-    names = set()
-    for path, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, fx.GraphModule):
-            calls = (node for node in module.graph.nodes if node.op == "call_function" and node.args)
-            read = (node.args[0] for node in calls if str(node.target).startswith(DEQUANTIZING))
-            stored = {node.target for node in read if isinstance(node, fx.Node) and node.op == "get_attr"}
-            own = (target for target in map(str, stored) if target.startswith(WEIGHT))
-            names |= {f"{path}.{target}".removeprefix(".") for target in own}
-        elif isinstance(module, Integers):
-            names.add(f"{path.rpartition('.')[0]}.original0")
-    return names
-
-
 def rounds_activations(model: nn.Module) -> bool:
     """Whether it is, or holds, a graph in which activations become integers, whatever its weights are."""
     graphs = [module for module in model.modules() if isinstance(module, fx.GraphModule)]
@@ -74,7 +53,7 @@ def buffers_written(model: nn.Module) -> set[str]:
     return {
         str(node.args[0].target)
         for node in calls
-        if node.op == "call_function" and node.args and str(node.target).split(".")[-2:][0].endswith("_")
+        if isinstance(node.target, OpOverload) and node.target._schema.is_mutable and node.args
         if isinstance(node.args[0], fx.Node) and node.args[0].op == "get_attr"
     }
 

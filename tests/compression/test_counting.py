@@ -116,6 +116,23 @@ def test_state_that_is_no_tensor_counts_nothing_and_hinders_nothing(tmp_path: Pa
         save_shrunk(model, tmp_path / "net")
 
 
+def test_codes_of_a_graphs_own_are_no_parameters() -> None:
+    class Coded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+            self.register_buffer("codes", torch.ones(4, 4, dtype=torch.int8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.layer(x) @ self.codes.float()
+            return out
+
+    for scheme in ("static", "weight-only", "dynamic"):
+        batch = [(torch.randn(6, 8), torch.arange(6) % 3)]
+        graph = quantize(Coded(), scheme=scheme, input_size=(8,), calibration=batch).model
+        assert parameter_count(graph) == 36
+
+
 def test_subnormal_numbers_are_flushed_and_halves_are_not() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     with torch.no_grad():

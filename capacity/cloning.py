@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from capacity.errors import InputError
 from capacity.inputs import first_line, require_module
-from capacity.parametrized import fold_masks, fold_parametrizations, own_classes
+from capacity.parametrized import fold_masks, fold_parametrizations, norm_hooks, own_classes, pruning_hooks
 from capacity.rebinding import OWN, rebind
 
 __all__ = [
-    "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "initialized", "plain_copy",
-    "storage_bits", "unwrapped", "without_foreign_hooks",
+    "as_plain", "clone", "evaluation_copy", "fold_masks", "fold_parametrizations", "initialized",
+    "plain_copy", "storage_bits", "unwrapped", "without_foreign_hooks",
 ]  # fmt: skip
 
 
@@ -280,6 +281,16 @@ def storage_bits(tensor: Tensor) -> int:
 def plain_copy(model: nn.Module, *, stored: bool = True) -> nn.Module:
     """A copy with masks and parametrizations folded into plain parameters; `stored` as for folding."""
     return fold_parametrizations(fold_masks(clone(model)), stored=stored)
+
+
+def as_plain(model: nn.Module, *, stored: bool = True) -> nn.Module:
+    """The model without its wrappers where it holds plain tensors, to be read alone; else `plain_copy`."""
+    model = initialized(unwrapped(model))
+    computed = any(
+        parametrize.is_parametrized(module) or pruning_hooks(module) or norm_hooks(module)
+        for module in model.modules()
+    )
+    return plain_copy(model, stored=stored) if computed else model
 
 
 def without_foreign_hooks(model: nn.Module) -> nn.Module:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.cloning import plain_copy
+from capacity.cloning import as_plain, plain_copy
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import without_weights
@@ -134,7 +134,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     Reference: the pipeline of Han et al. 2016, "Deep Compression", arXiv:1510.00149, with adaptive
     arithmetic coding in place of index differences and Huffman codes.
     """
-    tensors = _tensors(plain_copy(model, stored=False))
+    tensors = _tensors(as_plain(model, stored=False))
     plans = [plan_of(tensors, name) for name in tensors]
     coder = Encoder()
     _encode_tensors(coder, tensors, plans)
@@ -185,12 +185,12 @@ def decode(path: str | Path, model: nn.Module) -> nn.Module:
     if architecture != _architecture(tensors):
         raise InputError(f"{path} was written from another architecture than this {type(model).__name__}")
     try:
-        tensors_read = Reader(content[HEADER:], tensors, content[3]).tensors()
+        with torch.no_grad():
+            for name, tensor in Reader(content[HEADER:], tensors, content[3]).tensors():
+                if tensor is not tensors[name]:
+                    tensors[name].copy_(tensor)
     except (ValueError, AssertionError, struct.error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(tensors_read[name])
     return copied
 
 
@@ -209,7 +209,7 @@ def _content(path: Path, most: int) -> memoryview:
 
 def coding_report(model: nn.Module) -> CodingReport:
     """Where the bytes of `encode`'s file go, tensor by tensor, and what they would be by entropy alone."""
-    tensors = _tensors(plain_copy(model, stored=False))
+    tensors = _tensors(as_plain(model, stored=False))
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
     packed = _version(tensors, plans) > 2
@@ -282,9 +282,8 @@ def _encode_tensors(
             patterns = bit_patterns(tensor)
             assert patterns is not None
             matrix = Matrix.of(tensor)
-            symbols = matrix.laid_out(symbols_of(patterns, plan))
-            alive = context.alive(matrix)
-            code_matrix(coder or meters[-1], matrix.shape, plan.signs, alive, plan.traits, symbols)
+            facts = matrix.shape, plan.signs, context.alive(matrix), plan.traits
+            code_matrix(coder or meters[-1], *facts, matrix.laid_out(symbols_of(patterns, plan)))
             context.see(tensor, patterns != 0)
         elif plan.kind is Kind.ZERO:
             context.see(tensor, np.zeros(tensor.numel(), dtype=bool))

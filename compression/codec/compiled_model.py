@@ -2,15 +2,20 @@
 
 Each kernel does with one element what `context_model` does with arrays of them, in the same order of the
 same operations; sums are of integers. No operation is contracted or reordered: numba's fastmath stays off.
+The matrix is turned, so that the rows that one step codes lie beside each other; the loops over them begin
+at zero, call nothing and write to one array each, which a compiler makes vector instructions of.
 """
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 FIXED = 2.0**24  # sums of probabilities are taken in integers, which no order of addition changes
 SMALLEST_MATRIX = 8_000_000  # elements from which loading the compiled kernels, a second or two, is paid back
+TILE = 64  # rows and columns that are turned at once
+SYMBOLS = (np.uint8, np.uint16)
 
 
 def worth_it(elements: int) -> bool:
@@ -20,8 +25,8 @@ def worth_it(elements: int) -> bool:
 
 
 @functools.cache
-def kernels() -> tuple[Any, Any, Any] | None:
-    """`_predict`, `_learn` and `_weigh`, compiled and called once; None where numba cannot.
+def kernels() -> SimpleNamespace | None:
+    """The functions below by name, without the line that each begins with, compiled; None where numba cannot.
 
     They are kept beside the code for the next process, or where numba can, or not at all.
     """
@@ -33,123 +38,191 @@ def kernels() -> tuple[Any, Any, Any] | None:
         return None
     for cached in (True, False):
         try:
-            compiled = [
-                numba.njit(nogil=True, error_model="numpy", cache=cached)(kernel)
-                for kernel in (_predict, _learn, _weigh)
-            ]
-            _call(*compiled)
+            compile_ = numba.njit(nogil=True, error_model="numpy", cache=cached)
+            compiled = SimpleNamespace(**{each.__name__[1:]: compile_(each) for each in KERNELS})
+            _call(compiled)
         except (OSError, RuntimeError):  # no folder to keep them in, or a full one
             continue
         except Exception:  # whatever a compiler stumbles over
             return None
-        return compiled[0], compiled[1], compiled[2]
+        return compiled
     return None
 
 
-def _call(predict: Any, learn: Any, weigh: Any) -> None:
+def _call(compiled: SimpleNamespace) -> None:
     """Call the kernels with arguments of the kinds that they are given, as they are compiled then."""
 
     def integers(*shape: int) -> Any:
         return np.zeros(shape, np.int64)
 
-    span, matrix = (0, 1, 0, 0), (np.zeros(1, np.int32), integers(1), np.arange(2), integers(1))
-    sums = (integers(2, 1), integers(2, 1), integers(2, 4), integers(2, 2))
-    flags, floats = np.zeros(1, np.int32), [np.zeros(1) for _ in range(4)]
-    out = (*floats[:3], integers(1), integers(1), flags, floats[3])
-    predict(span, matrix, sums, (1.0, 1.0, 0.5, 1.0, 1.0), out)
-    learn(span, matrix, sums, out, (flags, integers(1)), (integers(3, 1), integers(3)))
-    weigh(integers(3, 1), 0, 1, np.zeros(1))
+    span, sums = (0, 1, 0, 0, 1), (integers(2, 1), integers(2, 1), integers(2, 4), integers(2, 2))
+    flags, letters, numbers = np.zeros(1, np.int32), integers(3, 1), np.zeros(1)
+    for kind in SYMBOLS:
+        values = np.zeros((2, 1), kind)
+        matrix = (values, np.arange(2), integers(1))
+        compiled.turn(values[1:], values[1:])
+        compiled.predict(span, matrix, sums, (1.0, 1.0, 0.5, 1.0, 1.0), (numbers, flags))
+        compiled.learn(span, matrix, sums, (flags, integers(1)), (integers(3, 1), integers(3)))
+        compiled.read(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
+        compiled.write(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
+        compiled.look_up(np.ones(1, np.uint32), np.ones(1, np.uint32), integers(1), values[0])
+    compiled.weigh(letters, 0, 1, numbers)
+    compiled.pairs(np.zeros((1, 2), np.bool_), integers(2))
+
+
+def _turn(matrix: Any, turned: Any) -> None:
+    """Write a matrix with its columns as rows, tile by tile."""
+    rows, columns = matrix.shape
+    for top in range(0, rows, TILE):
+        for first in range(0, columns, TILE):
+            for c in range(first, min(first + TILE, columns)):
+                for r in range(top, min(top + TILE, rows)):
+                    turned[c, r] = matrix[r, c]
 
 
 def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:
-    """Probabilities of the elements of one step, and what `_learn` is to add up.
+    """Probabilities of the elements of one step; adds up what was due by them.
 
     Parameters
     ----------
-    span: first band, band after the last, step, stride
-    matrix: values; the place of each row at step 0; where bands begin, and the end; columns that live
+    span: first band, band after the last, step, stride, rows of zeros above the turned matrix
+    matrix: values, turned; where bands begin, and the end; columns that live
     sums: (2, n) of rows, of columns and of neighbours, non-zero elements and those that were due; (2, 2),
         non-zero and all elements of dead and living columns
     priors: of rows, of columns, smallest probability, 2^-24, trust in neighbours
-    out: of each element its probability, odds, what is due by its row, which neighbours are there, the value
-        to its left, and whether it is not zero; of each band what is due by its column
+    out: of each element its probability, and whether it is not zero
     """
-    values, first, starts, alive = matrix
+    values, starts, alive = matrix
     rows, columns, near, totals = sums
-    probabilities, odds_of, by_rows, kinds, lefts, flags, by_columns = out
     row_prior, column_prior, smallest, unit, trust = priors
-    top, bottom, step, stride = span
+    top, bottom, step, stride, above = span
     together = (totals[0, 0] + totals[0, 1] + 0.5) / (totals[1, 0] + totals[1, 1] + 8.0)
     dead = (totals[0, 0] + 2.0 * together) / (totals[1, 0] + 2.0)
     living = (totals[0, 1] + 2.0 * together) / (totals[1, 1] + 2.0)
     nearby = (trust + near[0]) / (trust + near[1] * unit)
-    low = starts[top]
+    by_none, by_left, by_up, by_both = nearby[0], nearby[1], nearby[2], nearby[3]
+    due, due_left, due_up, due_both = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for b in range(top, bottom):
-        c = step - b
+        c, begin, end = step - b, starts[b], starts[b + 1]
+        at, count = above + c, end - begin
         density = living if alive[c] == 1 else dead
         by_column = density * ((column_prior + columns[0, c]) / (column_prior + columns[1, c] * unit))
-        by_columns[b] = by_column
         odds_of_column = by_column / (1 - density)
-        for r in range(starts[b], starts[b + 1]):
-            i, at = r - low, first[r] + step
-            left = values[at - 1] if c > 0 else 0
-            up = values[at - stride] if stride > 0 and c >= stride else 0
-            kind = (1 if left != 0 else 0) + (2 if up != 0 else 0)
-            row = (row_prior + rows[0, r]) / (row_prior + rows[1, r] * unit)
-            odds = odds_of_column * row
-            likely = odds * nearby[kind]
-            probability = likely / (1 + likely)
-            if probability < smallest:
-                probability = smallest
-            elif probability > 1 - smallest:
-                probability = 1 - smallest
-            probabilities[i], odds_of[i], by_rows[i] = probability, odds, density * row
-            kinds[i], lefts[i], flags[i] = kind, left, 1 if values[at] != 0 else 0
+        due_in_row = np.int64(np.rint(by_column * FIXED))
+        ones, seen = rows[0, begin:end], rows[1, begin:end]
+        likely = out[0][begin - starts[top] : end - starts[top]]
+        due_in_column = np.int64(0)
+        for i in range(count):
+            row = (row_prior + ones[i]) / (row_prior + seen[i] * unit)
+            likely[i] = odds_of_column * row
+            due_in_column += np.int64(np.rint(density * row * FIXED))
+            seen[i] += due_in_row
+        columns[1, c] += due_in_column
+        left, up = values[at - 1, begin:end], values[at - stride if stride else 0, begin:end]
+        for i in range(count):
+            odds = likely[i]
+            by_row_above = by_both if left[i] else by_up
+            by_row_below = by_left if left[i] else by_none
+            weighed = odds * (by_row_above if up[i] else by_row_below)
+            likely[i] = max(min(weighed / (1 + weighed), 1 - smallest), smallest)
+            share = np.int64(np.rint(odds / (1 + odds) * FIXED))
+            due += share
+            due_left += share if left[i] else 0
+            due_up += share if up[i] else 0
+            due_both += share if left[i] and up[i] else 0
+        here, flags = values[at, begin:end], out[1][begin - starts[top] : end - starts[top]]
+        for i in range(count):
+            flags[i] = 1 if here[i] else 0
+        totals[1, alive[c]] += count
+    near[1, 0] += due - due_left - due_up + due_both
+    near[1, 1] += due_left - due_both
+    near[1, 2] += due_up - due_both
+    near[1, 3] += due_both
 
 
-def _learn(span: Any, matrix: Any, sums: Any, out: Any, given: Any, survivors: Any) -> None:
-    """Add up what one step said; arguments as for `_predict`.
+def _learn(span: Any, matrix: Any, sums: Any, given: Any, survivors: Any) -> None:
+    """Add up the elements of one step that are not zero; arguments as for `_predict`.
 
     Parameters
     ----------
     given: the flags that were coded, and the sign of each value
-    survivors: (3, n), elements that are not zero by the sign of the value to their left, and how many
+    survivors: (3, n), rows of elements that are not zero by the sign of the value to their left, and how many
     """
-    _, first, starts, alive = matrix
+    values, starts, alive = matrix
     rows, columns, near, totals = sums
-    _, odds_of, by_rows, kinds, lefts, _, by_columns = out
     flags, signs = given
     places, counts = survivors
-    top, bottom, step, _ = span
+    top, bottom, step, stride, above = span
     low = starts[top]
     counts[:] = 0
     for b in range(top, bottom):
-        c, ones, due = step - b, 0, np.int64(0)
-        due_in_row = np.int64(np.rint(by_columns[b] * FIXED))
+        c, ones = step - b, 0
+        at = above + c
+        upper = at - stride if stride else 0
         for r in range(starts[b], starts[b + 1]):
-            i = r - low
-            flag, kind, odds = flags[i], kinds[i], odds_of[i]
-            near[0, kind] += flag
-            near[1, kind] += np.int64(np.rint(odds / (1 + odds) * FIXED))
-            rows[0, r] += flag
-            rows[1, r] += due_in_row
-            ones += flag
-            due += np.int64(np.rint(by_rows[i] * FIXED))
-            if flag:
-                sign = signs[lefts[i]]
-                places[sign, counts[sign]] = first[r] + step
+            if flags[r - low]:
+                left = values[at - 1, r]
+                near[0, (1 if left else 0) + (2 if values[upper, r] else 0)] += 1
+                rows[0, r] += 1
+                ones += 1
+                sign = signs[left]
+                places[sign, counts[sign]] = at * rows.shape[1] + r
                 counts[sign] += 1
         columns[0, c] += ones
-        columns[1, c] += due
         totals[0, alive[c]] += ones
-        totals[1, alive[c]] += starts[b + 1] - starts[b]
 
 
-def _weigh(letters: Any, kind: int, trust: int, weights: Any) -> None:
-    """How likely each value is after one of this sign, in proportion."""
-    total = 0
+def _weigh(letters: Any, kind: int, trust: int, probabilities: Any) -> None:
+    """How likely each value is after one of this sign."""
+    total, weights = 0, 0.0
     for n in range(letters.shape[1]):
         total += 2 * (letters[0, n] + letters[1, n] + letters[2, n]) + 1
     for n in range(letters.shape[1]):
         together = 2 * (letters[0, n] + letters[1, n] + letters[2, n]) + 1
-        weights[n] = letters[kind, n] * 4096 + (trust * 4096 * together) // total + 1
+        probabilities[n] = letters[kind, n] * 4096 + (trust * 4096 * together) // total + 1
+        weights += probabilities[n]  # integers, of which no order of addition changes the sum
+    for n in range(letters.shape[1]):
+        probabilities[n] /= weights
+
+
+def _read(values: Any, places: Any, symbols: Any, letters: Any) -> None:
+    """The symbols at these places of the turned matrix; counts them."""
+    for i in range(len(places)):
+        symbols[i] = values[places[i]] - 1
+        letters[symbols[i]] += 1
+
+
+def _write(values: Any, places: Any, symbols: Any, letters: Any) -> None:
+    """Put symbols at these places of the turned matrix; counts them."""
+    for i in range(len(places)):
+        values[places[i]] = symbols[i] + 1
+        letters[symbols[i]] += 1
+
+
+def _look_up(patterns: Any, book: Any, order: Any, symbols: Any) -> None:
+    """For each pattern that is not zero 1 + its place in a code book, which is given in order."""
+    for i in range(len(patterns)):
+        pattern = patterns[i]
+        if pattern:
+            low, high = 0, len(book)
+            while low < high:
+                middle = (low + high) // 2
+                if book[middle] < pattern:
+                    low = middle + 1
+                else:
+                    high = middle
+            symbols[i] = order[low] + 1
+
+
+def _pairs(mask: Any, counts: Any) -> None:
+    """How many elements of a mask have another so many columns before them, for each distance."""
+    rows, columns = mask.shape
+    for r in range(rows):
+        row = mask[r]
+        for c in range(columns):
+            if row[c]:
+                for distance in range(2, min(len(counts), c + 1)):
+                    counts[distance] += row[c - distance]
+
+
+KERNELS = (_turn, _predict, _learn, _weigh, _read, _write, _look_up, _pairs)

@@ -18,6 +18,7 @@ from compression.codec.compiled_model import FIXED, kernels, worth_it
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
+Symbols = NDArray[Any]  # unsigned integers, see `symbol_type`
 SMALLEST = 2.0**-16  # of any probability; the coder has 24 bits
 WEAKEST, STRONGEST = -2, 13  # of a strength: 16 of them
 NEAR = 2.0  # non-zero elements' worth of trust in neighbours telling nothing
@@ -45,8 +46,8 @@ class Coder(Protocol):
     def flags(self, values: Ints | None, probabilities: Floats) -> Ints:
         """Zeros and ones, each with its own probability of being one."""
 
-    def symbols(self, values: Ints | None, count: int, weights: Floats) -> Ints:
-        """`count` symbols of one alphabet, likely in proportion to `weights`."""
+    def symbols(self, values: Ints | None, count: int, probabilities: Floats) -> Ints:
+        """`count` symbols of one alphabet, of which each has such a probability."""
 
 
 class Encoder:
@@ -64,9 +65,9 @@ class Encoder:
         self.coder.encode(values, self.flag, probabilities)
         return values
 
-    def symbols(self, values: Ints | None, count: int, weights: Floats) -> Ints:
+    def symbols(self, values: Ints | None, count: int, probabilities: Floats) -> Ints:
         assert values is not None
-        self.coder.encode(values, self.categorical(weights / weights.sum(), perfect=False))
+        self.coder.encode(values, self.categorical(probabilities, perfect=False))
         return values
 
     def words(self) -> NDArray[np.uint32]:
@@ -87,8 +88,8 @@ class Decoder:
     def flags(self, values: Ints | None, probabilities: Floats) -> Ints:
         return np.asarray(self.coder.decode(self.flag, probabilities), dtype=np.int32)
 
-    def symbols(self, values: Ints | None, count: int, weights: Floats) -> Ints:
-        model = self.categorical(weights / weights.sum(), perfect=False)
+    def symbols(self, values: Ints | None, count: int, probabilities: Floats) -> Ints:
+        model = self.categorical(probabilities, perfect=False)
         return np.asarray(self.coder.decode(model, count), dtype=np.int32)
 
 
@@ -104,9 +105,9 @@ class BitCounter:
         self.position_bits -= float(np.log2(np.where(values, probabilities, 1 - probabilities)).sum())
         return values
 
-    def symbols(self, values: Ints | None, count: int, weights: Floats) -> Ints:
+    def symbols(self, values: Ints | None, count: int, probabilities: Floats) -> Ints:
         assert values is not None
-        self.symbol_bits -= float(np.log2((weights / weights.sum())[values]).sum())
+        self.symbol_bits -= float(np.log2(probabilities[values]).sum())
         return values
 
 
@@ -116,8 +117,8 @@ def code_matrix(
     signs: NDArray[np.int64],
     alive: NDArray[np.int64],
     traits: ContextParameters,
-    values: Ints | None,
-) -> Ints:
+    values: Symbols | None,
+) -> Symbols:
     """Code a matrix of symbols: 0 for a zero weight, and 1, 2, ... for the values of a code book.
 
     Parameters
@@ -130,12 +131,16 @@ def code_matrix(
 
     The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
-    matrix = np.zeros(shape, dtype=np.int32) if values is None else np.ascontiguousarray(values)
+    dtype = symbol_type(len(signs))
+    matrix = np.zeros(shape, dtype) if values is None else np.ascontiguousarray(values, dtype)
     kind = _CompiledModel if worth_it(matrix.size) else _Model
-    model = kind(shape, signs, alive, traits, matrix.reshape(-1))
-    for step in range(shape[1] + len(model.starts) - 1):
-        model.code(coder, step, known=values is not None)
+    kind(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, known=values is not None)
     return matrix
+
+
+def symbol_type(values: int) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that holds the symbols of a code book of so many values."""
+    return np.uint8 if values < 2**8 else np.uint16
 
 
 def traits_of(mask: NDArray[np.bool_]) -> ContextParameters:
@@ -174,12 +179,24 @@ def _stride(mask: NDArray[np.bool_], most: int = 64) -> int:
     mask = mask[: max(1, SAMPLE // mask.shape[1])]
     count, columns = int(mask.sum()), mask.shape[1]
     best, most_excess = 0, 0.0
-    for stride in range(2, min(most, columns - 1) + 1):
-        both = int((mask[:, stride:] & mask[:, :-stride]).sum())
-        expected = count * count / mask.size * (columns - stride) / columns
+    pairs = _pairs(mask, min(most, columns - 1))
+    for stride in range(2, len(pairs)):
+        both, expected = int(pairs[stride]), count * count / mask.size * (columns - stride) / columns
         if both - expected > max(1.05 * most_excess, 4 * (expected + 1) ** 0.5):
             best, most_excess = stride, both - expected
     return best
+
+
+def _pairs(mask: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+    """How many elements of a mask have another so many columns before them, for each distance from 2 on."""
+    counts = np.zeros(max(0, most + 1), np.int64)
+    compiled = kernels() if worth_it(mask.size) else None
+    if compiled is not None:
+        compiled.pairs(np.ascontiguousarray(mask), counts)
+        return counts
+    for stride in range(2, len(counts)):
+        counts[stride] = (mask[:, stride:] & mask[:, :-stride]).sum()
+    return counts
 
 
 def entropy_bits(counts: NDArray[Any]) -> float:
@@ -224,7 +241,7 @@ class _Model:
         signs: NDArray[np.int64],
         alive: NDArray[np.int64],
         traits: ContextParameters,
-        values: Ints,
+        values: Symbols,
     ) -> None:
         (rows, self.columns), self.values, self.stride = shape, values, traits.stride
         self.row_prior, self.column_prior = 2.0**traits.row_strength, 2.0**traits.column_strength
@@ -243,7 +260,13 @@ class _Model:
         """The first band that has an element at this step, and the one after the last."""
         return max(0, step - self.columns + 1), min(step + 1, len(self.starts))
 
+    def all(self, coder: Coder, *, known: bool) -> None:
+        """Code every element; where they are not known, they are read into `values`."""
+        for step in range(self.columns + len(self.starts) - 1):
+            self.code(coder, step, known=known)
+
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
+        """Code an element of every row that has one at this step."""
         bands = slice(*self._front(step))
         rows = slice(int(self.ends[bands.start]), int(self.ends[bands.stop]))
         at, columns = self.first[rows] + step, step - self.band[rows]
@@ -265,7 +288,7 @@ class _Model:
         self._learn(rows, flags, by_column, density * row, bands, step)
         where = np.flatnonzero(flags)
         if len(where):
-            given = None if values is None else values[where] - 1
+            given = None if values is None else values[where].astype(np.int32) - 1
             symbols = self._symbols(coder, self.signs[left[where]], given)
             if not known:
                 self.values[at[where]] = symbols + 1
@@ -307,7 +330,7 @@ class _Model:
                 together = 2 * self.letters.sum(0) + 1
                 weights = self.letters[kind] * 4096 + (TRUST * 4096 * together) // int(together.sum()) + 1
                 part = None if given is None else np.ascontiguousarray(given[chosen])
-                symbols[chosen] = coder.symbols(part, len(chosen), weights.astype(np.float64))
+                symbols[chosen] = coder.symbols(part, len(chosen), weights / weights.sum())
                 self.letters[kind] += np.bincount(symbols[chosen], minlength=len(weights))
         return symbols
 
@@ -315,43 +338,62 @@ class _Model:
 class _CompiledModel(_Model):
     """The same, an element at a time."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        rows = len(self.band)
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        signs: NDArray[np.int64],
+        alive: NDArray[np.int64],
+        traits: ContextParameters,
+        values: Symbols,
+    ) -> None:
+        super().__init__(shape, signs, alive, traits, values)
         compiled = kernels()
         assert compiled is not None
-        self.predict, self.learn, self.weigh = compiled
+        self.kernels = compiled
+        self.above, rows = max(1, self.stride), shape[0]  # rows of zeros, which the first columns look at
+        self.turned = np.zeros((self.above + self.columns, rows), values.dtype)
+        self.flat = self.turned.reshape(-1)
         self.priors = (self.row_prior, self.column_prior, SMALLEST, 1 / FIXED, NEAR)
-        self.matrix = (self.values, self.first, self.ends, self.alive)
+        self.matrix = (self.turned, self.ends, self.alive)
         self.sums = (self.by_row, self.by_column, self.by_neighbours, self.totals)
-        numbers, kinds = [np.zeros(rows) for _ in range(3)], [np.zeros(rows, np.int64) for _ in range(2)]
-        self.probabilities = numbers[0]
-        self.flags = np.zeros(rows, np.int32)
-        self.out = (*numbers, *kinds, self.flags, np.zeros(len(self.starts)))
+        self.out = self.probabilities, self.flags = np.zeros(rows), np.zeros(rows, np.int32)
         self.survivors = np.zeros((3, rows), np.int64), np.zeros(3, np.int64)
-        self.weights = np.zeros(self.letters.shape[1])
+        self.symbols = np.zeros(rows, np.int32)
+        self.likely = np.zeros(self.letters.shape[1])
+
+    def all(self, coder: Coder, *, known: bool) -> None:
+        matrix = self.values.reshape(-1, self.columns)
+        if known:
+            self.kernels.turn(matrix, self.turned[self.above :])
+        super().all(coder, known=known)
+        if not known:
+            self.kernels.turn(self.turned[self.above :], matrix)
 
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
         top, bottom = self._front(step)
-        count, span = int(self.ends[bottom] - self.ends[top]), (top, bottom, step, self.stride)
-        self.predict(span, self.matrix, self.sums, self.priors, self.out)
+        count = int(self.ends[bottom] - self.ends[top])
+        span = (top, bottom, step, self.stride, self.above)
+        self.kernels.predict(span, self.matrix, self.sums, self.priors, self.out)
         flags = coder.flags(self.flags[:count] if known else None, self.probabilities[:count])
-        self.learn(span, self.matrix, self.sums, self.out, (flags, self.signs), self.survivors)
+        self.kernels.learn(span, self.matrix, self.sums, (flags, self.signs), self.survivors)
         for kind, number in enumerate(self.survivors[1]):
             if number:
                 self._code_kind(coder, kind, self.survivors[0][kind, :number], known=known)
 
     def _code_kind(self, coder: Coder, kind: int, places: NDArray[np.int64], *, known: bool) -> None:
         """Values of elements that are not zero and stand right of one of this sign."""
-        if len(self.weights) == 1:
+        if len(self.likely) == 1:
             if not known:
-                self.values[places] = 1
+                self.flat[places] = 1
             return
-        self.weigh(self.letters, kind, TRUST, self.weights)
-        symbols = coder.symbols(self.values[places] - 1 if known else None, len(places), self.weights)
-        if not known:
-            self.values[places] = symbols + 1
-        self.letters[kind] += np.bincount(symbols, minlength=len(self.weights))
+        self.kernels.weigh(self.letters, kind, TRUST, self.likely)
+        if known:
+            symbols = self.symbols[: len(places)]
+            self.kernels.read(self.flat, places, symbols, self.letters[kind])
+            coder.symbols(symbols, len(places), self.likely)
+        else:
+            symbols = coder.symbols(None, len(places), self.likely)
+            self.kernels.write(self.flat, places, symbols, self.letters[kind])
 
 
 def _counts(kinds: NDArray[np.int64], flags: Ints) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Reader: what `encode` wrote, back into tensors; nothing it says is believed before it is checked."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,8 @@ from compression.codec.records import (
 )
 from compression.codec.unpacking import unpack
 
+PART = 2**16  # symbols that are looked up at once
+
 
 class Reader:
     """Reads the records, the raw bytes and the coded words of a file for these tensors."""
@@ -35,30 +37,31 @@ class Reader:
         self.content, self.model, self.at = content, model, 0
         self.folds, self.packed = version > 1, version > 2
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the file by name; raises ValueError or AssertionError where it makes no sense."""
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The names and tensors of the file, in order; raises ValueError or AssertionError for nonsense.
+
+        Each is to be written into the one of `model` before the next is asked for: tied ones are read there.
+        """
         plans = {name: self._record(name) for name in self.model}
         raw = {name: self._raw(self.model[name], plan) for name, plan in plans.items()}
         rest = self.content[self.at :]
         if len(rest) % 4:
             raise ValueError(f"{len(rest)} bytes are no whole number of words")
         decoder = Decoder(np.frombuffer(rest, dtype="<u4").astype(np.uint32))
-        tensors: dict[str, Tensor] = {}
         context = Context()
         for name, plan in plans.items():
             tensor = self.model[name]
             if plan.kind in CODED:
-                tensors[name] = self._coded(decoder, tensor, plan, context, raw[name])
+                yield name, self._coded(decoder, tensor, plan, context, raw[name])
             elif plan.kind is Kind.TIED:
-                tensors[name] = tensors[list(self.model)[int(plan.values[0])]]
+                yield name, self.model[list(self.model)[int(plan.values[0])]]
             elif plan.kind is Kind.ZERO:
-                tensors[name] = torch.zeros_like(tensor, device="cpu")
+                yield name, torch.zeros_like(tensor, device="cpu")
                 context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
             elif plan.kind is Kind.COUNT:
-                tensors[name] = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
+                yield name, torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
             else:
-                tensors[name] = self._numbers(raw[name], tensor, plan).view(tensor.shape)
-        return tensors
+                yield name, self._numbers(raw[name], tensor, plan).view(tensor.shape)
 
     def _coded(
         self, decoder: Decoder, tensor: Tensor, plan: TensorEncoding, context: Context, raw: memoryview
@@ -69,8 +72,8 @@ class Reader:
         symbols = matrix.elements(coded)
         context.see(tensor, symbols != 0)
         if not plan.stored:
-            patterns = np.concatenate([np.zeros(1, plan.values.dtype), plan.values])[symbols]
-            return torch.from_numpy(patterns.view(np.uint8)).view(tensor.dtype).view(tensor.shape)
+            book = np.concatenate([np.zeros(1, plan.values.dtype), plan.values])
+            return _write(book, symbols, tensor)
         where = torch.from_numpy(np.flatnonzero(symbols))
         if len(where) != plan.stored:
             raise ValueError(f"{len(where)} places for {plan.stored} values")
@@ -165,3 +168,14 @@ class Reader:
         unsigned = np.dtype(UNSIGNED[tensor.element_size()])
         content = self._take(unsigned.itemsize * count)
         return np.frombuffer(content, dtype=unsigned.newbyteorder("<")).astype(unsigned)
+
+
+def _write(book: NDArray[Any], symbols: NDArray[Any], tensor: Tensor) -> Tensor:
+    """Write the bit pattern of each symbol into a tensor, or into one like it in order; returns that one."""
+    plain = tensor.device.type == "cpu" and tensor.is_contiguous()
+    written = tensor if plain else torch.empty(tensor.shape, dtype=tensor.dtype)
+    patterns = written.reshape(-1).view(torch.uint8).numpy().view(book.dtype)
+    for start in range(0, len(symbols), PART):  # of all at once NumPy would make eight bytes each
+        part = slice(start, start + PART)
+        np.take(book, symbols[part], out=patterns[part], mode="clip")
+    return written

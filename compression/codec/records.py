@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compression._moved import keep_old_names
-from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, traits_of
+from compression.codec.compiled_model import kernels, worth_it
+from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, symbol_type, traits_of
 from compression.codec.packing import pack
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
@@ -312,12 +313,16 @@ class Context:
             self.units = np.maximum(self.units, nonzero)
 
 
-def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.int32]:
+def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.unsignedinteger[Any]]:
     """0 for zero, and 1 + the index of each other bit pattern in the code book."""
     if plan.stored:
-        return np.asarray(patterns != 0, dtype=np.int32)
+        return np.asarray(patterns != 0).view(np.uint8)
     order = np.argsort(plan.values)
-    symbols = np.zeros(len(patterns), dtype=np.int32)
+    symbols = np.zeros(len(patterns), symbol_type(len(plan.values)))
+    compiled = kernels() if patterns.dtype == np.uint32 and worth_it(len(patterns)) else None
+    if compiled is not None:
+        compiled.look_up(patterns, plan.values[order], order, symbols)
+        return symbols
     where = np.flatnonzero(patterns)
     symbols[where] = order[np.searchsorted(plan.values[order], patterns[where])] + 1
     return symbols

@@ -8,10 +8,11 @@ import weakref
 import pytest
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from capacity import InputError, measure
-from capacity.cloning import clone, evaluation_copy, plain_copy, unwrapped
+from capacity.cloning import as_plain, clone, evaluation_copy, plain_copy, unwrapped
+from compression.masks import apply_masks
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 GLOBAL = nn.Linear(6, 6)
@@ -197,3 +198,19 @@ def test_tensors_kept_in_lists_and_dicts_are_copied() -> None:
     model.kept = {"a": [model(X)], "b": (model(X).sum(),)}  # type: ignore[assignment]
     copied = clone(model)
     assert torch.equal(copied.kept["a"][0], model.kept["a"][0]) and copied.kept["b"][0].grad_fn is None
+
+
+def test_what_holds_plain_tensors_is_read_itself() -> None:
+    model = net()
+    assert as_plain(model) is model and as_plain(nn.DataParallel(model)) is model
+    for computed in (
+        nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 6))),
+        apply_masks(nn.Sequential(nn.Linear(6, 6)), {"0.weight": torch.eye(6) > 0}),
+        nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 6))),
+        nn.Sequential(prune.l1_unstructured(nn.Linear(6, 6), "weight", 0.5)),
+    ):
+        plain = as_plain(computed)
+        assert plain is not computed and {key for key, _ in plain[0].named_parameters()} == {"weight", "bias"}
+        assert torch.allclose(plain.eval()(X), computed.eval()(X), atol=1e-6)
+    with pytest.raises(InputError, match="layer '0'"):
+        as_plain(nn.Sequential(nn.LazyLinear(3)))

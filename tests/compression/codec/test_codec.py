@@ -27,6 +27,7 @@ from compression.codec.context_model import (
     code_matrix,
     traits_of,
 )
+from compression.codec.reader import PART
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.sharing import share_weights
@@ -158,6 +159,19 @@ def test_masks_are_folded_and_negative_zeros_cost_nothing(tmp_path: Path) -> Non
     assert encode(masked, tmp_path / "a.dcz") == encode(folded, tmp_path / "b.dcz")
     x = torch.randn(4, 1, 28, 28)
     assert torch.equal(decode(tmp_path / "a.dcz", model)(x), masked(x))
+
+
+def test_a_file_is_read_into_weights_in_any_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = sparse(nn.Sequential(nn.Conv2d(16, 48, 3), nn.Flatten(), nn.Linear(1536, 96)), 0.3, 9)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert model[2].weight.numel() > 2 * PART
+    encode(model, tmp_path / "net.dcz")
+    other = nn.Sequential(nn.Conv2d(16, 48, 3), nn.Flatten(), nn.Linear(1536, 96))
+    other = other.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = decode(tmp_path / "net.dcz", other)
+    assert found[0].weight.is_contiguous(memory_format=torch.channels_last) and same(found, model)
+    assert not same(other, model) and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
 def test_a_fresh_process_reads_the_file(tmp_path: Path) -> None:

@@ -286,6 +286,12 @@ def exercise(model: nn.Module, data: Iterable[Any]) -> int:
         return sum(1 for _ in _run(model, data))
 
 
+def run_batches(model: nn.Module, data: Iterable[Any]) -> list[Any]:
+    """What the model returns for each batch; it is run and left as by `evaluate`."""
+    with _evaluating(model):
+        return [output for output, _ in _run(model, data)]
+
+
 def outputs(model: nn.Module, data: Iterable[Any]) -> tuple[Tensor, Tensor]:
     """Logits (N, ...) and targets (N, ...) on the CPU; the model is run and left as by `evaluate`."""
     with _evaluating(model):

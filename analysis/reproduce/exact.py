@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from analysis.lab.measurement.verdict import Estimate, compare, demonstration, exact, matches
@@ -227,8 +228,9 @@ def integers() -> Iterator[Claim]:
     )  # fmt: skip
 
 
+@cache
 def on_meta(name: str, classes: int, size: tuple[int, ...] = CIFAR) -> "nn.Module":
-    """A network of the registry without values, so that the largest costs nothing."""
+    """A network of the registry without values, so that the largest costs nothing; made once."""
     import torch
 
     from analysis.lab.models import create

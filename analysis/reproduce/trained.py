@@ -5,7 +5,7 @@ Beside the cost stands what the same preset at reduced scale measured, which jud
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -234,18 +234,9 @@ def _figure(summary: "pd.DataFrame", row: Trained) -> tuple[float, float] | None
 @lru_cache
 def _training_flops(command: str, preset: str) -> float:
     """Operations of the preset's dense network and students: three passes a picture, epoch and seed."""
-    import torch
-
-    from analysis.lab.models import create
-    from compression.costs import flops
-
     config = preset_of(command, preset)
     pictures, size, classes = DATA[config.dataset]
-
-    def cost(name: str) -> int:
-        with torch.device("meta"):
-            return flops(create(name, input_size=size, classes=classes), size)
-
+    cost = partial(_pass_flops, size=size, classes=classes)
     dense = cost(config.model)
     if command == "capacity_curve":  # the frozen features are computed once
         return dense * float(pictures)
@@ -254,6 +245,18 @@ def _training_flops(command: str, preset: str) -> float:
         lessons = sum(dense + 3 * cost(name) for name in config.student) * len(config.variants)
         epochs = 3.0 * dense * config.teacher_epochs + config.epochs * lessons
     return epochs * float(pictures * config.seeds)
+
+
+@lru_cache
+def _pass_flops(name: str, size: tuple[int, ...], classes: int) -> int:
+    """Operations of a picture's pass through a network of the registry."""
+    import torch
+
+    from analysis.lab.models import create
+    from compression.costs import flops
+
+    with torch.device("meta"):
+        return flops(create(name, input_size=size, classes=classes), size)
 
 
 DATA = {

@@ -40,7 +40,7 @@ class Config(OutputSettings):
     output: str = "runs/torture"
     """Folder for results.csv."""
     smoke: bool = False
-    """One to three of each kind, of one command."""
+    """One of each kind, of one command."""
 
 
 PRESETS = {"default": Config()}
@@ -49,5 +49,5 @@ PRESETS = {"default": Config()}
 def smoke(config: Config) -> Config:
     """The settings of a quick pass."""
     return replace(
-        config, commands=config.commands[:1], kills=3, starts=1, shares=1, writes=2, files=60, folders=1
+        config, commands=config.commands[:1], kills=1, starts=1, shares=1, writes=1, files=60, folders=1
     )

@@ -19,7 +19,7 @@ from analysis.torture.files import MOST_SECONDS
 from analysis.torture.forks import Forks
 from analysis.torture.mutations import BYTES, ODD_VALUES, change_json
 from analysis.torture.outcome import Outcome, growing
-from analysis.torture.processes import call_of, undisturbed
+from analysis.torture.processes import call_of, whole
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -154,9 +154,10 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
 
 def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
-    runs = [folder / "runs" / command for command in config.commands if command in READABLE]
-    for run in runs:
-        undisturbed(forks, call_of(run.name, run), run)
+    calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
+    for call in calls:
+        whole(forks, call)
+    runs = [forks.whole[tuple(call[:-1])][0] for call in calls]
     tries: dict[str, list[tuple[float, str]]] = {}
     for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
         good = outcome in ("read", "refused")

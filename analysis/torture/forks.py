@@ -3,6 +3,7 @@
 Arguments, variables, streams, session and signals are each run's own; it ends as any Python does.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -28,14 +29,16 @@ class Forks:
     Parameters
     ----------
     library: loaded before all others, in this process and its runs
+    modules: imported before the first run
     """
 
-    def __init__(self, library: Path | None = None) -> None:
+    def __init__(self, library: Path | None = None, modules: Sequence[str] = ()) -> None:
+        self.whole: dict[tuple[str, ...], tuple[Path, str]] = {}  # by call: a run's folder and table
         self._folder = TemporaryDirectory(prefix="torture-")
         self._count = 0
         surroundings = {"LD_PRELOAD": str(library)} if library else {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "analysis.torture.forks"],
+            [sys.executable, "-m", "analysis.torture.forks", *modules],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
             env=with_package() | surroundings,
         )  # fmt: skip
@@ -136,6 +139,7 @@ def _serve() -> None:
                 ended[child[0]] = os.waitstatus_to_exitcode(child[1])
 
     signal.signal(signal.SIGCHLD, reap)
+    _import(sys.argv[1:])
     while line := sys.stdin.readline():
         order = json.loads(line)
         answer = None
@@ -161,6 +165,8 @@ def _import(names: Sequence[str]) -> None:
         if name not in sys.modules and name.partition(".")[0] not in THREADED:
             with suppress(Exception):  # what a run imported under conditions of its own
                 import_module(name)
+    gc.collect()
+    gc.freeze()  # what is imported is looked at by no run again, each of which would copy its memory
 
 
 def _run(module: str, options: Sequence[str], place: str, more: Mapping[str, str]) -> NoReturn:

@@ -21,8 +21,9 @@ from analysis.torture.processes import (
     end_of,
     family,
     resumed,
+    seconds_of,
     started,
-    undisturbed,
+    whole,
 )
 
 Started = Run | Popen[str]
@@ -35,7 +36,8 @@ def kills(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     for command in config.commands:
         for options in ((), ("--processes", "2")) if command in SEVERAL else ((),):
             place = folder / command / str(len(options))
-            right, seconds = undisturbed(forks, call_of(command, place / "whole", *options), place / "whole")
+            call = call_of(command, place / "whole", *options)
+            seconds, right = seconds_of(forks, call), whole(forks, call)
             call = call_of(command, place / "run", *options)
             dice = random.Random(f"{config.seed} {command} {options}")
             tries = _tries(config, forks, call, place / "run", (seconds, right, dice))

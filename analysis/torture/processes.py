@@ -1,11 +1,10 @@
 """Commands in processes of their own, and what must be true of what they leave."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -73,6 +72,13 @@ def table_of(folder: Path) -> str:
     return text
 
 
+def timed(attempt: Callable[[], str]) -> tuple[float, str]:
+    """Seconds of a try, and what it returns."""
+    began = time.monotonic()
+    why = attempt()
+    return time.monotonic() - began, why
+
+
 def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
     """Run a command to its end; why it does not hold what an undisturbed one does, or nothing."""
     run = forks.start(call)
@@ -84,16 +90,24 @@ def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
     return "" if table_of(folder) == right else "results.csv is another"
 
 
-def undisturbed(forks: Forks, call: Sequence[str], folder: Path) -> tuple[str, float]:
-    """What a whole run writes, and the seconds that it takes once what it imports is."""
-    run = forks.start(call)
-    _, error = run.communicate()
-    if run.returncode:
-        raise RuntimeError(error)
-    forks.learn(run)
-    right = table_of(folder)
-    shutil.rmtree(folder)
+def whole(forks: Forks, call: Sequence[str]) -> str:
+    """What a run writes that nobody disturbs: done once for each call, whatever its folder, which stays."""
+    *same, folder = call
+    if tuple(same) not in forks.whole:
+        run = forks.start(call)
+        _, error = run.communicate()
+        if run.returncode:
+            raise RuntimeError(error)
+        forks.learn(run)
+        forks.whole[tuple(same)] = Path(folder), table_of(Path(folder))
+    return forks.whole[tuple(same)][1]
+
+
+def seconds_of(forks: Forks, call: Sequence[str]) -> float:
+    """Seconds of a whole run once what it imports is; raises RuntimeError where it writes something else."""
+    *same, folder = call
+    right = whole(forks, [*same, f"{folder}-first"])
     began = time.monotonic()
-    if why := resumed(forks, call, folder, right):
+    if why := resumed(forks, call, Path(folder), right):
         raise RuntimeError(f"{' '.join(call)}, run twice: {why}")
-    return right, time.monotonic() - began
+    return time.monotonic() - began

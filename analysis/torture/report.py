@@ -32,7 +32,7 @@ def outcomes(config: Config) -> Iterator[Outcome]:
 
     with TemporaryDirectory(prefix="torture-") as place:
         library = compiled(Path(place)) if "full-disk" in config.parts else None
-        with Forks(library) as forks:
+        with Forks(library, [f"analysis.{command}.trials" for command in config.commands[:1]]) as forks:
             for part in config.parts:
                 folder = Path(place, part)
                 folder.mkdir()

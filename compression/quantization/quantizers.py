@@ -10,9 +10,11 @@ from torch import fx
 from torchao.quantization.granularity import PerGroup
 from torchao.quantization.pt2e import (
     FakeQuantize,
+    HistogramObserver,
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
     PerChannelMinMaxObserver,
+    PlaceholderObserver,
 )
 from torchao.quantization.pt2e._affine_quantization import AffineQuantizedMinMaxObserver
 from torchao.quantization.pt2e.observer import MappingType
@@ -20,7 +22,6 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     QuantizationConfig,
     X86InductorQuantizer,
-    get_default_x86_inductor_quantization_config,
 )
 
 DENSE = (torch.ops.aten.linear.default,)
@@ -32,7 +33,7 @@ COMPUTED = (
     *DENSE, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default,
 )  # fmt: skip
 WEIGHTED = (*COMPUTED, *TURNED)  # no integer kernel computes the turned ones
-SMALLEST_SCALE = 2**-20  # of weights; torchao's own, 2**-12, rounds the weights of weak channels to zero
+SMALLEST_SCALE = 2**-40  # torchao's own, 2**-12, rounds weak channels and activations to zero
 
 
 def integer_range(bits: int) -> tuple[int, int]:
@@ -66,6 +67,14 @@ def weight_spec(bits: int, *, trained: bool) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8, observer_or_fake_quant_ctr=rounding, quant_min=low, quant_max=high,
         qscheme=torch.per_channel_symmetric, ch_axis=0,
+    )  # fmt: skip
+
+
+def activation_spec(observer: Any, *, dynamic: bool = False) -> QuantizationSpec:
+    """Unsigned integers of 8 bits per tensor, over the range that an observer finds."""
+    return QuantizationSpec(
+        dtype=torch.uint8, observer_or_fake_quant_ctr=observer, quant_min=0, quant_max=255,
+        qscheme=torch.per_tensor_affine, is_dynamic=dynamic,
     )  # fmt: skip
 
 
@@ -156,19 +165,17 @@ def quantizer_of(
         spec = weight_spec(weight_bits, trained=False)
         grouped = None if group_size is None else group_spec(weight_bits, group_size)
         return Weights(spec, keep, grouped=grouped)
+    trained = scheme == "aware"
+    weights = weight_spec(weight_bits, trained=trained)
     if scheme == "dynamic":
-        settings = get_default_x86_inductor_quantization_config(is_dynamic=True)
-        return Weights(settings.weight, keep, operations=DENSE, activation=settings.input_activation)
-    if scheme == "static":
-        return Activations(get_default_x86_inductor_quantization_config(), keep)
-    default = get_default_x86_inductor_quantization_config(is_qat=True)
-    rounding = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
-    activations = QuantizationSpec(
-        dtype=torch.uint8, quant_min=0, quant_max=255, qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=rounding,
-    )  # fmt: skip
-    weights = default.weight if weight_bits == 8 else weight_spec(weight_bits, trained=True)
-    return Activations(QuantizationConfig(activations, activations, weights, None, True), keep)
+        activations = activation_spec(PlaceholderObserver.with_args(eps=SMALLEST_SCALE), dynamic=True)
+        return Weights(weights, keep, operations=DENSE, activation=activations)
+    activations = activation_spec(
+        FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
+        if trained
+        else HistogramObserver.with_args(eps=SMALLEST_SCALE)
+    )
+    return Activations(QuantizationConfig(activations, activations, weights, None, trained), keep)
 
 
 def stays_float(node: fx.Node, keep: set[str]) -> bool:

@@ -56,6 +56,8 @@ class QuantizeResult(Tabular):
     every parameter of two dimensions or more, each called an integer only if the graph stores it as one;
     `float_parameters` leaves out quantized weights and the biases beside them. `subnormals` counts numbers
     too small for a full mantissa, which were set to zero. `keep` names the layers that were to stay in float.
+    `sqnr_db` is the outputs' signal-to-quantization-noise ratio on the first calibration batch of "static";
+    None for the others, and where the model draws at random.
 
     Where `not_exported` says why no quantized graph can be made of the model, `model` is a copy with its own
     modules, whose weights are stored as integers: those that no pass reaches too, which then count.
@@ -71,6 +73,7 @@ class QuantizeResult(Tabular):
     subnormals: int = 0
     not_exported: str = ""
     keep: tuple[str, ...] = ()
+    sqnr_db: float | None = None
 
     @property
     def left_in_float(self) -> dict[str, str]:
@@ -87,6 +90,8 @@ class QuantizeResult(Tabular):
         if self.scheme == "dynamic":
             title += f"; only dense layers ({count} of {len(self.layers)}) change"
         title += f", {self.float_parameters:,} parameters stay in float"
+        if self.sqnr_db is not None:
+            title += f"; on a calibration batch the outputs lie {self.sqnr_db:.1f} dB above the noise"
         if self.subnormals:
             title += f"; {self.subnormals:,} subnormal numbers set to zero"
         if self.not_exported:

@@ -29,6 +29,7 @@ from compression.quantization._quantize import (
 from compression.quantization.calls import free_batch
 from compression.quantization.exporting import FIXED_BATCH, obstacle
 from compression.quantization.module_integers import store_integers
+from compression.quantization.onnx_forms import ForOnnx
 from compression.quantization.onnx_functions import read_once
 from compression.quantization.onnx_weights import keep_activations
 from compression.quantization.results import QuantizeResult, Rounding
@@ -282,9 +283,10 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
         forward(graph, args, kwargs)
         try:
             args, kwargs, shapes = free_batch(graph, args, kwargs)
-            program = torch.onnx.export(
-                graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
-            )
+            with ForOnnx():
+                program = torch.onnx.export(
+                    graph, args, kwargs=kwargs, dynamo=True, dynamic_shapes=shapes, verbose=False
+                )
         except Exception as error:  # whatever the exporter stumbles over, which it says in its cause
             reason = obstacle(first_line(error.__cause__ or error))
             raise InputError(f"the network cannot be exported to ONNX: {reason}") from error

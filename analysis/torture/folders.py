@@ -19,7 +19,7 @@ from analysis.torture.files import MOST_SECONDS
 from analysis.torture.forks import Forks
 from analysis.torture.mutations import BYTES, ODD_VALUES, change_json
 from analysis.torture.outcome import Outcome, growing
-from analysis.torture.processes import call_of, whole
+from analysis.torture.processes import call_of, undisturbed
 from capacity.errors import InputError
 from compression.checkpoints import load_json
 
@@ -156,8 +156,8 @@ def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
     calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
     for call in calls:
-        whole(forks, call)
-    runs = [forks.whole[tuple(call[:-1])][0] for call in calls]
+        undisturbed(forks, call)
+    runs = [forks.undisturbed[tuple(call[:-1])][0] for call in calls]
     tries: dict[str, list[tuple[float, str]]] = {}
     for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
         good = outcome in ("read", "refused")

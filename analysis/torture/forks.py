@@ -33,7 +33,7 @@ class Forks:
     """
 
     def __init__(self, library: Path | None = None, modules: Sequence[str] = ()) -> None:
-        self.whole: dict[tuple[str, ...], tuple[Path, str]] = {}  # by call: a run's folder and table
+        self.undisturbed: dict[tuple[str, ...], tuple[Path, str]] = {}  # by call: a run's folder and table
         self._folder = TemporaryDirectory(prefix="torture-")
         self._count = 0
         surroundings = {"LD_PRELOAD": str(library)} if library else {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from analysis.torture.config import Config
 from analysis.torture.forks import Forks
 from analysis.torture.outcome import Outcome, growing
-from analysis.torture.processes import call_of, left_over, resumed, whole
+from analysis.torture.processes import call_of, left_over, resumed, undisturbed
 from capacity.errors import InputError
 
 COMMAND = "capacity_curve"
@@ -67,7 +67,7 @@ OPEN(open64)
 
 def full_disk(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Each of the first writes of a run; fewer where a run has fewer."""
-    right = whole(forks, call_of(COMMAND, folder / "whole"))
+    right = undisturbed(forks, call_of(COMMAND, folder / "whole"))
     reasons = (_full_from(number, forks, folder / "run", right) for number in range(1, config.writes + 1))
     tries = ((0.0, why) for why in takewhile(lambda why: why is not None, reasons) if why is not None)
     yield from growing("full-disk", COMMAND, config.writes, tries)

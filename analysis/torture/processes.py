@@ -90,23 +90,23 @@ def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
     return "" if table_of(folder) == right else "results.csv is another"
 
 
-def whole(forks: Forks, call: Sequence[str]) -> str:
+def undisturbed(forks: Forks, call: Sequence[str]) -> str:
     """What a run writes that nobody disturbs: done once for each call, whatever its folder, which stays."""
     *same, folder = call
-    if tuple(same) not in forks.whole:
+    if tuple(same) not in forks.undisturbed:
         run = forks.start(call)
         _, error = run.communicate()
         if run.returncode:
             raise RuntimeError(error)
         forks.learn(run)
-        forks.whole[tuple(same)] = Path(folder), table_of(Path(folder))
-    return forks.whole[tuple(same)][1]
+        forks.undisturbed[tuple(same)] = Path(folder), table_of(Path(folder))
+    return forks.undisturbed[tuple(same)][1]
 
 
 def seconds_of(forks: Forks, call: Sequence[str]) -> float:
     """Seconds of a whole run once what it imports is; raises RuntimeError where it writes something else."""
     *same, folder = call
-    right = whole(forks, [*same, f"{folder}-first"])
+    right = undisturbed(forks, [*same, f"{folder}-first"])
     began = time.monotonic()
     if why := resumed(forks, call, Path(folder), right):
         raise RuntimeError(f"{' '.join(call)}, run twice: {why}")

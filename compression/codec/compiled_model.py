@@ -61,7 +61,9 @@ def _call(compiled: SimpleNamespace) -> None:
         values = np.zeros((2, 1), kind)
         matrix = (values, np.arange(2), integers(1))
         compiled.turn(values[1:], values[1:])
-        compiled.predict(span, matrix, sums, (1.0, 1.0, 0.5, 1.0, 1.0), (numbers, flags))
+        priors = (1.0, 1.0, 0.5, 1.0, 1.0)
+        compiled.expect(span, matrix, sums, priors, numbers)
+        compiled.predict(span, matrix, sums, priors, (numbers, flags))
         compiled.learn(span, matrix, sums, (flags, integers(1)), (integers(3, 1), integers(3)))
         compiled.read(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
         compiled.write(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
@@ -80,8 +82,8 @@ def _turn(matrix: Any, turned: Any) -> None:
                     turned[c, r] = matrix[r, c]
 
 
-def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:
-    """Probabilities of the elements of one step; adds up what was due by them.
+def _expect(span: Any, matrix: Any, sums: Any, priors: Any, odds: Any) -> None:
+    """Odds of the elements of one step by their rows and columns; adds up what was due by them.
 
     Parameters
     ----------
@@ -90,50 +92,61 @@ def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:
     sums: (2, n) of rows, of columns and of neighbours, non-zero elements and those that were due; (2, 2),
         non-zero and all elements of dead and living columns
     priors: of rows, of columns, smallest probability, 2^-24, trust in neighbours
-    out: of each element its probability, and whether it is not zero
     """
-    values, starts, alive = matrix
-    rows, columns, near, totals = sums
-    row_prior, column_prior, smallest, unit, trust = priors
-    top, bottom, step, stride, above = span
+    _, starts, alive = matrix
+    rows, columns, _, totals = sums
+    row_prior, column_prior, _, unit, _ = priors
+    top, bottom, step, _, _ = span
     together = (totals[0, 0] + totals[0, 1] + 0.5) / (totals[1, 0] + totals[1, 1] + 8.0)
     dead = (totals[0, 0] + 2.0 * together) / (totals[1, 0] + 2.0)
     living = (totals[0, 1] + 2.0 * together) / (totals[1, 1] + 2.0)
-    nearby = (trust + near[0]) / (trust + near[1] * unit)
-    by_none, by_left, by_up, by_both = nearby[0], nearby[1], nearby[2], nearby[3]
-    due, due_left, due_up, due_both = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for b in range(top, bottom):
         c, begin, end = step - b, starts[b], starts[b + 1]
-        at, count = above + c, end - begin
         density = living if alive[c] == 1 else dead
         by_column = density * ((column_prior + columns[0, c]) / (column_prior + columns[1, c] * unit))
         odds_of_column = by_column / (1 - density)
-        due_in_row = np.int64(np.rint(by_column * FIXED))
+        due_in_row, due_in_column = np.int64(np.rint(by_column * FIXED)), np.int64(0)
         ones, seen = rows[0, begin:end], rows[1, begin:end]
-        likely = out[0][begin - starts[top] : end - starts[top]]
-        due_in_column = np.int64(0)
-        for i in range(count):
+        likely = odds[begin - starts[top] : end - starts[top]]
+        for i in range(end - begin):
             row = (row_prior + ones[i]) / (row_prior + seen[i] * unit)
             likely[i] = odds_of_column * row
             due_in_column += np.int64(np.rint(density * row * FIXED))
             seen[i] += due_in_row
         columns[1, c] += due_in_column
+
+
+def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:
+    """Probabilities by the odds and by neighbours, and whether each element is not zero; as for `_expect`.
+
+    out: of each element its odds, which become its probability, and whether it is not zero
+    """
+    values, starts, alive = matrix
+    _, _, near, totals = sums
+    _, _, smallest, unit, trust = priors
+    top, bottom, step, stride, above = span
+    nearby = (trust + near[0]) / (trust + near[1] * unit)
+    by_none, by_left, by_up, by_both = nearby[0], nearby[1], nearby[2], nearby[3]
+    due, due_left, due_up, due_both = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for b in range(top, bottom):
+        begin, end = starts[b], starts[b + 1]
+        at, place = above + step - b, slice(begin - starts[top], end - starts[top])
+        likely, flags = out[0][place], out[1][place]
         left, up = values[at - 1, begin:end], values[at - stride if stride else 0, begin:end]
-        for i in range(count):
+        for i in range(end - begin):
             odds = likely[i]
-            by_row_above = by_both if left[i] else by_up
-            by_row_below = by_left if left[i] else by_none
-            weighed = odds * (by_row_above if up[i] else by_row_below)
+            below, beside = (by_both if left[i] else by_up), (by_left if left[i] else by_none)
+            weighed = odds * (below if up[i] else beside)
             likely[i] = max(min(weighed / (1 + weighed), 1 - smallest), smallest)
             share = np.int64(np.rint(odds / (1 + odds) * FIXED))
             due += share
             due_left += share if left[i] else 0
             due_up += share if up[i] else 0
             due_both += share if left[i] and up[i] else 0
-        here, flags = values[at, begin:end], out[1][begin - starts[top] : end - starts[top]]
-        for i in range(count):
+        here = values[at, begin:end]
+        for i in range(end - begin):
             flags[i] = 1 if here[i] else 0
-        totals[1, alive[c]] += count
+        totals[1, alive[step - b]] += end - begin
     near[1, 0] += due - due_left - due_up + due_both
     near[1, 1] += due_left - due_both
     near[1, 2] += due_up - due_both
@@ -141,7 +154,7 @@ def _predict(span: Any, matrix: Any, sums: Any, priors: Any, out: Any) -> None:
 
 
 def _learn(span: Any, matrix: Any, sums: Any, given: Any, survivors: Any) -> None:
-    """Add up the elements of one step that are not zero; arguments as for `_predict`.
+    """Add up the elements of one step that are not zero; arguments as for `_expect`.
 
     Parameters
     ----------
@@ -225,4 +238,4 @@ def _pairs(mask: Any, counts: Any) -> None:
                     counts[distance] += row[c - distance]
 
 
-KERNELS = (_turn, _predict, _learn, _weigh, _read, _write, _look_up, _pairs)
+KERNELS = (_turn, _expect, _predict, _learn, _weigh, _read, _write, _look_up, _pairs)

@@ -338,25 +338,18 @@ class _Model:
 class _CompiledModel(_Model):
     """The same, an element at a time."""
 
-    def __init__(
-        self,
-        shape: tuple[int, int],
-        signs: NDArray[np.int64],
-        alive: NDArray[np.int64],
-        traits: ContextParameters,
-        values: Symbols,
-    ) -> None:
-        super().__init__(shape, signs, alive, traits, values)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         compiled = kernels()
         assert compiled is not None
         self.kernels = compiled
-        self.above, rows = max(1, self.stride), shape[0]  # rows of zeros, which the first columns look at
-        self.turned = np.zeros((self.above + self.columns, rows), values.dtype)
+        self.above, rows = max(1, self.stride), len(self.band)  # zeros, which the first columns look at
+        self.turned = np.zeros((self.above + self.columns, rows), self.values.dtype)
         self.flat = self.turned.reshape(-1)
         self.priors = (self.row_prior, self.column_prior, SMALLEST, 1 / FIXED, NEAR)
         self.matrix = (self.turned, self.ends, self.alive)
         self.sums = (self.by_row, self.by_column, self.by_neighbours, self.totals)
-        self.out = self.probabilities, self.flags = np.zeros(rows), np.zeros(rows, np.int32)
+        self.probabilities, self.flags = np.zeros(rows), np.zeros(rows, np.int32)
         self.survivors = np.zeros((3, rows), np.int64), np.zeros(3, np.int64)
         self.symbols = np.zeros(rows, np.int32)
         self.likely = np.zeros(self.letters.shape[1])
@@ -373,7 +366,8 @@ class _CompiledModel(_Model):
         top, bottom = self._front(step)
         count = int(self.ends[bottom] - self.ends[top])
         span = (top, bottom, step, self.stride, self.above)
-        self.kernels.predict(span, self.matrix, self.sums, self.priors, self.out)
+        self.kernels.expect(span, self.matrix, self.sums, self.priors, self.probabilities)
+        self.kernels.predict(span, self.matrix, self.sums, self.priors, (self.probabilities, self.flags))
         flags = coder.flags(self.flags[:count] if known else None, self.probabilities[:count])
         self.kernels.learn(span, self.matrix, self.sums, (flags, self.signs), self.survivors)
         for kind, number in enumerate(self.survivors[1]):

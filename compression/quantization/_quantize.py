@@ -8,7 +8,7 @@ the reference for accuracy; `compiled` turns it into integer kernels where the m
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -23,7 +23,7 @@ from compression.counting import flush_subnormals, rounded_tensors
 from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.options import with_options
-from compression.quantization.agreement import outputs_on, peeked, signal_to_noise_db, warn_if_weak
+from compression.quantization.agreement import Agreement
 from compression.quantization.exporting import (
     drop_dropout,
     exported,
@@ -136,12 +136,7 @@ def quantize(
     with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
         forward(plain, args, kwargs)
     rounding = Rounding(scheme, weight_bits, group_size, tuple(keep))
-    first: list[Any] = []
-    floats: list[Tensor] = []
-    if scheme == "static" and calibration is not None:
-        first, calibration = peeked(calibration)
-        with suppress(InputError):  # what does not fit is told where it is calibrated with
-            floats = outputs_on(plain, first)
+    agreement, calibration = Agreement.before(plain, scheme, calibration)
     try:
         result = _as_graph(plain, (args, kwargs), rounding, calibration, retrain)
     except InputError as error:
@@ -151,8 +146,7 @@ def quantize(
             result = _in_modules(model, input_size, rounding, error)
         except InputError as second:
             raise InputError(f"{error}; nor can its own modules hold integers: {second}") from error
-    sqnr_db = signal_to_noise_db(floats, outputs_on(result.model, first)) if floats else None
-    warn_if_weak(scheme, sqnr_db)
+    sqnr_db = agreement.sqnr_db(result.model)
     if scheme != "aware":
         _restore(result.model, state)
     return replace(result, group_size=group_size, subnormals=subnormals, keep=tuple(keep), sqnr_db=sqnr_db)

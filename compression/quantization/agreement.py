@@ -2,13 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from capacity.errors import InputError
 from capacity.inputs import tensors_in
 from compression.evaluation import run_batches
 
@@ -22,7 +25,7 @@ def peeked(batches: Iterable[Any]) -> tuple[list[Any], Iterable[Any]]:
     return first, chain(first, iterator) if iterator is batches else batches
 
 
-def outputs_on(network: nn.Module, batches: list[Any]) -> list[Tensor]:
+def outputs_on(network: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
     """Floating outputs for these batches; empty where a second pass gives others, as random operations do."""
     with torch.random.fork_rng():
         first, second = (
@@ -37,7 +40,7 @@ def _floats(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
 
 
-def signal_to_noise_db(floats: list[Tensor], rounded: list[Tensor]) -> float | None:
+def signal_to_noise_db(floats: Sequence[Tensor], rounded: Sequence[Tensor]) -> float | None:
     """10·log10(Σ y² / Σ (y - ŷ)²) over all outputs; None where nothing finite can be compared.
 
     >>> signal_to_noise_db([torch.tensor([3.0, 4.0])], [torch.tensor([3.0, 4.5])])
@@ -53,12 +56,35 @@ def signal_to_noise_db(floats: list[Tensor], rounded: list[Tensor]) -> float | N
     return math.inf if noise == 0 else round(10 * math.log10(signal / noise), 9)
 
 
-def warn_if_weak(scheme: str, found_db: float | None) -> None:
-    """A warning where rounding drowns the outputs, whose shapes and bytes look as they should."""
-    if found_db is not None and found_db < WEAK_DB:
-        warnings.warn(
-            f"scheme {scheme!r}: on the calibration data the rounded network's outputs lie {found_db:.1f} dB "
-            f"from the float network's (signal to noise); keep layers in float that "
-            f"compression.quantization.sqnr.signal_to_noise_db names, or take scheme 'weight-only'",
-            stacklevel=5,
-        )
+@dataclass(frozen=True)
+class Agreement:
+    """What a float network returns for the first calibration batch, to be compared with the rounded one."""
+
+    scheme: str
+    batches: Sequence[Any]
+    floats: Sequence[Tensor]
+
+    @classmethod
+    def before(
+        cls, network: nn.Module, scheme: str, calibration: Iterable[Any] | None
+    ) -> tuple[Self, Iterable[Any] | None]:
+        """Of scheme "static"; and the calibration batches, which may be readable but once."""
+        if scheme != "static" or calibration is None:
+            return cls(scheme, (), ()), calibration
+        first, calibration = peeked(calibration)
+        floats: Sequence[Tensor] = ()
+        with suppress(InputError):  # what does not fit is told where it is calibrated with
+            floats = outputs_on(network, first)
+        return cls(scheme, first, floats), calibration
+
+    def sqnr_db(self, rounded: nn.Module) -> float | None:
+        """The ratio of `signal_to_noise_db`; a warning where rounding drowns what the network tells."""
+        ratio = signal_to_noise_db(self.floats, outputs_on(rounded, self.batches)) if self.floats else None
+        if ratio is not None and ratio < WEAK_DB:
+            warnings.warn(
+                f"scheme {self.scheme!r}: on the calibration data the rounded network's outputs lie "
+                f"{ratio:.1f} dB from the float network's (signal to noise); keep layers in float that "
+                f"compression.quantization.sqnr.signal_to_noise_db names, or take scheme 'weight-only'",
+                stacklevel=5,
+            )
+        return ratio

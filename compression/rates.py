@@ -23,6 +23,7 @@ from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
+from compression.counting import SMALLEST_HALF
 from compression.masks import split_name
 from compression.training import Retrain, model_of
 
@@ -144,7 +145,7 @@ def _grid_of(model: nn.Module, name: str) -> "_Grid":
 
 
 def _install(model: nn.Module, penalty: float, relative_step: float, refresh: int) -> "dict[str, _Grid]":
-    """Put a grid on every floating-point parameter that is not all zero, in place."""
+    """Put a grid on every floating-point parameter that is not too small for any step, in place."""
     grids: dict[str, _Grid] = {}
     for name, parameter in list(model.named_parameters()):
         if not parameter.is_floating_point():
@@ -152,7 +153,7 @@ def _install(model: nn.Module, penalty: float, relative_step: float, refresh: in
         nonzero = parameter.detach()[parameter.detach() != 0]
         if not bool(torch.isfinite(nonzero).all()):
             raise InputError(f"{name} holds values that are not finite, which no grid has")
-        if len(nonzero) == 0:
+        if len(nonzero) == 0 or float(nonzero.abs().max()) < SMALLEST_HALF:
             continue
         step = _step(nonzero, relative_step)
         grids[name] = _Grid(parameter.detach(), step, penalty, refresh)
@@ -164,7 +165,7 @@ def _step(nonzero: Tensor, relative: float) -> float:
     """A step in half precision that is not zero and leaves no more multiples than there may be."""
     wanted = relative * float(nonzero.double().square().mean().sqrt())
     least = float(nonzero.abs().max()) / (MOST_LEVELS - 1)
-    return float(torch.tensor(max(wanted, least, 2.0**-24)).clamp(max=65504.0).half())
+    return float(torch.tensor(max(wanted, least, SMALLEST_HALF)).clamp(max=65504.0).half())
 
 
 def placed(values: Tensor, where: Tensor, shape: torch.Size) -> Tensor:

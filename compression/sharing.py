@@ -22,6 +22,7 @@ from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
+from compression.counting import SMALLEST_HALF
 from compression.masks import split_name
 from compression.rates import placed
 from compression.training import Retrain, model_of
@@ -30,6 +31,7 @@ Init = Literal["linear", "random", "density"]
 INITS = ("linear", "random", "density")
 MOST_BITS = 12
 ITERATIONS = 100
+FAINT, LARGEST_HALF = 2.0**-20, 65504.0  # below the first half precision has less than four bits
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def share_weights(
         mean of its weights' gradients, which is what stepping by each and then averaging gives; the sum, as
         in the paper, is a learning rate thousands of times larger for large clusters
 
-    Values are kept in half precision. Masks are folded first.
+    Values are kept in half precision, in single where all are below 2^-20 or one is above 65504. Masks
+    are folded first.
 
     Raises InputError for bits outside 1 to 12, unknown parameters, a budget that one bit for each exceeds,
     and parameters that are not finite.
@@ -176,9 +179,14 @@ def cluster(
 
 
 def _half(values: Tensor) -> Tensor:
-    """Values as half precision has them, in single precision; none becomes zero or infinite by it."""
-    halves = values.clamp(-65504.0, 65504.0).half()
-    smallest = torch.copysign(torch.tensor(2.0**-24, dtype=torch.float16), values.half())
+    """Values as half precision has them, in single precision; none becomes zero or infinite by it.
+
+    Where the largest is beyond it, or keeps less than four bits, all stay in single precision.
+    """
+    if not FAINT <= float(values.abs().max()) <= LARGEST_HALF:
+        return values.float()
+    halves = values.half()
+    smallest = torch.copysign(torch.tensor(SMALLEST_HALF, dtype=torch.float16), values.half())
     return torch.where(halves == 0, smallest, halves).float()
 
 

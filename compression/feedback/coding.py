@@ -23,6 +23,7 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
+from compression.counting import SMALLEST_HALF
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import exact_matrices, weight_of
 from compression.feedback.sweeping import descend, factor_of, output_error, sweep
@@ -129,6 +130,12 @@ def code_with_feedback(
 def _code(target: Target, hessian: Tensor, worth: Tensor, price: tuple[float, float]) -> FeedbackCodedTensor:
     """Code one weight in place."""
     matrices = exact_matrices(target)
+    largest = float(matrices.abs().max())
+    if 0 < largest < SMALLEST_HALF:
+        raise InputError(
+            f"{target.name}: its weights are at most {largest:.3g}, and the smallest step, half precision's, "
+            f"is {SMALLEST_HALF:.3g}: make this layer larger and the next smaller, or leave it out of layers"
+        )
     coded = code_matrices(matrices, hessian, worth, *price)
     target.value().copy_(weight_of(target.module, coded.levels * coded.step, target.shape))
     return FeedbackCodedTensor(
@@ -259,6 +266,6 @@ def natural_step(weights: Tensor, factor: Tensor, worth: Tensor, penalty: float)
     """
     worths = worth[..., None] / factor.diagonal(dim1=1, dim2=2)[:, None].square()
     mean = max(float(worths.mean()), torch.finfo(torch.float64).tiny)
-    least = max(float(weights.abs().max()) / (MOST_LEVELS - 1), 2.0**-14)
+    least = max(float(weights.abs().max()) / (MOST_LEVELS - 1), SMALLEST_HALF)
     step = max(math.sqrt(6 * penalty / (math.log(2) * mean)), least)
     return float(torch.tensor(min(step, 65504.0)).half())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from capacity import checks
+from compression.counting import SMALLEST_SCALE
 
 NARROWER = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)  # ranges that are tried, in shares of the widest
 SCALE_BITS = 16
@@ -65,11 +66,11 @@ def grid_of(weights: Tensor, energy: Tensor, bits: int, size: int, *, asymmetric
     grouped = weights.unflatten(2, (-1, size))
     if asymmetric:
         low, high = grouped.amin(3).clamp(max=0), grouped.amax(3).clamp(min=0)
-        widest = ((high - low) / (2**bits - 1)).clamp(min=2.0**-20)
+        widest = ((high - low) / (2**bits - 1)).clamp(min=SMALLEST_SCALE)
         lowest = (low / widest).round().clamp(1 - 2**bits, 0)
     else:
         sides = grouped.amin(3) / -(2 ** (bits - 1)), grouped.amax(3) / (2 ** (bits - 1) - 1)
-        widest = torch.maximum(*sides).clamp(min=2.0**-20)
+        widest = torch.maximum(*sides).clamp(min=SMALLEST_SCALE)
         lowest = torch.full_like(widest, -(2 ** (bits - 1)))
     best, least = widest, torch.full_like(widest, torch.inf)
     for share in NARROWER:

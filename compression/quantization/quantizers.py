@@ -24,6 +24,8 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     X86InductorQuantizer,
 )
 
+from compression.counting import SMALLEST_SCALE
+
 DENSE = (torch.ops.aten.linear.default,)
 TURNED = (
     torch.ops.aten.conv_transpose1d.default, torch.ops.aten.conv_transpose2d.input,
@@ -33,7 +35,6 @@ COMPUTED = (
     *DENSE, torch.ops.aten.conv1d.default, torch.ops.aten.conv2d.default, torch.ops.aten.conv3d.default,
 )  # fmt: skip
 WEIGHTED = (*COMPUTED, *TURNED)  # no integer kernel computes the turned ones
-SMALLEST_SCALE = 2**-40  # torchao's own, 2**-12, rounds weak channels and activations to zero
 
 
 def integer_range(bits: int) -> tuple[int, int]:

@@ -9,11 +9,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 ATTENTION = (scaled_dot_product_attention, torch.ops.aten.scaled_dot_product_attention.default)
+EXPERTS = "transformers.grouped_mm_fallback.default"  # by name: transformers registers it
 DIMENSIONS = 4  # of what the exporter takes attention of
 
 
 class ForOnnx(TorchFunctionMode):
-    """Within it, views may copy and attention has four dimensions, whatever it was written with.
+    """Within it, views may copy, attention has four dimensions, and experts are products of each.
 
     A graph holds views where an attention kernel of its own tracing laid out its results otherwise than that
     of the exporter's; windows of pictures are a dimension more than the exporter knows.
@@ -31,7 +32,27 @@ class ForOnnx(TorchFunctionMode):
             return torch.reshape(*args, **kwargs)
         if func in ATTENTION and args and args[0].dim() != DIMENSIONS:
             return attention(*args, **kwargs)
+        if str(func) == EXPERTS:
+            return products_of_experts(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def products_of_experts(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """Each of the rows (n, inputs) by its expert of (experts, inputs, outputs), where those of each end.
+
+    All experts are given all rows, and what is not theirs is left out: how many are is told by the data.
+
+    >>> rows, weights = torch.ones(3, 1), torch.tensor([[[2.0]], [[5.0]]])
+    >>> products_of_experts(rows, weights, torch.tensor([1, 2])).flatten().tolist()
+    [2.0, 5.0, 0.0]
+    """
+    places = torch.arange(rows.shape[0], device=rows.device)
+    before = torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
+    result = rows.new_zeros(rows.shape[0], weights.shape[2])
+    for expert in range(weights.shape[0]):
+        own = (places >= before[expert]) & (places < ends[expert])
+        result = result + torch.where(own[:, None], rows @ weights[expert], 0.0)
+    return result
 
 
 def attention(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from compression import export_onnx, quantize
-from compression.quantization.onnx_forms import ForOnnx, attention
+from compression.quantization.onnx_forms import EXPERTS, ForOnnx, attention, products_of_experts
 
 
 @pytest.mark.parametrize("masked", ["not", "by-position", "each", "causal"])
@@ -65,3 +65,25 @@ def test_views_may_copy() -> None:
         torch.ops.aten.view.default(turned, [12])
     with ForOnnx():
         assert torch.ops.aten.view.default(turned, [12]).tolist() == turned.reshape(12).tolist()
+
+
+def test_experts_are_those_of_transformers(tmp_path: Path) -> None:
+    import onnxruntime
+
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MixtralConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.MixtralForCausalLM(config).eval()
+    rows, weights, ends = torch.randn(7, 3), torch.randn(4, 3, 5), torch.tensor([2, 2, 6, 7])
+    theirs = getattr(torch.ops.transformers, EXPERTS.split(".")[1]).default(rows, weights, ends)
+    assert torch.allclose(products_of_experts(rows, weights, ends), theirs, atol=1e-6)
+    ids = {"input_ids": torch.randint(0, 50, (2, 9))}
+    graph = quantize(model, scheme="weight-only", input_size=ids).model
+    export_onnx(graph, tmp_path / "net.onnx", input_size=ids)
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    other = torch.randint(0, 50, (3, 9))
+    logits = session.run(None, {session.get_inputs()[0].name: other.numpy()})[0]
+    assert np.allclose(logits, graph(input_ids=other).logits.detach().numpy(), atol=1e-4)

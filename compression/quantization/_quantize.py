@@ -23,7 +23,7 @@ from compression.counting import flush_subnormals, rounded_tensors
 from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.options import with_options
-from compression.quantization.agreement import Agreement
+from compression.quantization.agreement import Watched, agreement_db, warn_if_weak
 from compression.quantization.exporting import (
     drop_dropout,
     exported,
@@ -136,9 +136,9 @@ def quantize(
     with torch.no_grad():  # a wrong size is told here in one line, where the exporter writes a log
         forward(plain, args, kwargs)
     rounding = Rounding(scheme, weight_bits, group_size, tuple(keep))
-    agreement, calibration = Agreement.before(plain, scheme, calibration)
+    watched = None if calibration is None else Watched(calibration)
     try:
-        result = _as_graph(plain, (args, kwargs), rounding, calibration, retrain)
+        result = _as_graph(plain, (args, kwargs), rounding, watched, retrain)
     except InputError as error:
         if scheme != "weight-only":
             raise
@@ -146,7 +146,10 @@ def quantize(
             result = _in_modules(model, input_size, rounding, error)
         except InputError as second:
             raise InputError(f"{error}; nor can its own modules hold integers: {second}") from error
-    sqnr_db = agreement.sqnr_db(result.model)
+    sqnr_db = None
+    if scheme == "static" and watched is not None:
+        sqnr_db = agreement_db(plain_copy(model).cpu().eval(), result.model, watched.first)
+        warn_if_weak(scheme, sqnr_db)
     if scheme != "aware":
         _restore(result.model, state)
     return replace(result, group_size=group_size, subnormals=subnormals, keep=tuple(keep), sqnr_db=sqnr_db)

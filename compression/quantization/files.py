@@ -31,7 +31,7 @@ from compression.quantization.exporting import FIXED_BATCH, obstacle
 from compression.quantization.module_integers import store_integers
 from compression.quantization.onnx_forms import ForOnnx
 from compression.quantization.onnx_functions import read_once
-from compression.quantization.onnx_weights import keep_activations
+from compression.quantization.onnx_weights import fit_biases, keep_activations
 from compression.quantization.results import QuantizeResult, Rounding
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
@@ -293,6 +293,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     assert program is not None
     _require_free(program, path)
     keep_activations(program)
+    fit_biases(program)
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
 

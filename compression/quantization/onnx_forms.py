@@ -30,7 +30,7 @@ class ForOnnx(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is torch.ops.aten.view.default:
             return torch.reshape(*args, **kwargs)
-        if func in ATTENTION and args and args[0].dim() != DIMENSIONS:
+        if func in ATTENTION and (args[0] if args else kwargs["query"]).dim() != DIMENSIONS:
             return attention(*args, **kwargs)
         if str(func) == EXPERTS:
             return products_of_experts(*args, **kwargs)
@@ -59,17 +59,30 @@ def attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
 ) -> Tensor:
     """`scaled_dot_product_attention` over (..., heads, positions, features), in four dimensions."""
-    before = query.shape[: 1 - DIMENSIONS] if query.dim() >= DIMENSIONS else ()
+    given = [query, key, value]
+    count = max(tensor.dim() for tensor in given)
+    most = max(count, DIMENSIONS)
+    given = [_with_dimensions(tensor, most) for tensor in given]
+    before = given[0].shape[: 1 - DIMENSIONS]
+    if any(tensor.shape[: 1 - DIMENSIONS] != before for tensor in given):
+        before = torch.broadcast_shapes(*(tensor.shape[: 1 - DIMENSIONS] for tensor in given))
 
     def laid_out(tensor: Tensor) -> Tensor:
-        while tensor.dim() < DIMENSIONS:
-            tensor = tensor.unsqueeze(0)
-        return tensor.flatten(0, tensor.dim() - DIMENSIONS)
+        return tensor.expand(*before, *tensor.shape[1 - DIMENSIONS :]).flatten(0, most - DIMENSIONS)
 
-    if attn_mask is not None and attn_mask.dim() > 2:
-        attn_mask = laid_out(attn_mask.expand(*query.shape[:-2], *attn_mask.shape[-2:]))
-    given = (laid_out(query), laid_out(key), laid_out(value), attn_mask)
-    result: Tensor = scaled_dot_product_attention(*given, *args, **kwargs)
-    for _ in range(DIMENSIONS - query.dim()):
+    if attn_mask is not None:
+        attn_mask = _with_dimensions(attn_mask, 2)
+        attn_mask = attn_mask if attn_mask.dim() == 2 else laid_out(_with_dimensions(attn_mask, most))
+    query, key, value = map(laid_out, given)
+    result: Tensor = scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
+    result = result.reshape(*before, *result.shape[1:])
+    for _ in range(most - count):
         result = result.squeeze(0)
-    return result.reshape(*before, *result.shape[1:]) if query.dim() >= DIMENSIONS else result
+    return result
+
+
+def _with_dimensions(tensor: Tensor, count: int) -> Tensor:
+    """A tensor with dimensions of one before its own, until there are so many."""
+    for _ in range(count - tensor.dim()):
+        tensor = tensor.unsqueeze(0)
+    return tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import quantize
-from compression.quantization.agreement import peeked, signal_to_noise_db
+from compression.quantization.agreement import signal_to_noise_db
 
 torch.manual_seed(0)
 DATA = [(torch.randn(32, 8), torch.zeros(32, dtype=torch.long)) for _ in range(2)]
@@ -96,11 +96,64 @@ def test_ratios_by_their_formula() -> None:
     assert signal_to_noise_db([], []) is None and signal_to_noise_db([one], [one[:1]]) is None
     assert signal_to_noise_db([0 * one], [one]) is None
     assert signal_to_noise_db([one], [one + math.nan]) is None
-    assert signal_to_noise_db([one, one], [one + 1, one - 1]) == pytest.approx(10 * math.log10(12.5))
 
 
-def test_the_first_batch_is_seen_twice() -> None:
-    first, batches = peeked(iter([1, 2, 3]))
-    assert first == [1] and list(batches) == [1, 2, 3]
-    first, batches = peeked([])
-    assert first == [] and list(batches) == []
+def test_the_least_of_the_outputs_counts() -> None:
+    one = torch.tensor([3.0, 4.0])
+    assert signal_to_noise_db([one, one], [one, one + 2.5]) == pytest.approx(10 * math.log10(2))
+    assert signal_to_noise_db([one], [one * math.inf]) == -math.inf
+
+
+def test_the_calibration_is_gone_through_once_and_chance_stays(tmp_path) -> None:
+    class Once:
+        """Whose batches are gone once they are asked for."""
+
+        def __init__(self) -> None:
+            self.asked, self.batches = 0, iter(DATA)
+
+        def __iter__(self):
+            self.asked += 1
+            return self.batches
+
+    once = Once()
+    result = quantize(faint(1.0), scheme="static", input_size=(8,), calibration=once)
+    assert once.asked == 1 and result.sqnr_db == pytest.approx(
+        quantize(faint(1.0), scheme="static", input_size=(8,), calibration=DATA).sqnr_db
+    )
+    rows = torch.utils.data.TensorDataset(*DATA[0])
+    loader = torch.utils.data.DataLoader(rows, batch_size=8, shuffle=True)
+    state = torch.get_rng_state()
+    quantize(faint(1.0), scheme="static", input_size=(8,), calibration=loader)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_a_pass_leaves_behind_is_no_part_of_the_result() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.calls = nn.Linear(8, 4), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.layer(x) * (1.0 if self.calls < 3 else 100.0)
+
+    torch.manual_seed(0)
+    model = Counting()
+    result = quantize(model, scheme="static", input_size=(8,), calibration=DATA)
+    assert model.calls == 0 and torch.allclose(result.model(DATA[0][0]), model(DATA[0][0]), atol=0.1)
+
+
+def test_outputs_that_cannot_be_taken_apart_are_not_judged() -> None:
+    class Odd(dict):
+        def __init__(self, *, only: Tensor) -> None:
+            super().__init__(only=only)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Odd:
+            return Odd(only=self.layer(x))
+
+    quantize(Model(), scheme="static", input_size=(8,), calibration=DATA)

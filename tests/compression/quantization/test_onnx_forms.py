@@ -25,6 +25,24 @@ def test_attention_is_the_same_in_any_number_of_dimensions(before: tuple[int, ..
     assert torch.allclose(ours, scaled_dot_product_attention(query, key, value, **options), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        ((2, 4, 6, 5, 8), (2, 1, 6, 7, 8)), ((2, 4, 6, 5, 8), (1, 4, 6, 7, 8)),
+        ((2, 4, 6, 5, 8), (4, 6, 7, 8)), ((1, 1, 3, 5, 8), (2, 4, 3, 7, 8)), ((3, 5, 8), (1, 3, 7, 8)), ((5, 8), (1, 7, 8)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_attention_takes_keys_of_other_dimensions(query: tuple[int, ...], key: tuple[int, ...]) -> None:
+    given = {"query": torch.randn(query), "key": torch.randn(key), "value": torch.randn(key)}
+    mask = torch.rand(7) > 0.3
+    right = scaled_dot_product_attention(**given, attn_mask=mask)
+    ours = attention(**given, attn_mask=mask)
+    assert ours.shape == right.shape and torch.allclose(ours, right, atol=1e-6)
+    with ForOnnx():
+        assert torch.allclose(scaled_dot_product_attention(**given, attn_mask=mask), right, atol=1e-6)
+
+
 class Windows(nn.Module):
     """Attention within windows, whose results a view joins."""
 

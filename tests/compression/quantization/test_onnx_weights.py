@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import export_onnx, quantize
+from compression.quantization.agreement import signal_to_noise_db
 
 
 class Products(nn.Module):
@@ -43,3 +44,38 @@ def test_weights_alone_are_rounded(size: tuple[int, ...], options: dict, tmp_pat
     if not options:
         stored = {tuple(one.dims) for one in onnx.load(tmp_path / "net.onnx").graph.initializer}
         assert (32, 128) in stored or len(size) == 1  # the integers lie as the product needs them
+
+
+def weak(kind: str) -> tuple[nn.Module, Tensor]:
+    """A network with channels or inputs that say next to nothing beside ordinary biases, and data for it."""
+    torch.manual_seed(0)
+    if kind == "norm":
+        model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3))
+        nn.init.normal_(model[1].bias)
+        with torch.no_grad():
+            model[1].weight[:6] = torch.tensor([1e-12, 1e-8, 1e-6, 1e-4, 1e-3, 1e-5])
+        return model.eval(), torch.randn(32, 3, 8, 8)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    with torch.no_grad():
+        model[0].bias.fill_(1.0)
+        model[0].weight[:2] *= 1e-6 if kind == "channels" else 1.0
+    return model.eval(), torch.randn(32, 8) * (1e-8 if kind == "inputs" else 1.0)
+
+
+@pytest.mark.parametrize("scheme", ["static", "aware"])
+@pytest.mark.parametrize("kind", ["norm", "channels", "inputs"])
+def test_biases_beside_faint_weights_do_not_run_over(kind: str, scheme, tmp_path: Path) -> None:
+    """ONNX Runtime counts a bias in steps of its channel, in 32 bits, which they ran over."""
+    import onnxruntime
+
+    model, x = weak(kind)
+    options: dict = {"retrain": lambda graph: graph} if scheme == "aware" else {}
+    batches = [(x, torch.zeros(len(x), dtype=torch.long))]
+    result = quantize(model, scheme=scheme, input_size=tuple(x.shape[1:]), calibration=batches, **options)
+    export_onnx(result.model, tmp_path / "net.onnx", input_size=tuple(x.shape[1:]))
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    theirs = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+    with torch.no_grad():
+        ratio_db = signal_to_noise_db([model(x)], [theirs])
+        assert signal_to_noise_db([result.model(x)], [theirs]) > 40
+    assert ratio_db is not None and ratio_db > 30

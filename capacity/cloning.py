@@ -284,13 +284,21 @@ def plain_copy(model: nn.Module, *, stored: bool = True) -> nn.Module:
 
 
 def as_plain(model: nn.Module, *, stored: bool = True) -> nn.Module:
-    """The model without its wrappers where it holds plain tensors, to be read alone; else `plain_copy`."""
+    """The model without its wrappers where it holds plain tensors, to be read alone; else `plain_copy`.
+
+    A copy too where its state dict would be made by code of its own, which may change what it is called on.
+    """
     model = initialized(unwrapped(model))
-    computed = any(
-        parametrize.is_parametrized(module) or pruning_hooks(module) or norm_hooks(module)
+    plain = all(
+        not (parametrize.is_parametrized(module) or pruning_hooks(module) or norm_hooks(module))
+        and not (module._state_dict_hooks or module._state_dict_pre_hooks)
+        and all(getattr(type(module), name) is getattr(nn.Module, name) for name in SAVING)
         for module in model.modules()
     )
-    return plain_copy(model, stored=stored) if computed else model
+    return model if plain else plain_copy(model, stored=stored)
+
+
+SAVING = ("state_dict", "_save_to_state_dict", "get_extra_state")
 
 
 def without_foreign_hooks(model: nn.Module) -> nn.Module:

@@ -134,7 +134,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     Reference: the pipeline of Han et al. 2016, "Deep Compression", arXiv:1510.00149, with adaptive
     arithmetic coding in place of index differences and Huffman codes.
     """
-    tensors = _tensors(as_plain(model, stored=False))
+    tensors = _read(model)
     plans = [plan_of(tensors, name) for name in tensors]
     coder = Encoder()
     _encode_tensors(coder, tensors, plans)
@@ -209,7 +209,7 @@ def _content(path: Path, most: int) -> memoryview:
 
 def coding_report(model: nn.Module) -> CodingReport:
     """Where the bytes of `encode`'s file go, tensor by tensor, and what they would be by entropy alone."""
-    tensors = _tensors(as_plain(model, stored=False))
+    tensors = _read(model)
     plans = [plan_of(tensors, name) for name in tensors]
     rows, meters = [], _encode_tensors(None, tensors, plans)
     packed = _version(tensors, plans) > 2
@@ -256,6 +256,12 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
         return order[layer], key != "weight", key
 
     return {name: state[name].detach() for name in sorted(state, key=place)}
+
+
+def _read(model: nn.Module) -> dict[str, Tensor]:
+    """The same, of a model whose masks are folded, as plain numbers; only to be read."""
+    tensors = _tensors(as_plain(model, stored=False))
+    return {name: tensor.resolve_conj().resolve_neg() for name, tensor in tensors.items()}
 
 
 def _version(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> int:

@@ -18,17 +18,18 @@ TILE = 64  # rows and columns that are turned at once
 SYMBOLS = (np.uint8, np.uint16)
 
 
-def worth_it(elements: int) -> bool:
+def worth_it(elements: int, *, wide: bool = False) -> bool:
     """Whether compiled kernels code a matrix of so many elements here; small ones once they are loaded."""
     loaded = kernels.cache_info().currsize > 0
-    return (loaded or elements >= SMALLEST_MATRIX) and kernels() is not None
+    return (loaded or elements >= SMALLEST_MATRIX) and kernels(wide=wide) is not None
 
 
 @functools.cache
-def kernels() -> SimpleNamespace | None:
+def kernels(*, wide: bool = False) -> SimpleNamespace | None:
     """The functions below by name, without the line that each begins with, compiled; None where numba cannot.
 
-    They are kept beside the code for the next process, or where numba can, or not at all.
+    For symbols of eight bits, or of sixteen, which few files have. They are kept beside the code for the next
+    process, or where numba can, or not at all.
     """
     try:
         import numba
@@ -40,7 +41,7 @@ def kernels() -> SimpleNamespace | None:
         try:
             compile_ = numba.njit(nogil=True, error_model="numpy", cache=cached)
             compiled = SimpleNamespace(**{each.__name__[1:]: compile_(each) for each in KERNELS})
-            _call(compiled)
+            _call(compiled, SYMBOLS[wide])
         except (OSError, RuntimeError):  # no folder to keep them in, or a full one
             continue
         except Exception:  # whatever a compiler stumbles over
@@ -49,7 +50,7 @@ def kernels() -> SimpleNamespace | None:
     return None
 
 
-def _call(compiled: SimpleNamespace) -> None:
+def _call(compiled: SimpleNamespace, kind: type) -> None:
     """Call the kernels with arguments of the kinds that they are given, as they are compiled then."""
 
     def integers(*shape: int) -> Any:
@@ -57,17 +58,16 @@ def _call(compiled: SimpleNamespace) -> None:
 
     span, sums = (0, 1, 0, 0, 1), (integers(2, 1), integers(2, 1), integers(2, 4), integers(2, 2))
     flags, letters, numbers = np.zeros(1, np.int32), integers(3, 1), np.zeros(1)
-    for kind in SYMBOLS:
-        values = np.zeros((2, 1), kind)
-        matrix = (values, np.arange(2), integers(1))
-        compiled.turn(values[1:], values[1:])
-        priors = (1.0, 1.0, 0.5, 1.0, 1.0)
-        compiled.expect(span, matrix, sums, priors, numbers)
-        compiled.predict(span, matrix, sums, priors, (numbers, flags))
-        compiled.learn(span, matrix, sums, (flags, integers(1)), (integers(3, 1), integers(3)))
-        compiled.read(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
-        compiled.write(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
-        compiled.look_up(np.ones(1, np.uint32), np.ones(1, np.uint32), integers(1), values[0])
+    values: Any = np.zeros((2, 1), kind)
+    matrix = (values, np.arange(2), integers(1))
+    compiled.turn(values[1:], values[1:])
+    priors = (1.0, 1.0, 0.5, 1.0, 1.0)
+    compiled.expect(span, matrix, sums, priors, numbers)
+    compiled.predict(span, matrix, sums, priors, (numbers, flags))
+    compiled.learn(span, matrix, sums, (flags, integers(1)), (integers(3, 1), integers(3)))
+    compiled.read(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
+    compiled.write(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
+    compiled.look_up(np.ones(1, np.uint32), np.ones(1, np.uint32), integers(1), values[0])
     compiled.weigh(letters, 0, 1, numbers)
     compiled.pairs(np.zeros((1, 2), np.bool_), integers(2))
 
@@ -212,8 +212,8 @@ def _write(values: Any, places: Any, symbols: Any, letters: Any) -> None:
         letters[symbols[i]] += 1
 
 
-def _look_up(patterns: Any, book: Any, order: Any, symbols: Any) -> None:
-    """For each pattern that is not zero 1 + its place in a code book, which is given in order."""
+def _look_up(patterns: Any, book: Any, order: Any, symbols: Any) -> bool:
+    """For each pattern but zero 1 + its place in a code book, given in order; whether all are there."""
     for i in range(len(patterns)):
         pattern = patterns[i]
         if pattern:
@@ -224,7 +224,10 @@ def _look_up(patterns: Any, book: Any, order: Any, symbols: Any) -> None:
                     low = middle + 1
                 else:
                     high = middle
+            if low == len(book) or book[low] != pattern:
+                return False
             symbols[i] = order[low] + 1
+    return True
 
 
 def _pairs(mask: Any, counts: Any) -> None:

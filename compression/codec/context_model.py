@@ -132,8 +132,10 @@ def code_matrix(
     The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
     """
     dtype = symbol_type(len(signs))
+    if values is not None and values.size and int(values.max()) > len(signs):
+        raise ValueError(f"a symbol of {int(values.max())}, where the code book has {len(signs)} values")
     matrix = np.zeros(shape, dtype) if values is None else np.ascontiguousarray(values, dtype)
-    kind = _CompiledModel if worth_it(matrix.size) else _Model
+    kind = _CompiledModel if worth_it(matrix.size, wide=dtype is np.uint16) else _Model
     kind(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, known=values is not None)
     return matrix
 
@@ -340,7 +342,7 @@ class _CompiledModel(_Model):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        compiled = kernels()
+        compiled = kernels(wide=self.values.dtype == np.uint16)
         assert compiled is not None
         self.kernels = compiled
         self.above, rows = max(1, self.stride), len(self.band)  # zeros, which the first columns look at

@@ -26,6 +26,7 @@ from compression.codec.records import (
     raw_size,
 )
 from compression.codec.unpacking import unpack
+from compression.counting import memory_of
 
 PART = 2**16  # symbols that are looked up at once
 
@@ -48,20 +49,43 @@ class Reader:
         if len(rest) % 4:
             raise ValueError(f"{len(rest)} bytes are no whole number of words")
         decoder = Decoder(np.frombuffer(rest, dtype="<u4").astype(np.uint32))
-        context = Context()
+        context, sources = Context(), self._sources(plans)
         for name, plan in plans.items():
             tensor = self.model[name]
             if plan.kind in CODED:
-                yield name, self._coded(decoder, tensor, plan, context, raw[name])
+                read = self._coded(decoder, tensor, plan, context, raw[name])
             elif plan.kind is Kind.TIED:
-                yield name, self.model[list(self.model)[int(plan.values[0])]]
+                read = sources.get(earlier := self._tied(plan), self.model[earlier])
             elif plan.kind is Kind.ZERO:
-                yield name, torch.zeros_like(tensor, device="cpu")
+                read = torch.zeros_like(tensor, device="cpu")
                 context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
             elif plan.kind is Kind.COUNT:
-                yield name, torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
+                read = torch.tensor(int(plan.values[0]), dtype=tensor.dtype)
             else:
-                yield name, self._numbers(raw[name], tensor, plan).view(tensor.shape)
+                read = self._numbers(raw[name], tensor, plan).view(tensor.shape)
+            if name in sources:
+                sources[name] = read.clone()
+            yield name, read
+
+    def _tied(self, plan: TensorEncoding) -> str:
+        """The earlier tensor that one is tied to."""
+        return list(self.model)[int(plan.values[0])]
+
+    def _sources(self, plans: Mapping[str, TensorEncoding]) -> dict[str, Tensor]:
+        """Tensors that later ones are tied to, and whose memory others of the model share, by name.
+
+        They are to be kept: what is read for those others lies over them by then.
+        """
+        tied = {name: self._tied(plan) for name, plan in plans.items() if plan.kind is Kind.TIED}
+        sharing: dict[Any, set[str]] = {}
+        for name, tensor in self.model.items():
+            sharing.setdefault(memory_of(tensor), set()).add(name)
+        own = {source: {name for name in tied if tied[name] == source} | {source} for source in tied.values()}
+        return {
+            source: self.model[source]
+            for source, names in own.items()
+            if sharing[memory_of(self.model[source])] - names
+        }
 
     def _coded(
         self, decoder: Decoder, tensor: Tensor, plan: TensorEncoding, context: Context, raw: memoryview
@@ -139,7 +163,7 @@ class Reader:
                 raise ValueError(f"{name} is said to be tied to a tensor of another shape or type")
             return TensorEncoding(kind, b"", np.array([earlier]))
         if kind is Kind.COUNT:
-            if tensor.dim() or tensor.is_floating_point():
+            if tensor.dim() or tensor.is_floating_point() or tensor.is_complex():
                 raise ValueError(f"{name} is not a count")
             most = 1 if tensor.dtype == torch.bool else torch.iinfo(tensor.dtype).max
             return TensorEncoding(kind, b"", np.array([self._read_number(most)]))

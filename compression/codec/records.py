@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from capacity.errors import InputError
 from compression._moved import keep_old_names
 from compression.codec.compiled_model import kernels, worth_it
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, symbol_type, traits_of
@@ -20,6 +21,7 @@ MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stor
 PACKED = 1024  # numbers from which what is not coded is packed
 BOOK_SHARE = 0.05  # of a tensor's bits, from which its code book may cost more than it saves
 LONG, FOLDED = 8192, 4096  # columns from which few rows are folded, and of what is folded
+CHANGED = "the weights changed while they were read: encode a copy, or wait until nothing writes to them"
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -234,6 +236,8 @@ def raw_parts(
         if plan.kind in RAW:
             numbers = tensor.cpu()
             numbers = numbers[numbers != 0] if plan.stored else numbers
+            if plan.stored not in (0, numbers.numel()):
+                raise InputError(CHANGED)
             numbers = numbers.half() if plan.kind in HALVES else numbers
             if packed and is_packed(tensor, plan):
                 content = pack(numbers)
@@ -319,12 +323,18 @@ def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.unsig
         return np.asarray(patterns != 0).view(np.uint8)
     order = np.argsort(plan.values)
     symbols = np.zeros(len(patterns), symbol_type(len(plan.values)))
-    compiled = kernels() if patterns.dtype == np.uint32 and worth_it(len(patterns)) else None
+    wide = symbols.dtype != np.uint8
+    fit = patterns.dtype == np.uint32 and worth_it(len(patterns), wide=wide)
+    compiled = kernels(wide=wide) if fit else None
     if compiled is not None:
-        compiled.look_up(patterns, plan.values[order], order, symbols)
+        if not compiled.look_up(patterns, plan.values[order], order, symbols):
+            raise InputError(CHANGED)
         return symbols
     where = np.flatnonzero(patterns)
-    symbols[where] = order[np.searchsorted(plan.values[order], patterns[where])] + 1
+    places = np.searchsorted(plan.values[order], patterns[where])
+    if not np.array_equal(np.take(plan.values[order], places, mode="clip"), patterns[where]):
+        raise InputError(CHANGED)
+    symbols[where] = order[places] + 1
     return symbols
 
 

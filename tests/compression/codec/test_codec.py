@@ -19,6 +19,7 @@ from torch import nn
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import HEADER, coding_report, decode, encode
+from compression.codec.compiled_model import kernels
 from compression.codec.context_model import (
     BitCounter,
     ContextParameters,
@@ -28,6 +29,7 @@ from compression.codec.context_model import (
     traits_of,
 )
 from compression.codec.reader import PART
+from compression.codec.records import bit_patterns, plan_of, symbols_of
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.sharing import share_weights
@@ -172,6 +174,63 @@ def test_a_file_is_read_into_weights_in_any_order(tmp_path: Path) -> None:
     found = decode(tmp_path / "net.dcz", other)
     assert found[0].weight.is_contiguous(memory_format=torch.channels_last) and same(found, model)
     assert not same(other, model) and all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_ties_are_those_of_the_file_whatever_the_model_shares(tmp_path: Path) -> None:
+    def three() -> nn.Sequential:
+        return nn.Sequential(*(nn.Linear(40, 40, bias=False) for _ in range(3)))
+
+    torch.manual_seed(0)
+    source, target = three(), three()
+    source[2].weight, target[1].weight = source[0].weight, target[0].weight
+    encode(source, tmp_path / "net.dcz")
+    found = decode(tmp_path / "net.dcz", target)
+    assert torch.equal(found[2].weight, source[2].weight) and torch.equal(found[1].weight, source[1].weight)
+
+
+def test_views_that_conjugate_or_negate_are_numbers_too(tmp_path: Path) -> None:
+    model = nn.Module()
+    z = torch.randn(30, dtype=torch.complex64)
+    model.register_buffer("conjugate", z.conj())
+    model.register_buffer("negative", z.conj().imag)
+    encode(model, tmp_path / "net.dcz")
+    other = nn.Module()
+    other.register_buffer("conjugate", torch.zeros(30, dtype=torch.complex64))
+    other.register_buffer("negative", torch.zeros(30))
+    found = decode(tmp_path / "net.dcz", other)
+    assert torch.equal(found.conjugate, z.conj().resolve_conj()) and torch.equal(found.negative, -z.imag)
+
+
+def test_code_that_runs_when_a_state_is_saved_runs_on_a_copy(tmp_path: Path) -> None:
+    class Counting(nn.Linear):
+        saves = 0
+
+        def get_extra_state(self) -> int:
+            self.saves = self.saves + 1
+            return self.saves
+
+        def set_extra_state(self, state: int) -> None:
+            pass
+
+    model = nn.Sequential(Counting(4, 4), nn.Linear(4, 4))
+    model[1].register_state_dict_pre_hook(lambda module, prefix, keep: setattr(module, "touched", True))
+    encode(model, tmp_path / "net.dcz")
+    assert model[0].saves == 0 and not hasattr(model[1], "touched")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_weights_that_change_while_they_are_read_are_refused(compiled: bool, monkeypatch) -> None:
+    if compiled and kernels() is None:
+        pytest.skip("takes numba")
+    monkeypatch.setattr("compression.codec.records.worth_it", lambda *_, **__: compiled)
+    weight = {"w": torch.tensor([[0.0, 0.5, -0.25] * 400])}
+    plan = plan_of(weight, "w")
+    later = torch.where(weight["w"] == 0.5, 3.0, weight["w"])
+    with pytest.raises(InputError, match="changed while they were read"):
+        symbols_of(bit_patterns(later), plan)
+    with pytest.raises(ValueError, match="a symbol of 7, where the code book has 2 values"):
+        every = np.ones(3, np.int64)
+        code_matrix(BitCounter(), (1, 3), every[:2], every, ContextParameters(), np.array([[1, 7, 0]]))
 
 
 def test_a_fresh_process_reads_the_file(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ pytest.importorskip("numba")
 def coded(model: type, coder: object, *arguments: object) -> np.ndarray:
     """What `code_matrix` does by this kind of model, whatever the matrix's size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_model, "worth_it", lambda elements: model is context_model._CompiledModel)
+        patch.setattr(
+            context_model, "worth_it", lambda elements, **wide: model is context_model._CompiledModel
+        )
         return code_matrix(coder, *arguments)  # type: ignore[arg-type]
 
 

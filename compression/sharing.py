@@ -184,7 +184,8 @@ def _half(values: Tensor) -> Tensor:
     Where the largest is beyond it, or keeps less than four bits, all stay in single precision.
     """
     if not FAINT <= float(values.abs().max()) <= LARGEST_HALF:
-        return values.float()
+        singles = values.float()
+        return torch.where(singles == 0, torch.finfo(singles.dtype).tiny, singles)
     halves = values.half()
     smallest = torch.copysign(torch.tensor(SMALLEST_HALF, dtype=torch.float16), values.half())
     return torch.where(halves == 0, smallest, halves).float()

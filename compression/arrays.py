@@ -16,11 +16,11 @@ from torch import Tensor
 
 from capacity.errors import InputError
 from capacity.inputs import first_line
+from compression.counting import LARGEST_HALF
 from compression.identity import file_sha256
 from compression.storage import require_plain
 
 CHUNK = 2**22  # values looked at together
-LARGEST_HALF = 65504.0  # what half precision can hold
 NO_ROOM_TAKEN = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)  # by file systems that cannot, who need not
 
 

@@ -11,7 +11,7 @@ from capacity.cloning import memory_view, storage_bits
 DEQUANTIZING = ("quantized_decomposed.dequantize", "torchao.dequantize_affine")
 FROZEN = "_frozen_param"  # as torchao names what it made of weights
 SMALLEST_SCALE = 2.0**-40  # of integers; torchao's own, 2^-12, rounds weak channels and activations to zero
-SMALLEST_HALF = 2.0**-24  # above zero in half precision
+SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # above zero in half precision
 SLOW = (torch.float32, torch.float64, torch.bfloat16)  # whose subnormal numbers make a CPU's kernels slow
 
 

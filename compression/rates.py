@@ -23,7 +23,7 @@ from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
-from compression.counting import SMALLEST_HALF
+from compression.counting import LARGEST_HALF, SMALLEST_HALF
 from compression.masks import split_name
 from compression.training import Retrain, model_of
 
@@ -165,7 +165,7 @@ def _step(nonzero: Tensor, relative: float) -> float:
     """A step in half precision that is not zero and leaves no more multiples than there may be."""
     wanted = relative * float(nonzero.double().square().mean().sqrt())
     least = float(nonzero.abs().max()) / (MOST_LEVELS - 1)
-    return float(torch.tensor(max(wanted, least, SMALLEST_HALF)).clamp(max=65504.0).half())
+    return float(torch.tensor(max(wanted, least, SMALLEST_HALF)).clamp(max=LARGEST_HALF).half())
 
 
 def placed(values: Tensor, where: Tensor, shape: torch.Size) -> Tensor:

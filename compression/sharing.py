@@ -22,7 +22,7 @@ from capacity.parametrized import parametrize_all
 from capacity.tables import Table, Tabular
 from compression._moved import keep_old_names
 from compression.codec.context_model import entropy_bits
-from compression.counting import SMALLEST_HALF
+from compression.counting import LARGEST_HALF, SMALLEST_HALF
 from compression.masks import split_name
 from compression.rates import placed
 from compression.training import Retrain, model_of
@@ -31,7 +31,7 @@ Init = Literal["linear", "random", "density"]
 INITS = ("linear", "random", "density")
 MOST_BITS = 12
 ITERATIONS = 100
-FAINT, LARGEST_HALF = 2.0**-20, 65504.0  # below the first half precision has less than four bits
+FAINT = 2.0**-20  # below it half precision has less than four bits
 
 
 @dataclass(frozen=True)

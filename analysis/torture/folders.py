@@ -155,9 +155,7 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
 def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
     calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
-    for call in calls:
-        undisturbed(forks, call)
-    runs = [forks.undisturbed[tuple(call[:-1])][0] for call in calls]
+    runs = [undisturbed(forks, call)[0] for call in calls]
     tries: dict[str, list[tuple[float, str]]] = {}
     for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
         good = outcome in ("read", "refused")

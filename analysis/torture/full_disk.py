@@ -67,7 +67,7 @@ OPEN(open64)
 
 def full_disk(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Each of the first writes of a run; fewer where a run has fewer."""
-    right = undisturbed(forks, call_of(COMMAND, folder / "whole"))
+    _, right = undisturbed(forks, call_of(COMMAND, folder / "whole"))
     reasons = (_full_from(number, forks, folder / "run", right) for number in range(1, config.writes + 1))
     tries = ((0.0, why) for why in takewhile(lambda why: why is not None, reasons) if why is not None)
     yield from growing("full-disk", COMMAND, config.writes, tries)

@@ -37,7 +37,7 @@ def kills(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
         for options in ((), ("--processes", "2")) if command in SEVERAL else ((),):
             place = folder / command / str(len(options))
             call = call_of(command, place / "whole", *options)
-            seconds, right = seconds_of(forks, call), undisturbed(forks, call)
+            seconds, (_, right) = seconds_of(forks, call), undisturbed(forks, call)
             call = call_of(command, place / "run", *options)
             dice = random.Random(f"{config.seed} {command} {options}")
             tries = _tries(config, forks, call, place / "run", (seconds, right, dice))

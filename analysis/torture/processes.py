@@ -90,8 +90,8 @@ def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
     return "" if table_of(folder) == right else "results.csv is another"
 
 
-def undisturbed(forks: Forks, call: Sequence[str]) -> str:
-    """What a run writes that nobody disturbs: done once for each call, whatever its folder, which stays."""
+def undisturbed(forks: Forks, call: Sequence[str]) -> tuple[Path, str]:
+    """Folder and table of a run that nobody disturbs: done once for each call, whatever its folder."""
     *same, folder = call
     if tuple(same) not in forks.undisturbed:
         run = forks.start(call)
@@ -100,13 +100,13 @@ def undisturbed(forks: Forks, call: Sequence[str]) -> str:
             raise RuntimeError(error)
         forks.learn(run)
         forks.undisturbed[tuple(same)] = Path(folder), table_of(Path(folder))
-    return forks.undisturbed[tuple(same)][1]
+    return forks.undisturbed[tuple(same)]
 
 
 def seconds_of(forks: Forks, call: Sequence[str]) -> float:
     """Seconds of a whole run once what it imports is; raises RuntimeError where it writes something else."""
     *same, folder = call
-    right = undisturbed(forks, [*same, f"{folder}-first"])
+    _, right = undisturbed(forks, [*same, f"{folder}-first"])
     began = time.monotonic()
     if why := resumed(forks, call, Path(folder), right):
         raise RuntimeError(f"{' '.join(call)}, run twice: {why}")

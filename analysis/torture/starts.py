@@ -14,7 +14,7 @@ COMMAND = "capacity_curve"
 
 def starts(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """So many pairs."""
-    right = undisturbed(forks, call_of(COMMAND, folder / "whole"))
+    _, right = undisturbed(forks, call_of(COMMAND, folder / "whole"))
     tries = (timed(lambda: _twice(forks, folder / "run", right)) for _ in range(config.starts))
     yield from growing("starts", COMMAND, config.starts, tries)
 
@@ -38,7 +38,7 @@ def _twice(forks: Forks, folder: Path, right: str) -> str:
 
 def shares(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """So many pairs of runs that compute the same features at once, each in a folder of its own."""
-    right = undisturbed(forks, _call(folder / "alone" / "whole"))
+    _, right = undisturbed(forks, _call(folder / "alone" / "whole"))
     tries = (timed(lambda: _shared(forks, folder / "both", right)) for _ in range(config.shares))
     yield from growing("shares", COMMAND, config.shares, tries)
 

@@ -18,10 +18,10 @@ TILE = 64  # rows and columns that are turned at once
 SYMBOLS = (np.uint8, np.uint16)
 
 
-def worth_it(elements: int, *, wide: bool = False) -> bool:
-    """Whether compiled kernels code a matrix of so many elements here; small ones once they are loaded."""
+def kernels_for(elements: int, *, wide: bool = False) -> SimpleNamespace | None:
+    """The kernels where they pay for so many elements, for few once they are loaded; else None."""
     loaded = kernels.cache_info().currsize > 0
-    return (loaded or elements >= SMALLEST_MATRIX) and kernels(wide=wide) is not None
+    return kernels(wide=wide) if loaded or elements >= SMALLEST_MATRIX else None
 
 
 @functools.cache
@@ -159,7 +159,7 @@ def _learn(span: Any, matrix: Any, sums: Any, given: Any, survivors: Any) -> Non
     Parameters
     ----------
     given: the flags that were coded, and the sign of each value
-    survivors: (3, n), rows of elements that are not zero by the sign of the value to their left, and how many
+    survivors: (3, n), places of elements that are not zero by the sign of the value to their left; how many
     """
     values, starts, alive = matrix
     rows, columns, near, totals = sums

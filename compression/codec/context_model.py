@@ -8,13 +8,15 @@ nothing that differs between machines.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compression._moved import keep_old_names
-from compression.codec.compiled_model import FIXED, kernels, worth_it
+from compression.codec.compiled_model import FIXED, kernels_for
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -135,8 +137,9 @@ def code_matrix(
     if values is not None and values.size and int(values.max()) > len(signs):
         raise ValueError(f"a symbol of {int(values.max())}, where the code book has {len(signs)} values")
     matrix = np.zeros(shape, dtype) if values is None else np.ascontiguousarray(values, dtype)
-    kind = _CompiledModel if worth_it(matrix.size, wide=dtype is np.uint16) else _Model
-    kind(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, known=values is not None)
+    compiled = kernels_for(matrix.size, wide=dtype is np.uint16)
+    model = _Model if compiled is None else partial(_CompiledModel, compiled)
+    model(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, known=values is not None)
     return matrix
 
 
@@ -192,7 +195,7 @@ def _stride(mask: NDArray[np.bool_], most: int = 64) -> int:
 def _pairs(mask: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     """How many elements of a mask have another so many columns before them, for each distance from 2 on."""
     counts = np.zeros(max(0, most + 1), np.int64)
-    compiled = kernels() if worth_it(mask.size) else None
+    compiled = kernels_for(mask.size)
     if compiled is not None:
         compiled.pairs(np.ascontiguousarray(mask), counts)
         return counts
@@ -340,10 +343,8 @@ class _Model:
 class _CompiledModel(_Model):
     """The same, an element at a time."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, compiled: SimpleNamespace, *arguments: Any) -> None:
         super().__init__(*arguments)
-        compiled = kernels(wide=self.values.dtype == np.uint16)
-        assert compiled is not None
         self.kernels = compiled
         self.above, rows = max(1, self.stride), len(self.band)  # zeros, which the first columns look at
         self.turned = np.zeros((self.above + self.columns, rows), self.values.dtype)

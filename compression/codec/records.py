@@ -13,7 +13,7 @@ from torch import Tensor
 
 from capacity.errors import InputError
 from compression._moved import keep_old_names
-from compression.codec.compiled_model import kernels, worth_it
+from compression.codec.compiled_model import kernels_for
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, symbol_type, traits_of
 from compression.codec.packing import pack
 
@@ -323,10 +323,8 @@ def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.unsig
         return np.asarray(patterns != 0).view(np.uint8)
     order = np.argsort(plan.values)
     symbols = np.zeros(len(patterns), symbol_type(len(plan.values)))
-    wide = symbols.dtype != np.uint8
-    fit = patterns.dtype == np.uint32 and worth_it(len(patterns), wide=wide)
-    compiled = kernels(wide=wide) if fit else None
-    if compiled is not None:
+    compiled = kernels_for(len(patterns), wide=symbols.dtype == np.uint16)
+    if compiled is not None and patterns.dtype == np.uint32:
         if not compiled.look_up(patterns, plan.values[order], order, symbols):
             raise InputError(CHANGED)
         return symbols

@@ -23,7 +23,7 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
-from compression.counting import SMALLEST_HALF
+from compression.counting import LARGEST_HALF, SMALLEST_HALF
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import exact_matrices, weight_of
 from compression.feedback.sweeping import descend, factor_of, output_error, sweep
@@ -35,7 +35,7 @@ MOST_LEVELS = 1024  # on either side of zero
 RELATIVE_STEP = 4.0  # of the networks tried, on which zeros cost more than their error says
 SWEEPS, DESCENTS = 2, 2  # each with the frequencies that the one before left
 TRUST = 8.0  # elements' worth of trust in a row being as dense as its tensor
-HALVES = (2.0**-14, 65504.0)  # sizes that half precision has with all its bits
+HALVES = (2.0**-14, LARGEST_HALF)  # sizes that half precision has with all its bits
 
 
 @dataclass(frozen=True)
@@ -268,4 +268,4 @@ def natural_step(weights: Tensor, factor: Tensor, worth: Tensor, penalty: float)
     mean = max(float(worths.mean()), torch.finfo(torch.float64).tiny)
     least = max(float(weights.abs().max()) / (MOST_LEVELS - 1), SMALLEST_HALF)
     step = max(math.sqrt(6 * penalty / (math.log(2) * mean)), least)
-    return float(torch.tensor(min(step, 65504.0)).half())
+    return float(torch.tensor(min(step, LARGEST_HALF)).half())

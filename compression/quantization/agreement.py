@@ -31,7 +31,7 @@ class Watched:
 
 
 def agreement_db(floats: nn.Module, rounded: nn.Module, batches: Sequence[Any]) -> float | None:
-    """`signal_to_noise_db` of what two networks return for these batches, each run as a copy.
+    """`least_sqnr_db` of what two networks return for these batches, each run as a copy.
 
     None where that cannot be told: without batches, for outputs that no one can take apart, and where two
     passes of the float network give different ones, as random operations do.
@@ -44,7 +44,7 @@ def agreement_db(floats: nn.Module, rounded: nn.Module, batches: Sequence[Any]) 
         if any(not torch.equal(*pair) for pair in zip(right, again, strict=True)):
             return None
         del again
-        return signal_to_noise_db(right, _outputs(rounded, batches))
+        return least_sqnr_db(right, _outputs(rounded, batches))
     except Exception:  # whatever a copy or a container raises: the network is rounded, and this is advice
         return None
 
@@ -56,10 +56,10 @@ def _outputs(network: nn.Module, batches: Sequence[Any], *, seed: int = 0) -> li
     return [tensor.detach().cpu() for tensor in tensors if tensor.is_floating_point()]
 
 
-def signal_to_noise_db(floats: Sequence[Tensor], rounded: Sequence[Tensor]) -> float | None:
+def least_sqnr_db(floats: Sequence[Tensor], rounded: Sequence[Tensor]) -> float | None:
     """10·log10(Σ y² / Σ (y - ŷ)²) of each output, and of those the least; None where nothing can be compared.
 
-    >>> signal_to_noise_db([torch.tensor([3.0, 4.0])], [torch.tensor([3.0, 4.5])])
+    >>> least_sqnr_db([torch.tensor([3.0, 4.0])], [torch.tensor([3.0, 4.5])])
     20.0
     """
     if [tensor.shape for tensor in floats] != [tensor.shape for tensor in rounded]:
@@ -76,8 +76,19 @@ def _ratio_db(right: Tensor, rounded: Tensor) -> float | None:
         noise += float((one - other).square().sum())
     if not 0 < signal < math.inf or math.isnan(noise):
         return None
-    if noise in (0.0, math.inf):
-        return math.inf if noise == 0 else -math.inf
+    return decibels(signal, noise)
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10·log10(signal / noise), of powers.
+
+    >>> decibels(100.0, 1.0), decibels(0.0, 0.0), decibels(0.0, 1.0), decibels(1.0, math.inf)
+    (20.0, inf, -inf, -inf)
+    """
+    if noise == 0:
+        return math.inf
+    if signal == 0 or noise == math.inf:
+        return -math.inf
     return round(10 * (math.log10(signal) - math.log10(noise)), 9)
 
 

@@ -18,10 +18,8 @@ def keep_activations(program: Any) -> None:
     pattern of its. A product whose activations are integers too stays as it is.
     """
     for node in list(program.model.graph):
-        weights = node.inputs[1].producer() if node.op_type == "MatMul" and node.inputs[1] else None
-        source = node.inputs[0].producer() if weights is not None and node.inputs[0] else None
-        if weights is not None and not _dequantizes(source):
-            _store_transposed(node, weights)
+        if node.op_type == "MatMul" and not _dequantizes(node.inputs[0].producer()):
+            _store_transposed(node, node.inputs[1].producer())
 
 
 def _dequantizes(node: Any) -> bool:
@@ -29,11 +27,16 @@ def _dequantizes(node: Any) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 
 
+def _behind(node: Any) -> Any:
+    """What a transpose turns; any other node itself."""
+    return node.inputs[0].producer() if node is not None and node.op_type == "Transpose" else node
+
+
 def _store_transposed(product: Any, transpose: Any) -> None:
     """Let a product take its weights from integers that lie as it needs them, where they do not."""
-    if transpose.op_type != "Transpose" or not _dequantizes(transpose.inputs[0].producer()):
+    dequantize = _behind(transpose)
+    if dequantize is transpose or not _dequantizes(dequantize):
         return
-    dequantize = transpose.inputs[0].producer()
     integers, outputs = dequantize.inputs[0], dequantize.outputs[0]
     alone = all(len(value.uses()) == 1 for value in (integers, outputs, transpose.outputs[0]))
     per_channel = "axis" in dequantize.attributes and dequantize.attributes["axis"].as_int() == 0
@@ -60,9 +63,7 @@ def fit_biases(program: Any) -> None:
         product, bias = _with_bias(node)
         if product is None:
             continue
-        inputs, weights = product.inputs[0].producer(), product.inputs[1].producer()
-        if weights is not None and weights.op_type == "Transpose":
-            weights = weights.inputs[0].producer()
+        inputs, weights = product.inputs[0].producer(), _behind(product.inputs[1].producer())
         if _dequantizes(inputs) and _dequantizes(weights):
             _fit(program.model.graph, inputs, weights, _constant(bias))
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError
 from compression.evaluation import exercise
 from compression.quantization._quantize import LAYERS
+from compression.quantization.agreement import decibels
 
 
 def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: int = 8) -> Mapping[str, float]:
@@ -25,10 +25,7 @@ def signal_to_noise_db(model: nn.Module, *, data: Iterable[Any], weight_bits: in
             module.register_forward_hook(_noise_hook(name, rounded(module.weight, weight_bits), power))
     if not exercise(plain, data):
         raise InputError("there is no data to run the model on")
-    return {
-        name: float("inf") if noise == 0 else float(10 * torch.log10(torch.tensor(signal / noise)))
-        for name, (signal, noise) in power.items()
-    }
+    return {name: decibels(*powers) for name, powers in power.items()}
 
 
 def _noise_hook(name: str, weight: Tensor, power: dict[str, list[float]]) -> Any:

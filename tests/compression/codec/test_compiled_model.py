@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from running import run_script
 
 from compression.codec import context_model
-from compression.codec.compiled_model import SMALLEST_MATRIX, kernels, worth_it
+from compression.codec.compiled_model import SMALLEST_MATRIX, kernels, kernels_for
 from compression.codec.context_model import BitCounter, Decoder, Encoder, code_matrix, traits_of
 
 pytest.importorskip("numba")
@@ -18,9 +18,8 @@ pytest.importorskip("numba")
 def coded(model: type, coder: object, *arguments: object) -> np.ndarray:
     """What `code_matrix` does by this kind of model, whatever the matrix's size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            context_model, "worth_it", lambda elements, **wide: model is context_model._CompiledModel
-        )
+        compiled = model is context_model._CompiledModel
+        patch.setattr(context_model, "kernels_for", lambda _, **wide: kernels(**wide) if compiled else None)
         return code_matrix(coder, *arguments)  # type: ignore[arg-type]
 
 
@@ -57,8 +56,8 @@ def test_the_same_words_as_by_arrays(
 
 def test_large_matrices_only_until_the_kernels_are_loaded() -> None:
     kernels.cache_clear()
-    assert not worth_it(SMALLEST_MATRIX - 1) and worth_it(SMALLEST_MATRIX)
-    assert worth_it(1)
+    assert not kernels_for(SMALLEST_MATRIX - 1) and kernels_for(SMALLEST_MATRIX)
+    assert kernels_for(1)
 
 
 SCRIPT = """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import quantize
-from compression.quantization.agreement import signal_to_noise_db
+from compression.quantization.agreement import least_sqnr_db
 
 torch.manual_seed(0)
 DATA = [(torch.randn(32, 8), torch.zeros(32, dtype=torch.long)) for _ in range(2)]
@@ -35,7 +35,7 @@ def test_small_weights_and_activations_are_not_rounded_to_zero(scheme) -> None:
         model = faint(by)
         graph = quantize(model, scheme=scheme, input_size=(8,), **options).model
         x = DATA[0][0]
-        found[by] = signal_to_noise_db([model(x).double()], [graph(x).double()])
+        found[by] = least_sqnr_db([model(x).double()], [graph(x).double()])
         assert found[by] is not None and found[by] > 30
     assert abs(found[1.0] - found[1e-4]) < 3
 
@@ -92,16 +92,16 @@ def test_what_draws_at_random_is_not_judged() -> None:
 
 def test_ratios_by_their_formula() -> None:
     one = torch.tensor([3.0, 4.0])
-    assert signal_to_noise_db([one], [one]) == math.inf
-    assert signal_to_noise_db([], []) is None and signal_to_noise_db([one], [one[:1]]) is None
-    assert signal_to_noise_db([0 * one], [one]) is None
-    assert signal_to_noise_db([one], [one + math.nan]) is None
+    assert least_sqnr_db([one], [one]) == math.inf
+    assert least_sqnr_db([], []) is None and least_sqnr_db([one], [one[:1]]) is None
+    assert least_sqnr_db([0 * one], [one]) is None
+    assert least_sqnr_db([one], [one + math.nan]) is None
 
 
 def test_the_least_of_the_outputs_counts() -> None:
     one = torch.tensor([3.0, 4.0])
-    assert signal_to_noise_db([one, one], [one, one + 2.5]) == pytest.approx(10 * math.log10(2))
-    assert signal_to_noise_db([one], [one * math.inf]) == -math.inf
+    assert least_sqnr_db([one, one], [one, one + 2.5]) == pytest.approx(10 * math.log10(2))
+    assert least_sqnr_db([one], [one * math.inf]) == -math.inf
 
 
 def test_the_calibration_is_gone_through_once_and_chance_stays(tmp_path) -> None:

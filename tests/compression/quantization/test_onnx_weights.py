@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compression import export_onnx, quantize
-from compression.quantization.agreement import signal_to_noise_db
+from compression.quantization.agreement import least_sqnr_db
 
 
 class Products(nn.Module):
@@ -76,6 +76,6 @@ def test_biases_beside_faint_weights_do_not_run_over(kind: str, scheme, tmp_path
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     theirs = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     with torch.no_grad():
-        ratio_db = signal_to_noise_db([model(x)], [theirs])
-        assert signal_to_noise_db([result.model(x)], [theirs]) > 40
+        ratio_db = least_sqnr_db([model(x)], [theirs])
+        assert least_sqnr_db([result.model(x)], [theirs]) > 40
     assert ratio_db is not None and ratio_db > 30

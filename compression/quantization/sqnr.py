@@ -43,6 +43,7 @@ def _noise_hook(name: str, weight: Tensor, power: dict[str, list[float]]) -> Any
 def rounded(weight: Tensor, bits: int) -> Tensor:
     """A weight rounded per output channel, symmetric about zero, as floats.
 
+    >>> import torch
     >>> rounded(torch.tensor([[1.0, 0.5, 0.0]]), 8)[0, 2].item()
     0.0
     """

@@ -5,8 +5,8 @@ whose output reaches nothing stores nothing (Vysogorets and Kempe 2021 call what
 sparsity). Three steps over a copy of the network, each of which only adds to what lives:
 
 1. marks follow the data forward and the outputs' wants backward (`capacity.marking`);
-2. where they leave any non-zero parameter dead, real passes with weights drawn anew look for life
-   (`capacity.sampling`);
+2. where they leave any non-zero parameter dead, and the model is more than a chain of torch's own modules,
+   real passes with weights drawn anew look for life (`capacity.sampling`);
 3. what is still dead, but sees data, is changed at random; where outputs change, its layers count as alive
    and are named as undecided.
 
@@ -26,6 +26,7 @@ from capacity.layers import Layer
 from capacity.marking import Passes
 from capacity.sampling import Sampler
 from capacity.states import Held, State, as_masks, dead, entering, masked, share_life
+from capacity.structure import is_chain
 from capacity.tracing import Layers, batch_size, intercepted, reached_elements
 
 UNDECIDED = "liveness could not be decided: counted as alive"
@@ -168,7 +169,7 @@ def _decide(
                 ]
     passes.backward()
     share_life(states)
-    if any(dead(state) for state in states.values()):
+    if any(dead(state) for state in states.values()) and not (filled is None and is_chain(real)):
         visited.held.put_back()
         sampler = Sampler(real, layers, states, example)
         visited.sampled = sampler.look()

@@ -32,6 +32,10 @@ class Sampler:
     def __init__(self, model: nn.Module, layers: Layers, states: Mapping[str, State], example: Any) -> None:
         self.model, self.layers, self.states, self.example = model, layers, states, example
         self.generator = torch.Generator().manual_seed(0)
+        on_processor = all(parameter.device.type == "cpu" for parameter in model.parameters())
+        self.seed = (
+            torch.default_generator.manual_seed if on_processor else torch.manual_seed
+        )  # 50 times faster
         self.original = [(parameter, parameter.data) for parameter in model.parameters()]
         self.varied_in: dict[Call, Tensor] = {}
         self.varied_out: dict[Call, Tensor] = {}
@@ -210,7 +214,7 @@ class Sampler:
             return output
 
         with torch.random.fork_rng(), intercepted(self.layers, visit):
-            torch.manual_seed(0)
+            self.seed(0)
             args, kwargs = inputs
             output = self.model(*args, **kwargs)
         if note and any(calls[name] != len(state.inputs) for name, state in self.states.items()):

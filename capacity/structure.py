@@ -22,9 +22,29 @@ ELEMENTWISE = {
     "ceil", "trunc", "sign", "hardshrink", "softshrink",
 }  # fmt: skip
 EXTREMES = {"max", "min", "amax", "amin"}
+CHAINED = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.ReLU,
+    nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Flatten, nn.Identity, nn.Dropout,
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+)  # fmt: skip
 NUMBERS = {"item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"}
 CASTS = {"to", "type", "long", "int", "short", "byte", "char", "bool", "float", "double", "half", "bfloat16"}
 PRODUCTS = {"mul", "multiply"}
+
+
+def is_chain(model: nn.Module) -> bool:
+    """Whether marks alone decide: a chain of torch's own modules, each once, without code of the model's own.
+
+    >>> is_chain(nn.Sequential(nn.Linear(4, 2), nn.ReLU())), is_chain(nn.Sequential(nn.LSTM(4, 2)))
+    (True, False)
+    """
+    places = [*model.named_modules(remove_duplicate=False)]
+    own = {type(module) for _, module in places} <= {nn.Sequential, *CHAINED}
+    plain = (
+        not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+        for _, module in places
+    )
+    return own and all(plain) and len({id(module) for _, module in places}) == len(places)
 
 
 class Structure(TorchFunctionMode):

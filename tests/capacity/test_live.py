@@ -1,11 +1,14 @@
 """live_masks(): element by element what `measure(effective=True)` counts."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from analysis.lab.models import create
 from capacity import measure
 from capacity.live import live_masks
+from capacity.structure import is_chain
 from compression.criteria import L1
 from compression.pruning import prune
 
@@ -45,3 +48,44 @@ def test_taking_dead_weights_away_changes_no_output_without_biases() -> None:
                 parameter.mul_(masks[f"{name[0]}.weight"])
     assert torch.allclose(sparse(x), before, atol=1e-6)
     assert sum(kept.values()) < measure(model, (20,)).parameters * 0.06
+
+
+class Own(nn.Sequential):
+    """A chain that is not torch's own class, so that real passes look for life in it."""
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[nn.Module]:
+    channels, features = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    between = draw(st.sampled_from([nn.ReLU, nn.Tanh, nn.GELU, nn.LeakyReLU]))
+    padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 2))
+    pooled = draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))(2, ceil_mode=True)
+    modules = [
+        nn.Conv2d(2, channels, 3, padding=padding, stride=stride), nn.BatchNorm2d(channels), between(),
+        pooled, nn.Flatten(), nn.LazyLinear(features), between(), nn.Dropout(), nn.Linear(features, 2),
+    ]  # fmt: skip
+    nn.Sequential(*modules).eval()(torch.zeros(1, 2, 6, 6))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    share = draw(st.sampled_from([0.1, 0.3, 0.6]))
+    for parameter in (p for module in modules for p in module.parameters()):
+        parameter.data *= torch.rand(parameter.shape, generator=generator) < share
+    return modules
+
+
+@given(chains())
+@settings(max_examples=40, deadline=None)
+def test_in_a_chain_the_marks_see_all_that_real_passes_see(modules: list[nn.Module]) -> None:
+    marked = live_masks(nn.Sequential(*modules), (2, 6, 6))
+    looked = live_masks(Own(*modules), (2, 6, 6))
+    assert is_chain(nn.Sequential(*modules)) and not is_chain(Own(*modules))
+    assert all(torch.equal(mask, looked[name]) for name, mask in marked.items())
+
+
+def test_what_a_chain_is_not() -> None:
+    shared, hooked, bare = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+    assert is_chain(nn.Sequential(nn.Sequential(bare), nn.ReLU()))
+    assert not is_chain(nn.Sequential(shared, shared))
+    hooked.register_forward_hook(lambda module, args, output: output.round())
+    assert not is_chain(nn.Sequential(hooked))
+    bare.forward = lambda given: given.round()  # type: ignore[method-assign]
+    assert not is_chain(nn.Sequential(bare))

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from capacity.effective import live_elements, used_elements
-from capacity.inputs import example_input, require_python
+from capacity.inputs import example_input, require_python, require_weights
 from capacity.layers import RULES, functional
 from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
+from capacity.states import require_numbers
+from capacity.structure import dense_chain
 
 
 def live_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
@@ -29,6 +31,10 @@ def live_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
     >>> live_masks(model, (3,))["0.weight"].any(1).tolist()
     [False, True]
     """
+    require_python(model)
+    if chain := dense_chain(model, input_size):
+        require_weights(model)
+        return _of_chain(chain)
     return _by_name(model, input_size, live_elements)
 
 
@@ -39,6 +45,30 @@ def used_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
     data, and the weights that see this unit. Arguments and errors as of `live_masks`.
     """
     return _by_name(model, input_size, used_elements)
+
+
+@torch.no_grad()
+def _of_chain(layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
+    """The same for dense layers one after another, from products of zeros and ones."""
+    nonzero = {name: require_numbers(name, "weight", layer.weight) != 0 for name, layer in layers.items()}
+    first, *_, last = *layers.values(), *layers.values()
+    seeing = torch.ones(first.in_features, dtype=torch.bool, device=first.weight.device)
+    wanted = torch.ones(last.out_features, dtype=torch.bool, device=last.weight.device)
+    entering, leaving = {}, {}
+    for name, mask in nonzero.items():
+        entering[name] = seeing
+        seeing = mask[:, seeing].any(1)
+    for name, mask in reversed(nonzero.items()):
+        leaving[name] = wanted
+        wanted = mask[wanted].any(0)
+    masks = {}
+    for name, layer in layers.items():
+        prefix = f"{name}." if name else ""
+        masks[f"{prefix}weight"] = nonzero[name] & leaving[name][:, None] & entering[name]
+        if layer.bias is not None:
+            own = require_numbers(name, "bias", layer.bias) != 0
+            masks[f"{prefix}bias"] = own & leaving[name] & nonzero[name][:, entering[name]].any(1)
+    return masks
 
 
 @torch.random.fork_rng()  # which networks that draw in evaluation mode would move on

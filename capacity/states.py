@@ -121,9 +121,7 @@ def masked(layers: Layers) -> tuple[dict[str, State], Held]:
         passed_on = layer.container or not layer.counted
         for key, parameter in module.named_parameters(recurse=not layer.container):
             if id(parameter) not in masks:
-                if parameter.is_floating_point() and bool(torch.isnan(parameter).any()):
-                    raise InputError(f"layer {name!r}: {key} holds NaN, so its live paths are undefined")
-                masks[id(parameter)] = parameter.detach() != 0
+                masks[id(parameter)] = require_numbers(name, key, parameter).detach() != 0
             mask = masks[id(parameter)]
             state.masks[key] = mask
             state.live[key] = mask.clone() if passed_on else torch.zeros_like(mask)
@@ -135,6 +133,13 @@ def masked(layers: Layers) -> tuple[dict[str, State], Held]:
             held.buffers.extend((module, key, buffer) for key, buffer in named if buffer is not None)
     held.masks_again(states)
     return states, held
+
+
+def require_numbers(layer: str, key: str, parameter: Tensor) -> Tensor:
+    """The parameter itself; raises InputError, naming it, if it holds NaN."""
+    if parameter.is_floating_point() and bool(torch.isnan(parameter).any()):
+        raise InputError(f"layer {layer!r}: {key} holds NaN, so its live paths are undefined")
+    return parameter
 
 
 def _set(state: State, masks: Mapping[str, Tensor]) -> None:

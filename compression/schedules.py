@@ -76,9 +76,18 @@ class GradualPruning:
         """
         return self.final_sparsity * (1 - (1 - update / self.updates) ** 3)
 
-    def extend(self, model: nn.Module, masks: Masks, update: int) -> None:
-        """Prune what this update asks for; changes `masks`, not the model."""
-        chosen = prunable(model, self.layers, input_size=self.input_size)
+    def targets(self, model: nn.Module) -> dict[str, Target]:
+        """The matrices that every update prunes, by name."""
+        return prunable(model, self.layers, input_size=self.input_size)
+
+    def extend(
+        self, model: nn.Module, masks: Masks, update: int, chosen: Mapping[str, Target] | None = None
+    ) -> None:
+        """Prune what this update asks for; changes `masks`, and sets dead weights of the model to zero.
+
+        chosen: the model's `targets`, where they are known already
+        """
+        chosen = self.targets(model) if chosen is None else chosen
         if self.input_size is not None:
             self._drop_dead(model, masks, chosen)
         groups = [list(chosen)] if self.scope == "global" else [[name] for name in chosen]

@@ -1,8 +1,8 @@
 """The lowest scores out of hundreds of millions: one threshold, neither a sort nor a copy of them all.
 
-A strided sample brackets the threshold; one pass in cache-sized chunks counts what lies below the bracket
-and collects what lies inside; the threshold is exact in the few that were collected. A last pass writes
-boolean masks. Ties at the threshold go in order of position, so the result is deterministic.
+A strided sample of very many scores brackets the threshold; one pass in cache-sized chunks counts what lies
+below the bracket and collects what lies inside; the threshold is exact in the few that were collected. A last
+pass writes boolean masks. Ties at the threshold go in order of position, so the result is deterministic.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -125,11 +125,11 @@ def _lowest(parts: Sequence[Scores], number: int) -> list[Tensor]:
 def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
     """The `number`-th lowest score, and how many scores lie strictly below it and at it."""
     total = sum(part.values.numel() for part in parts)
-    device, share = parts[0].values.device, min(1.0, SAMPLE_ELEMENTS / total)
-    sample = torch.cat([part.sample(share).to(device) for part in parts]).sort().values
-    margin = 0.005
+    device, share = parts[0].values.device, SAMPLE_ELEMENTS / total
+    few, margin = share >= 1, 0.005
+    sample = torch.zeros(0) if few else torch.cat([part.sample(share).to(device) for part in parts])
     while True:
-        low, high = _bracket(sample, number / total, margin)
+        low, high = (-torch.inf, torch.inf) if few else _bracket(sample, number / total, margin)
         below, inside = 0, []
         for part in parts:
             for _, scores in part.chunks():
@@ -169,8 +169,10 @@ def _places(flags: Any) -> Any:
 def _bracket(sample: Tensor, share: float, margin: float) -> tuple[float, float]:
     """Scores between which the quantile `share` lies, by the sample; open where the margin leaves it."""
     last = sample.numel() - 1
-    low = float(sample[int((share - margin) * last)]) if share > margin else -torch.inf
-    high = (
-        float(sample[int((share + margin) * last) + 1]) if (share + margin) * last + 1 < last else torch.inf
-    )
+
+    def at(place: float) -> float:
+        return float(sample.kthvalue(int(place) + 1).values)
+
+    low = at((share - margin) * last) if share > margin else -torch.inf
+    high = at((share + margin) * last + 1) if (share + margin) * last + 1 < last else torch.inf
     return low, high

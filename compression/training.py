@@ -37,6 +37,7 @@ from compression.precision import check_precision
 from compression.processes import gather_objects, joined, rank, shard_batch, world_size
 from compression.progress import reporting
 from compression.schedules import GradualPruning
+from compression.targets import Target
 from compression.trackers import Tracker, report, require_tracker
 from compression.watching import Watch
 
@@ -382,7 +383,7 @@ class _Loop:
         self.shared = world_size() > 1
         self.dtype = dtype_of(self.plain)
         self.trained = [parameter for parameter in self.plain.parameters() if parameter.requires_grad]
-        self.updates = 0  # of the gradual schedule
+        self.updates, self.targets = 0, dict[str, Target]()  # of the gradual schedule
         self.mask({})
 
     @torch.no_grad()
@@ -521,7 +522,8 @@ class _Loop:
         due = schedule.due(epoch)
         if due > self.updates:
             self.updates, masks = due, dict(self.masks)
-            schedule.extend(self.plain, masks, due)
+            self.targets = self.targets or schedule.targets(self.plain)
+            schedule.extend(self.plain, masks, due, self.targets)
             self.mask(masks)
 
     def _set_rate(self, epoch: float) -> float:

@@ -176,6 +176,10 @@ class Runner:
         finally:
             self._meeting = None
 
+    def on_all_cores(self, call: Callable[[], R]) -> R:
+        """What a call returns that takes times: trials side by side compute on one core otherwise."""
+        return call() if self._meeting is None else self._meeting.on_all_cores(call)
+
     def _fit_all(self, tasks: "Sequence[_Task]") -> list[FitResult]:
         """Trainings at once, or one after another where they cannot be stacked."""
         batches = [self._batches(task) for task in tasks]

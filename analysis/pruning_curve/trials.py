@@ -202,7 +202,9 @@ class PruningTrials:
         if masks and self.config.unit == "neuron":
             with suppress(InputError):  # nothing is silent in all coupled layers: the mask is all there is
                 deployed, removed = shrink(model, size).model, True
-        times = latencies([deployed, dense], size, batch_size=32, repeats=20)
+        times = self.runner.on_all_cores(
+            partial(latencies, [deployed, dense], size, batch_size=32, repeats=20)
+        )
         parameters = sum(p.numel() for p in model.parameters())
         return {
             "density": density(masks),

@@ -81,8 +81,8 @@ class QuantizationTrials:
         row = self._scored(logits, targets, logits)
         row["state_bytes"] = state_bytes(base)
         row["file_bytes"] = (seed_dir / "trained.safetensors").stat().st_size
-        row |= self._onnx(base, base, seed_dir / "float.onnx", logits, seed)
-        return row | self._timed(base, base, seed) | self._noise(base)
+        row |= self._deployed(base, base, seed_dir / "float.onnx", logits, seed)
+        return row | self._noise(base)
 
     def _noise(self, base: nn.Module) -> dict[str, Any]:
         """Signal-to-quantization-noise ratio of each layer with its weight alone rounded, at 8 and 4 bits."""
@@ -110,14 +110,21 @@ class QuantizationTrials:
         row = self._scored(logits, targets, expected) | {"state_bytes": result.bytes_after}
         row["file_bytes"] = save_quantized(result, seed_dir / f"{name}.safetensors")
         row["float_parameters"] = result.float_parameters
-        row |= self._onnx(graph, base, seed_dir / f"{name}.onnx", logits, seed)
-        return row | self._timed(graph, base, seed)
+        return row | self._deployed(graph, base, seed_dir / f"{name}.onnx", logits, seed)
 
     def _scored(self, logits: Tensor, targets: Tensor, expected: Tensor) -> dict[str, Any]:
         """Scores on the test split, and how often the prediction is the float network's."""
         agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
         scores = evaluate(nn.Identity(), [(logits, targets)])
         return scores.to_dict() | {"agreement_with_float": agreement}
+
+    def _deployed(
+        self, graph: nn.Module, base: nn.Module, path: Path, logits: Tensor, seed: int
+    ) -> dict[str, Any]:
+        """What it takes to run, in ONNX Runtime and in torch."""
+        return self.runner.on_all_cores(
+            lambda: self._onnx(graph, base, path, logits, seed) | self._timed(graph, base, seed)
+        )
 
     def _onnx(
         self, graph: nn.Module, base: nn.Module, path: Path, logits: Tensor, seed: int

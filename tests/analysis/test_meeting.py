@@ -83,7 +83,48 @@ def test_what_the_answer_raises_ends_all() -> None:
         meeting.hold([lambda: meeting.ask(1), lambda: meeting.ask(2)])
 
 
-def test_threads_compute_as_the_first() -> None:
+def threads_of_another() -> int:
+    seen: list[int] = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    return seen[0]
+
+
+def test_work_computes_on_one_core_and_what_is_timed_on_all() -> None:
+    """Whoever else sets the number of threads in between, as trainings side by side do."""
+    before, threads = torch.get_num_threads(), 2
+
+    def answers(questions: list[int]) -> list[int]:
+        torch.set_num_threads(threads)
+        return questions
+
+    meeting: Meeting[int, int] = Meeting(answers)
+    try:
+        torch.set_num_threads(threads)
+
+        def work() -> tuple[int, int, int]:
+            meeting.ask(1)
+            everything = torch.randn(400, 400).relu().sum()
+            assert bool(everything > 0) and torch.is_grad_enabled()
+            return torch.get_num_threads(), meeting.on_all_cores(torch.get_num_threads), meeting.ask(3)
+
+        assert meeting.hold([work, work]) == [(1, 2, 3), (1, 2, 3)]
+        assert (torch.get_num_threads(), threads_of_another()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_an_errand_raises_reaches_who_sent_it() -> None:
     meeting: Meeting[int, int] = Meeting(list)
-    threads = torch.get_num_threads()
-    assert meeting.hold([torch.get_num_threads, torch.is_grad_enabled]) == [threads, True]
+
+    def divide(by: int) -> float:
+        return 1 / by
+
+    def work(by: int) -> str:
+        try:
+            return str(meeting.on_all_cores(partial(divide, by)))
+        except ZeroDivisionError as error:
+            return type(error).__name__
+
+    assert meeting.hold([partial(work, 0), partial(work, 2)]) == ["ZeroDivisionError", "0.5"]

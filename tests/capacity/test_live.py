@@ -1,5 +1,8 @@
 """live_masks(): element by element what `measure(effective=True)` counts."""
 
+import itertools
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,8 +10,9 @@ from torch import nn
 
 from analysis.lab.models import create
 from capacity import measure
+from capacity.errors import InputError
 from capacity.live import live_masks
-from capacity.structure import is_chain
+from capacity.structure import dense_chain, is_chain
 from compression.criteria import L1
 from compression.pruning import prune
 
@@ -79,6 +83,51 @@ def test_in_a_chain_the_marks_see_all_that_real_passes_see(modules: list[nn.Modu
     looked = live_masks(Own(*modules), (2, 6, 6))
     assert is_chain(nn.Sequential(*modules)) and not is_chain(Own(*modules))
     assert all(torch.equal(mask, looked[name]) for name, mask in marked.items())
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    st.integers(0, 999),
+    st.sampled_from([0.1, 0.3, 0.6]),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_products_say_of_dense_chains_what_passes_say(
+    widths: list[int], seed: int, share: float, flat: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    dense = [nn.Linear(*pair, bias=seed % 3 > 0) for pair in itertools.pairwise(widths)]
+    for parameter in (p for layer in dense for p in layer.parameters()):
+        parameter.data *= torch.rand(parameter.shape, generator=generator) < share
+    modules = [nn.Flatten() if flat else nn.Identity(), *(m for layer in dense for m in (layer, nn.GELU()))]
+    size = (widths[0], 1) if flat else (2, widths[0])
+    assert list(dense_chain(nn.Sequential(*modules), size).values()) == dense
+    product, looked = live_masks(nn.Sequential(*modules), size), live_masks(Own(*modules), size)
+    assert product.keys() == looked.keys()
+    assert all(torch.equal(mask, looked[name]) for name, mask in product.items())
+
+
+def test_products_are_taken_of_dense_chains_alone() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 2)
+    assert dense_chain(nn.Sequential(first, nn.ReLU(), second), (4,)) == {"0": first, "2": second}
+    assert dense_chain(first, (4,)) == {"": first}
+    assert live_masks(first, (4,)).keys() == {"weight", "bias"}
+    for model, size in (
+        (nn.Sequential(first, nn.Flatten(), second), (1, 4)),
+        (nn.Sequential(first, nn.Softmax(1), second), (4,)),
+        (nn.Sequential(first, second), (3,)),
+        (nn.Sequential(first, nn.BatchNorm1d(4), second), (4,)),
+        (nn.Sequential(first, second), [(4,)]),
+    ):
+        assert dense_chain(model, size) == {}
+    tied = nn.Linear(4, 4)
+    tied.weight = first.weight
+    assert dense_chain(nn.Sequential(first, tied), (4,)) == {}
+    first.weight.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match=r"layer '0': weight holds NaN"):
+        live_masks(nn.Sequential(first, second), (4,))
+    with pytest.raises(InputError):
+        live_masks(nn.Sequential(first, second), (3,))
 
 
 def test_what_a_chain_is_not() -> None:

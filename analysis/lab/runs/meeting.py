@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from threading import Semaphore, Thread, current_thread
 from typing import Any, Generic, TypeVar
 
+import torch
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 R = TypeVar("R")
@@ -15,7 +17,11 @@ class Dismissed(BaseException):
 
 
 class Guest(Thread):
-    """One piece of work. Of all guests at most one runs at any time, and only until it asks."""
+    """One piece of work. Of all guests at most one runs at any time, and only until it asks.
+
+    It computes on one core: OpenMP keeps workers for each thread that ever asked for some, and once they are
+    more than the cores, those of the training wait for each other at every operation.
+    """
 
     def __init__(self, work: Callable[[], Any], host: "Guest | None") -> None:
         super().__init__(daemon=True)
@@ -28,6 +34,8 @@ class Guest(Thread):
 
     def run(self) -> None:
         self.turn.acquire()
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread takes the number set last when it first asks
         try:
             self.answer = None if self.dismissed else self.work()
         except BaseException as error:  # raised again by the meeting
@@ -69,6 +77,20 @@ class _Party:
 
 
 @dataclass
+class _Errand:
+    """What a guest has the meeting's own thread do for it, at once."""
+
+    call: Callable[[], Any]
+
+    def done(self) -> tuple[Any, BaseException | None]:
+        """What came of it: a value, or what was raised."""
+        try:
+            return self.call(), None
+        except BaseException as error:  # raised again by the guest
+            return None, error
+
+
+@dataclass
 class Meeting(Generic[Q, A]):
     """Brings work together whose questions are best answered together.
 
@@ -90,6 +112,7 @@ class Meeting(Generic[Q, A]):
             results: list[R] = thread.ask(_Party([Guest(work, thread) for work in works]))
             return results
         first = self.guests = [Guest(work, None) for work in works]
+        threads = torch.get_num_threads()
         try:
             ready = list(first)
             while ready:
@@ -97,6 +120,7 @@ class Meeting(Generic[Q, A]):
         finally:
             for guest in self.guests[::-1]:
                 guest.dismiss()
+            torch.set_num_threads(threads)  # of threads that are yet to come, too
         return [guest.answer for guest in first]
 
     def ask(self, question: Q) -> A:
@@ -106,11 +130,28 @@ class Meeting(Generic[Q, A]):
         answer: A = thread.ask(question)
         return answer
 
+    def on_all_cores(self, call: Callable[[], R]) -> R:
+        """What a call returns that is made by the thread that called `hold`, which has all cores."""
+        thread = current_thread()
+        assert isinstance(thread, Guest)
+        value, error = thread.ask(_Errand(call))
+        if error is not None:
+            raise error
+        result: R = value
+        return result
+
+    def _turn(self, guest: Guest) -> None:
+        """Let a guest run until it asks what is answered together, or ends."""
+        guest.resume()
+        while not guest.done and isinstance(guest.asked, _Errand):
+            guest.answer = guest.asked.done()
+            guest.resume()
+
     def _round(self, ready: list[Guest]) -> list[Guest]:
         """Let the guests run that can; answer the others once none can. Returns those that can run next."""
         while ready:
             guest = ready.pop(0)
-            guest.resume()
+            self._turn(guest)
             if guest.done:
                 ready += self._hosts_of(guest)
             elif isinstance(guest.asked, _Party):

@@ -60,6 +60,7 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
         f"CPU threads: {timing_threads(frame)}; first seed's timing",
         "executed: " + ", ".join(f"{name} {execution}" for name, execution in how.items()),
     ]
+    lines += _refused(frame)
     means = summary(frame).set_index("scheme")
     worst = noise(frame).query("bits == '4'").nsmallest(3, "ratio_db_mean")
     lines.append(
@@ -75,6 +76,14 @@ def headline(frame: "pd.DataFrame", config: Config) -> list[str]:
     if config.smoke or frame.groupby("scheme")["speedup_1"].count().max() < 2:
         lines.append(f"speed-ups: {Verdict.QUICK_PASS if config.smoke else Verdict.ONE_SEED}")
     return lines
+
+
+def _refused(frame: "pd.DataFrame") -> list[str]:
+    """Which schemes have no ONNX file, and why."""
+    if "onnx_refused" not in frame:
+        return []
+    reasons = frame.dropna(subset="onnx_refused").groupby("onnx_refused", sort=False)["scheme"].unique()
+    return [f"no ONNX file of {', '.join(schemes)}: {reason}" for reason, schemes in reasons.items()]
 
 
 @styled

@@ -129,14 +129,17 @@ class QuantizationTrials:
     def _onnx(
         self, graph: nn.Module, base: nn.Module, path: Path, logits: Tensor, seed: int
     ) -> dict[str, Any]:
-        """Bytes of the ONNX file and agreement of ONNX Runtime with torch; empty without the extra [onnx]."""
+        """Bytes of the ONNX file and agreement of ONNX Runtime with torch, or why there is no such file.
+
+        Empty without the extra [onnx].
+        """
         if not self.config.onnx or find_spec("onnxruntime") is None:
             return {}
         size = self.runner.data.input_size
         try:
             written = export_onnx(graph, path, input_size=size)
-        except InputError:
-            return {}
+        except InputError as error:
+            return {"onnx_refused": str(error)}
         session = onnx_session(path)
         name = session.get_inputs()[0].name
         test = self.runner.data.test.batches(250)

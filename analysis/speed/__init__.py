@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from analysis.lab.cli import execute
-from analysis.speed.config import Config
+from analysis.speed.config import PRESETS, Config
 
-__all__ = ["Config", "main"]
+__all__ = ["PRESETS", "Config", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     from analysis.speed.report import start
 
-    execute(Config, {"default": Config()}, start, arguments)
+    execute(Config, PRESETS, start, arguments)

@@ -1,7 +1,7 @@
 """Settings of the timings; importing it costs no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from analysis.lab.settings import OutputSettings
 
@@ -10,6 +10,9 @@ Group = Literal[
     "pruning", "shrinking", "transformers", "integers", "runtimes", "files", "lossless", "peer-files",
     "peer-rates", "clusters", "processes",
 ]  # fmt: skip
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+QUICK: tuple[Group, ...] = ("starting", "reports", "decoders", "needs", "ensembles")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,12 @@ class Config(OutputSettings):
     """Folder that keeps the networks of "peer-rates": those that lie there are not trained again."""
     epochs: int = 0
     """Epochs of those; by default 5 on MNIST and 8 on CIFAR-10."""
-    only: tuple[Group, ...] = ()
-    """Only these groups of rows; by default all."""
+    only: tuple[Group, ...] = QUICK
+    """Only these groups of rows; by default those of a minute or two."""
+    preset: Literal["default", "full"] = "default"
+    """full: all groups of rows (twenty minutes on two cores)."""
     smoke: bool = False
     """A quick pass with small sizes; the ratios mean nothing."""
+
+
+PRESETS = {"default": Config(), "full": Config(preset="full", only=GROUPS)}

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from analysis.speed.capacity import decoders, needs, reports
-from analysis.speed.config import Config, Group
+from analysis.speed.config import GROUPS, QUICK, Config, Group
 from analysis.speed.files import files, peer_files
 from analysis.speed.grid import clusters, processes
 from analysis.speed.lossless import lossless
@@ -34,7 +34,7 @@ def measure(config: Config) -> Iterator[dict[str, Any]]:
     """
     from compression.processes import on_device
 
-    for group in config.only or JOBS:
+    for group in config.only or GROUPS:
         with nullcontext() if group == "peer-rates" else on_device("cpu"):
             for job in JOBS[group](config):
                 yield _timed(job, config)
@@ -77,4 +77,6 @@ def _show(rows: list[dict[str, Any]], config: Config) -> None:
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
     setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
     say(f"peer / ours: above 1 ours is faster; {setting}")
+    if config.only == QUICK:
+        say(f"not timed without --preset full: {', '.join(group for group in GROUPS if group not in QUICK)}")
     print(f"\n{table_of(frame, names, more='with --wide').text(wide=config.wide)}")

@@ -20,30 +20,39 @@ class Config(OutputSettings):
 
     parts: tuple[Part, ...] = get_args(Part)
     """What to do."""
-    commands: tuple[Command, ...] = RESUMED
+    commands: tuple[Command, ...] = RESUMED[:4]
     """Whose quick pass is killed; those with workers with two of them too. Folders are copies of a few of
     these; capacity_curve's is started twice and runs out of disk."""
-    kills: int = 20
+    kills: int = 1
     """Kills of each command at random moments, by SIGKILL, SIGTERM and SIGINT in turn."""
-    starts: int = 50
+    starts: int = 5
     """Pairs of processes that start in one folder at once."""
-    shares: int = 20
+    shares: int = 2
     """Pairs of runs in two folders that share a feature cache."""
-    writes: int = 200
+    writes: int = 15
     """The first writes of a run at each of which the disk is full once."""
-    files: int = 100_000
+    files: int = 3_000
     """Damaged files, shared among the formats."""
-    folders: int = 500
+    folders: int = 10
     """Damaged run folders, each through notebook, report, questionnaire, reproduce and its command."""
     seed: int = 0
     """Of the moments and the damages."""
+    preset: Literal["default", "full"] = "default"
+    """full: 20 kills of each of all commands, 50 starts, 20 shares, 200 writes, 100,000 files and 500 folders
+    (some hours)."""
     output: str = "runs/torture"
     """Folder for results.csv."""
     smoke: bool = False
     """One of each kind, of one command."""
 
 
-PRESETS = {"default": Config()}
+PRESETS = {
+    "default": Config(),
+    "full": Config(
+        preset="full", commands=RESUMED, kills=20, starts=50, shares=20, writes=200, files=100_000,
+        folders=500,
+    ),
+}  # fmt: skip
 
 
 def smoke(config: Config) -> Config:

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from analysis.torture.clock import Late, in_time, seconds
 from analysis.torture.config import Config
 from analysis.torture.files import MOST_SECONDS
@@ -99,7 +101,7 @@ def readers() -> dict[str, Reader]:
     from analysis.questionnaire.config import Config as Questions
     from analysis.questionnaire.context import Experiment
     from analysis.report import Config as Pages
-    from analysis.report import start as write_pages
+    from analysis.report import write_pages
     from analysis.reproduce.admitted import recorded
     from analysis.reproduce.trained import trained_lines
 
@@ -154,6 +156,7 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
 
 def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
+    torch.set_num_threads(1)  # as in the runs, which are gone on with
     calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
     runs = [undisturbed(forks, call)[0] for call in calls]
     tries: dict[str, list[tuple[float, str]]] = {}

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
+from threading import Lock, RLock
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
@@ -34,8 +35,9 @@ class Forks:
 
     def __init__(self, library: Path | None = None, modules: Sequence[str] = ()) -> None:
         self.undisturbed: dict[tuple[str, ...], tuple[Path, str]] = {}  # by call: a run's folder and table
+        self.first = RLock()  # of those who would do an undisturbed run
+        self._asking = Lock()
         self._folder = TemporaryDirectory(prefix="torture-")
-        self._count = 0
         surroundings = {"LD_PRELOAD": str(library)} if library else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "analysis.torture.forks", *modules],
@@ -57,16 +59,15 @@ class Forks:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("no pipes")
-        stdin.write(f"{json.dumps(order)}\n")
-        stdin.flush()
-        return json.loads(stdout.readline())
+        with self._asking:
+            stdin.write(f"{json.dumps(order)}\n")
+            stdin.flush()
+            return json.loads(stdout.readline())
 
     def start(self, call: Sequence[str], surroundings: Mapping[str, str] | None = None) -> "Run":
         """A run of `python -m MODULE OPTIONS`."""
         _, _, module, *options = call
-        self._count += 1
-        place = Path(self._folder.name) / str(self._count)
-        place.mkdir()
+        place = Path(mkdtemp(dir=self._folder.name))
         order = {"module": module, "options": options, "place": str(place), "more": dict(surroundings or {})}
         return Run(self, int(self.ask(order)), place)
 
@@ -119,10 +120,11 @@ class Run:
 
 
 def with_package() -> dict[str, str]:
-    """The variables of this process, with this package on the path of Python."""
+    """The variables of this process, with this package on the path of Python, and one core for each run."""
     root = str(Path(__file__).parents[2])
     return os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        "OMP_NUM_THREADS": "1",  # threads of runs beside each other would wait for each other
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
     }
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 
 from analysis.torture.forks import Forks, with_package
-from compression.storage import PART
 
 SECONDS = ("seconds", "milliseconds", "_ms", "_s", "latency", "time", "throughput", "speed")
 MOST_SECONDS = 5.0
@@ -59,6 +58,8 @@ def end_of(processes: Sequence[psutil.Process]) -> float:
 
 def left_over(folder: Path) -> list[Path]:
     """Temporary files of ours."""
+    from compression.storage import PART
+
     return [path for path in folder.rglob("*") if PART.fullmatch(path.name)]
 
 
@@ -93,13 +94,14 @@ def resumed(forks: Forks, call: Sequence[str], folder: Path, right: str) -> str:
 def undisturbed(forks: Forks, call: Sequence[str]) -> tuple[Path, str]:
     """Folder and table of a run that nobody disturbs: done once for each call, whatever its folder."""
     *same, folder = call
-    if tuple(same) not in forks.undisturbed:
-        run = forks.start(call)
-        _, error = run.communicate()
-        if run.returncode:
-            raise RuntimeError(error)
-        forks.learn(run)
-        forks.undisturbed[tuple(same)] = Path(folder), table_of(Path(folder))
+    with forks.first:
+        if tuple(same) not in forks.undisturbed:
+            run = forks.start(call)
+            _, error = run.communicate()
+            if run.returncode:
+                raise RuntimeError(error)
+            forks.learn(run)
+            forks.undisturbed[tuple(same)] = Path(folder), table_of(Path(folder))
     return forks.undisturbed[tuple(same)]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from compression.quantization.replacing import replaced
 
 
@@ -33,11 +35,19 @@ def read_once() -> Iterator[None]:
 
 @functools.cache
 def _copied(read: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that reads for given arguments once, and gives copies."""
-    once = functools.cache(read)
+    """A function that reads for given arguments once, and gives copies.
+
+    Reading passes over forms of operations that no library has brought yet: where more are known, it reads
+    again.
+    """
+
+    @functools.cache
+    def once(known: int, *args: Any, **kwargs: Any) -> Any:
+        return read(*args, **kwargs)
 
     def copied(kind: Any, *args: Any, **kwargs: Any) -> Any:
-        registry, fresh = once(kind, *args, **kwargs), kind()
+        known = len(torch._C._dispatch_get_all_op_names())
+        registry, fresh = once(known, kind, *args, **kwargs), kind()
         vars(fresh).update(vars(registry))
         fresh.functions = {name: list(forms) for name, forms in registry.functions.items()}
         return fresh

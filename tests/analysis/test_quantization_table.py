@@ -17,6 +17,7 @@ def folder(tmp_path_factory) -> Path:
     done = run_command("quantization_table", *SMALL, "--output", str(path))
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "speed-ups: quick pass: no verdict" in done.stdout
+    assert "no ONNX file of dynamic: ranges that are found while running" in done.stdout
     return path
 
 
@@ -34,6 +35,7 @@ def test_the_run_folder(folder: Path) -> None:
     onnx = folder / "seed-0" / "static.onnx"
     assert frame.loc["static", "onnx_bytes"] == onnx.stat().st_size
     assert frame.loc["static", "onnx_agreement"] >= 0.99 and pd.isna(frame.loc["dynamic", "onnx_bytes"])
+    assert frame["onnx_refused"].notna().tolist() == [False, True, False, False, False]
     assert frame.loc["uncalibrated", "agreement_with_float"] < frame.loc["static", "agreement_with_float"]
     assert (frame["latency_1_ms"] > 0).all()
 

@@ -15,7 +15,7 @@ from analysis.speed.rates import _network
 def shown(tmp_path_factory) -> str:
     """What a quick pass over all rows prints where there is no data."""
     folder = tmp_path_factory.mktemp("nothing")
-    done = run_command("speed", "--smoke", "--wide", "--data", str(folder), cwd=folder)
+    done = run_command("speed", "--preset", "full", "--smoke", "--wide", "--data", str(folder), cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,6 +32,19 @@ def test_only_some_rows(tmp_path) -> None:
     assert "requirement of 600 x 784" in done.stdout and "decoder of" in done.stdout
     assert "global mask" not in done.stdout and "int8" not in done.stdout
     assert done.stdout.index("requirement of") < done.stdout.rindex("capacity of a decoder")
+
+
+def test_what_the_default_leaves_out_is_named(tmp_path) -> None:
+    from analysis.speed.config import GROUPS, QUICK
+    from analysis.speed.report import JOBS
+
+    assert set(JOBS) == set(GROUPS) and set(QUICK) < set(GROUPS)
+    done = run_command("speed", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = next(line for line in done.stdout.split("\n\n") if "not timed without --preset full" in line)
+    assert [group for group in GROUPS if group in " ".join(told.split())] == [
+        group for group in GROUPS if group not in QUICK
+    ]
 
 
 def test_seeds_together_and_steps_in_half_precision(shown: str) -> None:

@@ -42,13 +42,13 @@ def test_parts_are_those_of_the_settings() -> None:
 
 def test_every_command_that_resumes_is_killed() -> None:
     from analysis.lab.experiment import Experiment
-    from analysis.torture import Config
+    from analysis.torture import PRESETS
 
     found = {
         name for name in commands()
         if isinstance(getattr(import_module(f"analysis.{name}"), "EXPERIMENT", None), Experiment)
     }  # fmt: skip
-    assert found | {"comparison"} == set(Config().commands)
+    assert found | {"comparison"} == set(PRESETS["full"].commands)
     several = {name for name in found if hasattr(import_module(f"analysis.{name}").Config(), "processes")}
     assert several | {"comparison"} == set(SEVERAL)
 

@@ -1,6 +1,8 @@
 """ONNX's forms of operations read once: the same files, and nothing left behind in torch."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,18 @@ def test_what_one_export_adds_the_next_does_not_see() -> None:
     assert "ours" not in again.functions and again.functions.keys() == own.functions.keys()
     assert len(again.functions[name]) == len(own.functions[name]) == len(forms) - 1
     assert again.opset_version == own.opset_version
+
+
+def test_operations_that_come_later_are_exported_too(tmp_path: Path) -> None:
+    """A library brings those of integers: it is imported by the first quantization, after a float export."""
+    code = (
+        "import torch\nfrom compression.quantization import export_onnx, quantize\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))\n"
+        "export_onnx(model, 'float.onnx', input_size=(6,))\n"
+        "batch = torch.randn(32, 6), torch.zeros(32).long()\n"
+        "result = quantize(model, scheme='static', input_size=(6,), calibration=[batch])\n"
+        "print(export_onnx(result.model, 'static.onnx', input_size=(6,)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == (tmp_path / "static.onnx").stat().st_size

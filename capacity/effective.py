@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity.chains import is_chain
 from capacity.evidence import add_evidence, backstop
 from capacity.inputs import first_line, map_tensors, require_weights
 from capacity.layers import Layer
 from capacity.marking import Passes
 from capacity.sampling import Sampler
 from capacity.states import Held, State, as_masks, dead, entering, masked, share_life
-from capacity.structure import is_chain
 from capacity.tracing import Layers, batch_size, intercepted, reached_elements
 
 UNDECIDED = "liveness could not be decided: counted as alive"

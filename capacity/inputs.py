@@ -4,6 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from math import prod
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.errors import InputError, brief
+
+ADDRESSABLE = 2**48  # elements of a sample, far beyond any memory
 
 
 def as_integer(name: str, value: Any, *, least: int = 1) -> int:
@@ -153,7 +156,9 @@ def example_input(
         if isinstance(size, Tensor):
             require_numbers("input_size", size, device)
             return size.detach().to(device)
-        if _is_shape(size):
+        if is_shape(size):
+            if prod(map(int, size)) >= ADDRESSABLE:
+                raise InputError(f"input_size must be a shape that fits some memory, found {brief(size)}")
             return torch.ones((1, *map(int, size)), dtype=dtype, device=device)
         if isinstance(size, list) and size and all(isinstance(part, Tensor) for part in size):
             return [build(part) for part in size]
@@ -168,12 +173,17 @@ def example_input(
 
     if isinstance(input_size, Mapping):
         return (), {name: build(size) for name, size in input_size.items()}
-    if isinstance(input_size, Sequence) and not _is_shape(input_size) and len(input_size):
+    if isinstance(input_size, Sequence) and not is_shape(input_size) and len(input_size):
         return tuple(build(size) for size in input_size), {}
     return (build(input_size),), {}
 
 
-def _is_shape(size: Any) -> bool:
+def is_shape(size: Any) -> bool:
+    """Whether it is a sequence of positive whole numbers.
+
+    >>> is_shape((3, 32, 32)), is_shape((0, 4)), is_shape(3)
+    (True, False, False)
+    """
     shape = isinstance(size, Sequence) and len(size) > 0
     return shape and all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in size)
 

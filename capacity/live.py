@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity.chains import dense_chain
 from capacity.effective import live_elements, used_elements
 from capacity.inputs import example_input, require_python, require_weights
 from capacity.layers import RULES, functional
 from capacity.passes import device_of, layers_of, measurable_copy, parents_of_uncalled, traces_of
 from capacity.states import require_numbers
-from capacity.structure import dense_chain
 
 
 def live_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:

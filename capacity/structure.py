@@ -7,7 +7,6 @@ model itself owns (a mask in the forward) is nothing but zero.
 """
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import torch
@@ -23,56 +22,9 @@ ELEMENTWISE = {
     "ceil", "trunc", "sign", "hardshrink", "softshrink",
 }  # fmt: skip
 EXTREMES = {"max", "min", "amax", "amin"}
-ACTIVATIONS = (
-    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Dropout,
-)  # fmt: skip
-CHAINED = (
-    *ACTIVATIONS, nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
-    nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-)  # fmt: skip
 NUMBERS = {"item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__"}
 CASTS = {"to", "type", "long", "int", "short", "byte", "char", "bool", "float", "double", "half", "bfloat16"}
 PRODUCTS = {"mul", "multiply"}
-
-
-def is_chain(model: nn.Module) -> bool:
-    """Whether marks alone decide: a chain of torch's own modules, each once, without code of the model's own.
-
-    >>> is_chain(nn.Sequential(nn.Linear(4, 2), nn.ReLU())), is_chain(nn.Sequential(nn.LSTM(4, 2)))
-    (True, False)
-    """
-    places = [*model.named_modules(remove_duplicate=False)]
-    own = {type(module) for _, module in places} <= {nn.Sequential, *CHAINED}
-    plain = (
-        not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
-        for _, module in places
-    )
-    return own and all(plain) and len({id(module) for _, module in places}) == len(places)
-
-
-def dense_chain(model: nn.Module, size: Any) -> dict[str, nn.Linear]:
-    """The layers, by name, of a chain of dense ones that one sample of this shape fits; of others, none.
-
-    >>> list(dense_chain(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 1)), (2, 2)))
-    ['1', '3']
-    """
-    if not is_chain(model) or not isinstance(size, tuple | list) or not all(type(n) is int for n in size):
-        return {}
-    leaves = {name: m for name, m in model.named_modules() if type(m) is not nn.Sequential}
-    width = size[-1] if size else 0
-    layers: dict[str, nn.Linear] = {}
-    for place, (name, module) in enumerate(leaves.items()):
-        if isinstance(module, nn.Linear):
-            fits, width = module.in_features == width, module.out_features
-            layers[name] = module
-        elif isinstance(module, nn.Flatten):
-            fits, width = place == 0 and (module.start_dim, module.end_dim) == (1, -1), prod(size)
-        else:
-            fits = isinstance(module, ACTIVATIONS)
-        if not fits:
-            return {}
-    distinct = len({*map(id, model.parameters())}) == len([*model.named_parameters(remove_duplicate=False)])
-    return layers if distinct else {}
 
 
 class Structure(TorchFunctionMode):

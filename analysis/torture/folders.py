@@ -156,6 +156,7 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
 
 def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the runs, which are gone on with
     calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
     runs = [undisturbed(forks, call)[0] for call in calls]
@@ -165,6 +166,7 @@ def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
         own = tries.setdefault(reader, [])
         own.append((took, "" if good else f"{outcome}, {why.strip()[-300:]}"))
         yield list(growing("folders", reader, config.folders, own))[-1]
+    torch.set_num_threads(threads)
 
 
 def torture_folders(

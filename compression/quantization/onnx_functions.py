@@ -37,16 +37,16 @@ def read_once() -> Iterator[None]:
 def _copied(read: Callable[..., Any]) -> Callable[..., Any]:
     """A function that reads for given arguments once, and gives copies.
 
-    Reading passes over forms of operations that no library has brought yet: where more are known, it reads
+    Reading passes over forms of operations that no library has brought yet: where others are known, it reads
     again.
     """
 
     @functools.cache
-    def once(known: int, *args: Any, **kwargs: Any) -> Any:
+    def once(known: frozenset[str], *args: Any, **kwargs: Any) -> Any:
         return read(*args, **kwargs)
 
     def copied(kind: Any, *args: Any, **kwargs: Any) -> Any:
-        known = len(torch._C._dispatch_get_all_op_names())
+        known = frozenset(torch._C._dispatch_get_all_op_names())
         registry, fresh = once(known, kind, *args, **kwargs), kind()
         vars(fresh).update(vars(registry))
         fresh.functions = {name: list(forms) for name, forms in registry.functions.items()}

@@ -128,3 +128,27 @@ def test_what_an_errand_raises_reaches_who_sent_it() -> None:
             return type(error).__name__
 
     assert meeting.hold([partial(work, 0), partial(work, 2)]) == ["ZeroDivisionError", "0.5"]
+
+
+def test_what_asks_while_it_is_dismissed_ends() -> None:
+    meeting: Meeting[int, int] = Meeting(list)
+    before = threading.active_count()
+
+    def waits() -> None:
+        try:
+            meeting.ask(1)
+        finally:
+            meeting.on_all_cores(torch.get_num_threads)
+
+    def fails() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        meeting.hold([waits, fails])
+    assert threading.active_count() == before
+
+
+def test_an_errand_brings_no_other_work_together() -> None:
+    meeting: Meeting[int, int] = Meeting(list)
+    with pytest.raises(RuntimeError, match="on all cores cannot"):
+        meeting.hold([lambda: meeting.on_all_cores(lambda: meeting.hold([int])), lambda: meeting.ask(1)])

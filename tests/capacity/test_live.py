@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from analysis.lab.models import create
 from capacity import measure
+from capacity.chains import dense_chain, is_chain
 from capacity.errors import InputError
 from capacity.live import live_masks
-from capacity.structure import dense_chain, is_chain
 from compression.criteria import L1
 from compression.pruning import prune
 
@@ -138,3 +139,70 @@ def test_what_a_chain_is_not() -> None:
     assert not is_chain(nn.Sequential(hooked))
     bare.forward = lambda given: given.round()  # type: ignore[method-assign]
     assert not is_chain(nn.Sequential(bare))
+
+
+def flipped(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor | None:
+    return output.flip(-1) if isinstance(module, nn.ReLU) else None
+
+
+def no_gradient(module: nn.Module, gradients: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.zeros_like(gradient) for gradient in gradients)
+
+
+def test_hooks_of_any_kind_make_a_chain_code_of_the_models_own() -> None:
+    """A hook of all modules carries units elsewhere; one of gradients takes marks away."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)[1] = 0
+        model[2].weight.fill_(1.0)[0, 0] = 0
+    counts = []
+    hook = register_module_forward_hook(flipped)
+    try:
+        counts += [int(mask.sum()) for mask in live_masks(model, (3,)).values()]
+        assert not is_chain(model) and sum(counts) == measure(model, (3,), effective=True).parameters == 6
+    finally:
+        hook.remove()
+    assert is_chain(model)
+    for name in ("register_full_backward_hook", "register_full_backward_pre_hook"):
+        hooked = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
+        getattr(hooked[2], name)(no_gradient if "pre" in name else lambda m, given, gone: given)
+        assert not is_chain(hooked)
+
+
+def changed(kind: str) -> nn.Sequential:
+    """A chain whose parameters are no more what its layers say, or not those of its layers alone."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    if kind == "bias":
+        model[0].bias = nn.Parameter(torch.ones(5))
+    elif kind == "weight":
+        model[0].weight = nn.Parameter(model[0].weight[:, :3].detach().clone())
+    elif kind == "word":
+        model[0].in_features = 7
+    elif kind == "own":
+        model.own = nn.Parameter(torch.ones(3))
+    elif kind == "mixed":
+        model[2].double()
+    elif kind == "infinite":
+        model[0].weight.data[0, 0] = torch.inf
+    elif kind == "empty":
+        model.add_module("none", None)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["bias", "weight", "word", "own", "mixed", "infinite", "empty"])
+def test_no_products_are_taken_of_what_is_not_as_its_layers_say(kind: str) -> None:
+    size = (7,) if kind == "word" else (4,)
+    model = changed(kind)
+    assert dense_chain(model, size) == {}
+    if kind in ("bias", "weight", "word"):
+        with pytest.raises(InputError):
+            live_masks(model, size)
+    elif kind == "own":
+        masks, counted = live_masks(model, size), measure(model, size, effective=True).parameters
+        assert "own" in masks and sum(int(mask.sum()) for mask in masks.values()) == counted
+
+
+@pytest.mark.parametrize("size", [(0, 4), (-1, 4), (2, 0, 4), (2**63, 4)])
+def test_shapes_that_are_none_are_refused_as_ever(size: tuple[int, ...]) -> None:
+    with pytest.raises(InputError):
+        live_masks(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), size)

@@ -45,6 +45,8 @@ class Guest(Thread):
 
     def ask(self, question: Any) -> Any:
         """Wait for the answer."""
+        if self.dismissed:  # as what is closed at its end may ask
+            raise Dismissed
         self.asked = question
         self.back.release()
         self.turn.acquire()
@@ -111,6 +113,8 @@ class Meeting(Generic[Q, A]):
         if isinstance(thread, Guest):
             results: list[R] = thread.ask(_Party([Guest(work, thread) for work in works]))
             return results
+        if any(guest.is_alive() for guest in self.guests):
+            raise RuntimeError("what is done on all cores cannot bring other work together")
         first = self.guests = [Guest(work, None) for work in works]
         threads = torch.get_num_threads()
         try:

@@ -32,16 +32,15 @@ def is_chain(model: nn.Module) -> bool:
     modules = [module for _, module in model.named_modules(remove_duplicate=False)]
     once = len({*map(id, modules)}) == len(modules)
     everywhere = any(getattr(hooked, f"_global{name}", None) for name in HOOKS)
-    floats = {(parameter.dtype, parameter.layout) for parameter in model.parameters()}
-    alike = len(floats) < 2 and all(parameter.is_floating_point() for parameter in model.parameters())
+    kinds = {(parameter.dtype, parameter.layout) for parameter in model.parameters()}
+    alike = len(kinds) < 2 and kinds <= {(dtype, torch.strided) for dtype in FLOATS}
     return once and alike and not everywhere and all(map(_is_plain, modules))
 
 
 def _is_plain(module: nn.Module) -> bool:
     """Whether it does what its class does, with the parameters of its class."""
-    weighted = type(module) in WEIGHTED
-    known = weighted or type(module) in (nn.Sequential, *CHAINED)
-    parameters = {"weight", "bias"} if weighted else set()
+    known = type(module) in (nn.Sequential, *CHAINED)
+    parameters = {"weight", "bias"} if type(module) in WEIGHTED else set()
     changed = any(getattr(module, name) for name in HOOKS) or "forward" in module.__dict__
     return (
         known
@@ -57,7 +56,8 @@ def dense_chain(model: nn.Module, size: Any) -> dict[str, nn.Linear]:
     >>> list(dense_chain(nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 1)), (2, 2)))
     ['1', '3']
     """
-    if not is_shape(size) or prod(map(int, size)) >= ADDRESSABLE or not is_chain(model):
+    elements = prod(map(int, size)) if is_shape(size) else ADDRESSABLE
+    if elements >= ADDRESSABLE or not is_chain(model):
         return {}
     leaves = {name: m for name, m in model.named_modules() if type(m) is not nn.Sequential}
     width = int(size[-1])
@@ -67,7 +67,7 @@ def dense_chain(model: nn.Module, size: Any) -> dict[str, nn.Linear]:
             fits, width = _is_sound(module, width), module.out_features
             layers[name] = module
         elif isinstance(module, nn.Flatten):
-            fits, width = place == 0 and (module.start_dim, module.end_dim) == (1, -1), prod(map(int, size))
+            fits, width = place == 0 and (module.start_dim, module.end_dim) == (1, -1), elements
         else:
             fits = isinstance(module, ACTIVATIONS)
         if not fits:
@@ -85,6 +85,5 @@ def _is_sound(layer: nn.Linear, width: int) -> bool:
         layer.in_features == width
         and shapes == [(layer.out_features, layer.in_features), (layer.out_features,)]
         and weight.numel() > 0
-        and all(p.dtype in FLOATS and p.layout == torch.strided for p in parameters)
         and not any(p.is_meta or bool(torch.isinf(p).any()) for p in parameters)
     )

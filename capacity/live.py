@@ -44,6 +44,7 @@ def used_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
     Beside what is live, what passes on a constant that is not zero is used: the bias of a unit that sees no
     data, and the weights that see this unit. Arguments and errors as of `live_masks`.
     """
+    require_python(model)
     return _by_name(model, input_size, used_elements)
 
 
@@ -51,13 +52,12 @@ def used_masks(model: nn.Module, input_size: Any) -> dict[str, Tensor]:
 def _of_chain(layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
     """The same for dense layers one after another, from products of zeros and ones."""
     nonzero = {name: require_numbers(name, "weight", layer.weight) != 0 for name, layer in layers.items()}
-    first, *_, last = *layers.values(), *layers.values()
-    seeing = torch.ones(first.in_features, dtype=torch.bool, device=first.weight.device)
-    wanted = torch.ones(last.out_features, dtype=torch.bool, device=last.weight.device)
-    entering, leaving = {}, {}
+    matrices = [*nonzero.values()]
+    seen, wanted = matrices[0].new_ones(matrices[0].shape[1]), matrices[-1].new_ones(len(matrices[-1]))
+    entering, emitting, leaving = {}, {}, {}
     for name, mask in nonzero.items():
-        entering[name] = seeing
-        seeing = mask[:, seeing].any(1)
+        entering[name] = seen
+        emitting[name] = seen = mask[:, seen].any(1)
     for name, mask in reversed(nonzero.items()):
         leaving[name] = wanted
         wanted = mask[wanted].any(0)
@@ -67,13 +67,12 @@ def _of_chain(layers: dict[str, nn.Linear]) -> dict[str, Tensor]:
         masks[f"{prefix}weight"] = nonzero[name] & leaving[name][:, None] & entering[name]
         if layer.bias is not None:
             own = require_numbers(name, "bias", layer.bias) != 0
-            masks[f"{prefix}bias"] = own & leaving[name] & nonzero[name][:, entering[name]].any(1)
+            masks[f"{prefix}bias"] = own & leaving[name] & emitting[name]
     return masks
 
 
 @torch.random.fork_rng()  # which networks that draw in evaluation mode would move on
 def _by_name(model: nn.Module, input_size: Any, elements: Callable[..., Any]) -> dict[str, Tensor]:
-    require_python(model)
     hollow = measurable_copy(model, RULES, device="meta")
     layers = layers_of(hollow, RULES, lambda name, parameter: True)
     traces, _ = traces_of(model, hollow, layers, input_size, RULES)

@@ -7,6 +7,7 @@ pass writes boolean masks. Ties at the threshold go in order of position, so the
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,10 +127,10 @@ def _threshold(parts: Sequence[Scores], number: int) -> tuple[float, int, int]:
     """The `number`-th lowest score, and how many scores lie strictly below it and at it."""
     total = sum(part.values.numel() for part in parts)
     device, share = parts[0].values.device, SAMPLE_ELEMENTS / total
-    few, margin = share >= 1, 0.005
-    sample = torch.zeros(0) if few else torch.cat([part.sample(share).to(device) for part in parts])
+    sample = torch.cat([part.sample(share).to(device) for part in parts]) if share < 1 else None
+    margin = 0.005
     while True:
-        low, high = (-torch.inf, torch.inf) if few else _bracket(sample, number / total, margin)
+        low, high = _bracket(sample, number / total, margin)
         below, inside = 0, []
         for part in parts:
             for _, scores in part.chunks():
@@ -166,13 +167,16 @@ def _places(flags: Any) -> Any:
     return flags.nonzero().flatten() if isinstance(flags, Tensor) else np.flatnonzero(flags)
 
 
-def _bracket(sample: Tensor, share: float, margin: float) -> tuple[float, float]:
+def _quantile(sample: Tensor, place: float) -> float:
+    """The score at a place, in order, of a sample."""
+    return float(sample.kthvalue(int(place) + 1).values)
+
+
+def _bracket(sample: Tensor | None, share: float, margin: float) -> tuple[float, float]:
     """Scores between which the quantile `share` lies, by the sample; open where the margin leaves it."""
-    last = sample.numel() - 1
-
-    def at(place: float) -> float:
-        return float(sample.kthvalue(int(place) + 1).values)
-
+    if sample is None:  # few scores, of which all are looked at
+        return -torch.inf, torch.inf
+    last, at = sample.numel() - 1, partial(_quantile, sample)
     low = at((share - margin) * last) if share > margin else -torch.inf
     high = at((share + margin) * last + 1) if (share + margin) * last + 1 < last else torch.inf
     return low, high

@@ -13,42 +13,42 @@ POLL = 0.1  # seconds between two looks at what threads have done
 
 
 @dataclass(frozen=True)
-class Tries:
+class OutcomeStream:
     """Outcomes of a part as they come, and whether another thread may do it."""
 
     threaded: bool
     outcomes: Iterable[Outcome]
 
 
-def side_by_side(parts: Sequence[Tries]) -> Iterator[Outcome]:
+def side_by_side(parts: Sequence[OutcomeStream]) -> Iterator[Outcome]:
     """The outcomes of all parts as they come; an error of one ends the others after their next try."""
     from analysis.lab.resources import cores
 
     come: SimpleQueue[Outcome] = SimpleQueue()
     stop = Event()
 
-    def collect(part: Tries) -> None:
+    def collect(part: OutcomeStream) -> None:
         for outcome in part.outcomes:
             come.put(outcome)
             if stop.is_set():
                 return
 
-    with ThreadPoolExecutor(cores()) as pool:
-        threads = [pool.submit(collect, part) for part in parts if part.threaded]
-        try:
-            for part in parts:
-                for outcome in () if part.threaded else part.outcomes:
-                    yield outcome
-                    yield from _arrived(come)
-                    _raise_errors(threads)
-            while not all(thread.done() for thread in threads):
-                yield from _arrived(come, POLL)
+    pool = ThreadPoolExecutor(cores())
+    threads = [pool.submit(collect, part) for part in parts if part.threaded]
+    try:
+        for part in parts:
+            for outcome in () if part.threaded else part.outcomes:
+                yield outcome
+                yield from _arrived(come)
                 _raise_errors(threads)
-            yield from _arrived(come)
+        while not all(thread.done() for thread in threads):
+            yield from _arrived(come, POLL)
             _raise_errors(threads)
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+        yield from _arrived(come)
+        _raise_errors(threads)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def _raise_errors(threads: "Sequence[Future[None]]") -> None:

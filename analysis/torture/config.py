@@ -39,7 +39,7 @@ class Config(OutputSettings):
     """Of the moments and the damages."""
     preset: Literal["default", "full"] = "default"
     """full: 20 kills of each of all commands, 50 starts, 20 shares, 200 writes, 100,000 files and 500 folders
-    (some hours)."""
+    (hours)."""
     output: str = "runs/torture"
     """Folder for results.csv."""
     smoke: bool = False

@@ -5,7 +5,7 @@ from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from analysis.torture.beside import Tries, side_by_side
+from analysis.torture.beside import OutcomeStream, side_by_side
 from analysis.torture.config import Config, smoke
 from analysis.torture.outcome import Outcome, frame_of
 from capacity.terminal import broken, printable
@@ -52,7 +52,7 @@ def outcomes(config: Config) -> Iterator[Outcome]:
             for part in config.parts:
                 folder = Path(place, part)
                 folder.mkdir()
-                parts.append(Tries(part in BESIDE, PARTS[part](config, folder, forks)))
+                parts.append(OutcomeStream(part in BESIDE, PARTS[part](config, folder, forks)))
             yield from side_by_side(parts)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from analysis.torture.beside import Tries, side_by_side
+from analysis.torture.beside import OutcomeStream, side_by_side
 from analysis.torture.outcome import Outcome
 
 
@@ -19,9 +19,8 @@ def outcomes(part: str, count: int, seen: dict[str, int]) -> Iterator[Outcome]:
 def test_all_come_each_part_in_its_order() -> None:
     seen: dict[str, int] = {}
     counts = {"kills": 5, "files": 3, "starts": 4, "folders": 2}
-    parts = [
-        Tries(name in ("kills", "starts"), outcomes(name, count, seen)) for name, count in counts.items()
-    ]
+    threaded = ("kills", "starts")
+    parts = [OutcomeStream(name in threaded, outcomes(name, count, seen)) for name, count in counts.items()]
     come = [(each.part, each.tries) for each in side_by_side(parts)]
     for name, count in counts.items():
         assert [tries for part, tries in come if part == name] == list(range(1, count + 1))
@@ -39,7 +38,7 @@ def test_parts_in_threads_go_on_while_others_are_done_here() -> None:
         met.wait()
         yield Outcome(part, "x", 1, 1, 0.0)
 
-    come = list(side_by_side([Tries(False, waiting("files")), Tries(True, waiting("kills"))]))
+    come = list(side_by_side([OutcomeStream(False, waiting("files")), OutcomeStream(True, waiting("kills"))]))
     assert {each.part for each in come} == {"files", "kills"}
 
 
@@ -61,5 +60,5 @@ def test_an_error_of_one_ends_the_others_after_their_next_try(threaded: bool) ->
             yield Outcome("kills", "x", 10_000, number, 0.0)
 
     with pytest.raises(RuntimeError, match="no disk"):
-        list(side_by_side([Tries(True, goes_on()), Tries(threaded, fails())]))
+        list(side_by_side([OutcomeStream(True, goes_on()), OutcomeStream(threaded, fails())]))
     assert threading.active_count() == before and len(tries) < 10_000

@@ -5,6 +5,7 @@ come first, so that no core waits at the end for another's last one. Random draw
 or was imported before: torch's generator starts anew for each test file and for each test.
 """
 
+import gc
 import os
 
 import pytest
@@ -14,6 +15,8 @@ if "DEEPCAPACITY_GPU" not in os.environ:  # tests compare with numbers computed 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+gc.set_threshold(10_000, 10, 10)  # as in a command: torch's imports need not be searched again and again
 
 settings.register_profile(
     "unhurried", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -40,6 +43,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: places.get(item.nodeid.partition("::")[0].removeprefix("tests/"), len(places))
     )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected is never searched for garbage."""
+    gc.freeze()
 
 
 def seed() -> None:

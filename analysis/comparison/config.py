@@ -60,7 +60,7 @@ class Config(RunSettings, MeasureSettings, WorkerSettings, StudentSettings, Teac
     retrain_epochs: int = 10
     """Epochs of training in each technique that trains."""
     compile: bool = False
-    """Time integer kernels compiled by Inductor, which takes minutes; by default ONNX Runtime's."""
+    """Time integer kernels compiled by Inductor, which takes minutes, before those of ONNX Runtime."""
     preset: Literal["default", "lenet5", "report-d", "report-e", "tiny-llm", "tiny-bert"] = "default"
     """lenet5: on MNIST; report-d: that report's six-layer network at a fifth of its weights, then in
     integers, on MNIST; report-e: that report's ResNet-18 on CIFAR-10 at full size; tiny-llm: a small

@@ -45,9 +45,7 @@ class ComparisonTrials:
         """The figures of one technique on this seed's baseline, kept in the run folder for all cells."""
         base = self.baseline(folder, seed)
         made = CompressedModel(base, base) if technique == "baseline" else MAKERS[technique](self, base, seed)
-        measured = measure_deployment(
-            made, base, self.runner, repeats=self.config.repeats, compile_integers=self.config.compile
-        )
+        measured = measure_deployment(made, base, self.runner, self.config)
         return {"seed": seed, "technique": technique} | measured
 
     def baseline(self, folder: Path, seed: int) -> nn.Module:

@@ -1,8 +1,10 @@
 """From a Config dataclass to a command: presets, options in groups, clear one-line errors, exit codes."""
 
 import ast
+import atexit
 import dataclasses
 import errno
+import gc
 import inspect
 import math
 import os
@@ -145,7 +147,7 @@ def execute(
     """
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
-        os.environ["MPLBACKEND"] = "agg"  # a command draws into files: any other backend could only fail
+        _prepare_process()
     open_streams()
     with ended_by_signals(last=arguments is None):
         try:
@@ -157,6 +159,17 @@ def execute(
             return
         with patient_streams():
             _execute(config, presets, start, words, opening or _purpose)
+
+
+def _prepare_process() -> None:
+    """Set what holds for a process that runs one command and ends: how it draws, and when it seeks garbage.
+
+    Torch's imports leave a million objects, which Python's defaults go through again and again for garbage,
+    and once more at the end, where it took `reproduce` longer than a second.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # into files: any other backend could only fail
+    gc.set_threshold(10_000, 10, 10)
+    atexit.register(gc.freeze)
 
 
 def _follow(

@@ -189,6 +189,9 @@ class MeasureSettings:
     """Training samples that calibrate the ranges of activations."""
     repeats: int = 30
     """Timed passes of each network; the median counts."""
+    onnx: bool = True
+    """Export networks in integers to ONNX and time them in ONNX Runtime, where the extra [onnx] is
+    installed."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ class Config(RunSettings, MeasureSettings, RunnerSettings):
     """Weights of an output that share a scale in grouped-4, at most."""
     compile: bool = True
     """Time integer kernels compiled by Inductor; without, or without a C++ compiler, the plain graph."""
-    onnx: bool = True
-    """Export each network to ONNX and run it in ONNX Runtime too, where the extra [onnx] is installed."""
     retrain_epochs: int = 5
     """Epochs of quantization-aware training, at a tenth of the learning rate."""
     preset: Literal[

@@ -25,12 +25,15 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     from capacity import mean_half_width
 
     keys = ["dataset", "seed"]
-    before = frame[frame["change"] == "none"].set_index(keys)
+    measured = {
+        change: part.set_index(keys)[list(MEASURES)]
+        for change, part in frame.groupby("change", sort=False)
+    }  # fmt: skip
+    moved = {change: measured[change] / measured["none"] for change in CHANGES}
     rows = []
     for measure in MEASURES:
         for change in CHANGES:
-            after = frame[frame["change"] == change].set_index(keys)
-            factors = (after[measure] / before[measure]).tolist()
+            factors = moved[change][measure].tolist()
             mean, half = sum(factors) / len(factors), mean_half_width(factors)
             judgement = compare(Estimate(mean, half), Estimate(1.0, 0.0), margin=MARGIN)
             rows.append({

@@ -20,6 +20,7 @@ from compression.checkpoints import load_json, save_json, write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 from analysis.reproduce.article_tables import TABLES, comparison_table, reports_table
+from analysis.reproduce.config import Config
 from analysis.reproduce.evidence import answer_rows, evidence_numbers, evidence_runs
 from analysis.reproduce.numbers import (
     certificates,
@@ -44,11 +45,31 @@ RECORDED = {  # runs at full size that the article shows: name -> command, prese
 
 @dataclass(frozen=True)
 class Style:
-    """How the article's input is made: for which venue's widths, with PGF, from a quick pass."""
+    """How the article's input is made: for which venue's widths, with PGF, from a quick pass.
+
+    figures: names of the runs that are drawn; None for all
+    """
 
     venue: str = "ieee"
     pgf: bool = False
     smoke: bool = False
+    figures: frozenset[str] | None = None
+
+    def draws(self, name: str) -> bool:
+        """Whether the figure of this run is made."""
+        return self.figures is None or name.replace("_", "-") in self.figures
+
+
+def style_of(config: Config) -> Style:
+    """The style that settings ask for; a quick pass draws what the article includes, and no gallery more."""
+    article = Path(config.paper) / "main.tex"
+    fewer = config.smoke and not config.gallery and article.is_file()
+    return Style(config.venue, config.pgf, config.smoke, included_figures(article) if fewer else None)
+
+
+def included_figures(article: Path) -> frozenset[str]:
+    """Names of the figures that a LaTeX source includes."""
+    return frozenset(re.findall(r"\\includegraphics(?:\[[^]]*\])?\{([^}]+)\}", article.read_text("utf-8")))
 
 
 def write_article(
@@ -72,17 +93,18 @@ def write_article(
     directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     directory.save_text(reports_table(lines), "reports.tex")
     directory.save_text(answer_rows(), "answer.tex")
-    for name, run in {**runs, **full}.items():
+    drawn = {name: run for name, run in {**runs, **full}.items() if style.draws(name)}
+    for name, run in drawn.items():
         figure = run.plot()
         fit_venue(figure, style.venue)
-        save_figure(figure, folder, name.replace("_", "-"), pgf=style.pgf)
+        save_figure(figure, folder, name.replace("_", "-"), endings=["pdf"], pgf=style.pgf)
     sources = [_source(name, run) for name, run in {**runs, **full, **evidence_runs()}.items()]
     directory.save_text("\n".join(sources) + "\n", "sources.tex")
     directory.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name, run in full.items():
         directory.save_text(TABLES[run.command](run), f"{name}.tex")
-    endings = (".pdf", ".png", *((".pgf",) if style.pgf else ()))
-    pictures = [f"{name.replace('_', '-')}{ending}" for name in {**runs, **full} for ending in endings]
+    endings = (".pdf", *((".pgf",) if style.pgf else ()))
+    pictures = [f"{name.replace('_', '-')}{ending}" for name in drawn for ending in endings]
     tables = ["numbers", "reports", "answer", "sources", "comparison", *full]
     save_json(folder / MANIFEST, {"written": sorted([*pictures, *(f"{name}.tex" for name in tables)])})
 
@@ -106,7 +128,7 @@ def write_gallery(folder: Path, runs: Mapping[str, Run], full: Mapping[str, Run]
     """The figures of the stand-ins and of the recorded runs as PNG, for README."""
     with TemporaryDirectory() as place:
         for name, run in {**runs, **full}.items():
-            _, picture = save_figure(run.plot(), Path(place), name.replace("-", "_"))
+            (picture,) = save_figure(run.plot(), Path(place), name.replace("-", "_"), endings=["png"])
             write_atomically(folder / picture.name, partial(shutil.copy, picture))
 
 
@@ -134,7 +156,9 @@ def record(run: str | Path, folder: Path) -> Path:
     return directory.path
 
 
-def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -> dict[str, Run]:
+def full_runs(
+    recorded: Sequence[Run], refused: Callable[[str], object] = str, style: Style | None = None
+) -> dict[str, Run]:
     """The recorded runs that the article shows, by name; `refused` is told of those that cannot be shown.
 
     Raises InputError naming the first run that is missing.
@@ -142,7 +166,7 @@ def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -
     full = {}
     for name, (command, preset) in RECORDED.items():
         fits = [r for r in recorded if (r.command, r.preset) == (command, preset) and not r.config.smoke]
-        good = next((run for run in fits if _can_be_shown(name, run, refused)), None)
+        good = next((run for run in fits if _can_be_shown(name, run, refused, style or Style())), None)
         if good is None:
             raise InputError(
                 f"the article needs a finished run of {command} --preset {preset}; see paper/runs"
@@ -151,10 +175,11 @@ def full_runs(recorded: Sequence[Run], refused: Callable[[str], object] = str) -
     return full
 
 
-def _can_be_shown(name: str, run: Run, refused: Callable[[str], object]) -> bool:
+def _can_be_shown(name: str, run: Run, refused: Callable[[str], object], style: Style) -> bool:
     """Whether numbers, table and figure can be made of a run."""
     try:
-        run.guarded("figure", run.plot)
+        if style.draws(name):
+            run.guarded("figure", run.plot)
         run.guarded("table", lambda: TABLES[run.command](run))
         run.guarded("numbers", lambda: (dict(recorded_numbers({name: run})), dict(certificates({name: run}))))
     except InputError as error:

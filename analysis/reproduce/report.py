@@ -127,7 +127,7 @@ def start(config: Config) -> None:
     """Print the lines; write them as CSV and LaTeX, and the article's input where there is an article."""
     from analysis.lab.measurement.verdict import Verdict
     from analysis.lab.runs.directory import RunDirectory
-    from analysis.reproduce.article import Style, full_runs, record, write_article, write_gallery
+    from analysis.reproduce.article import full_runs, record, style_of, write_article, write_gallery
     from capacity.terminal import broken
 
     if config.record:
@@ -136,7 +136,8 @@ def start(config: Config) -> None:
         return
     article = Path(config.paper).is_dir()
     read = finished_runs(config)
-    full = full_runs(read, _passed_over) if article or config.gallery else {}
+    style = style_of(config)
+    full = full_runs(read, _passed_over, style) if article or config.gallery else {}
     lines, runs = reproduce(config, read)
     frame = frame_of(lines)
     RunDirectory(Path(config.output)).save_frame(frame, "reports.csv")
@@ -144,7 +145,7 @@ def start(config: Config) -> None:
         write_gallery(Path(config.gallery), runs, full)
     folder = Path(config.paper) / "generated"
     if article:
-        write_article(folder, frame, runs, full, Style(config.venue, config.pgf, config.smoke))
+        write_article(folder, frame, runs, full, style)
     print(f"{broken(headline(frame))}\n\n{table(frame, wide=config.wide)}\n")
     unrun = sorted({*frame.loc[frame["verdict"] == Verdict.NOT_RUN, "command"]} - {""})
     if unrun:

@@ -149,6 +149,9 @@ def own_scale(weights: torch.Tensor, scale: torch.Tensor, ends: tuple[int, int])
     [0.25, 0.05000000074505806]
     """
     sizes = torch.where(weights == 0, torch.inf, weights.abs()).amin(-1)
+    largest = torch.maximum(weights.amax(-1), -weights.amin(-1))
+    if not (largest <= (max(map(abs, ends)) + 1) * sizes).any():
+        return scale  # no row's smallest weight goes often enough into its largest, as of trained floats
     for part in range(5, 0, -1):
         step = sizes / part
         multiples = weights / step[..., None]

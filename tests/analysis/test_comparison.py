@@ -11,11 +11,15 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from resuming import computed, finished_steps
 from running import ends_in_one_line, kill_when, run_command
+from torch import nn
 
 from analysis.comparison import ALL, Config, compare, headline, main, pareto, plot, summary, table
+from analysis.lab.measurement.deployment import IntegerKernels
 from analysis.lab.models import create
+from compression.batches import TensorBatches
 from compression.checkpoints import load_model
 from compression.costs import flops
+from compression.quantization import quantize
 from compression.shrinking import shrink
 
 FEW = ["masked", "shrunk", "rate-coded", "static-int8"]
@@ -102,6 +106,19 @@ def test_a_failing_cell_is_named_and_costs_no_other(tmp_path: Path) -> None:
     assert done.returncode == 1 and "1 cells failed" in done.stderr
     assert "seed-0/static-int8: the model cannot be exported" in done.stderr
     assert list(pd.read_csv(tmp_path / "run" / "results.csv")["technique"]) == ["baseline", "masked"]
+
+
+def test_integers_are_timed_in_onnx_runtime_where_that_is_asked_for() -> None:
+    pytest.importorskip("onnxruntime")
+    x = torch.randn(2, 6)
+    batches = TensorBatches(torch.randn(8, 6), torch.zeros(8, dtype=torch.long), 8)
+    result = quantize(nn.Sequential(nn.Linear(6, 3)), scheme="static", input_size=(6,), calibration=batches)
+    run, by = IntegerKernels(result, (6,), compile_integers=False).on(x)
+    assert by == "ONNX Runtime" and run is not None
+    assert torch.from_numpy(run()[0]).allclose(result.model(x), atol=0.05)
+    assert IntegerKernels(result, (6,), compile_integers=False, onnx=False).on(x) == (
+        None, "reference, not timed",
+    )  # fmt: skip
 
 
 def test_the_settings_of_a_run_do_not_hold_where_it_was_computed(undisturbed: Path) -> None:

@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 from running import run_command
 
+from analysis import reproduce
 from analysis.distillation_table import Config
 from analysis.lab.measurement.verdict import Verdict
 from analysis.lab.reporting.figures import fit_venue, save_figure
 from analysis.lab.runs.loading import Run, finished, runs_below
-from analysis.reproduce.article import RECORDED, full_runs, record
+from analysis.reproduce.article import RECORDED, full_runs, included_figures, record, style_of
 from analysis.reproduce.article_tables import as_latex
 from analysis.reproduce.faults import FAULTS
 from analysis.reproduce.numbers import macro_name
-from analysis.reproduce.surrogates import _students
+from analysis.reproduce.surrogates import SURROGATES, _students
 from analysis.reproduce.trained import TRAINED, preset_of, trained_lines
 from capacity import InputError
 
@@ -156,6 +157,22 @@ def test_the_article_needs_its_runs(tmp_path: Path) -> None:
         full_runs([])
     names = {run.path.name for run in runs_below(PAPER / "runs")}
     assert names >= set(RECORDED)
+
+
+def test_a_quick_pass_draws_what_the_article_includes(tmp_path: Path) -> None:
+    article = tmp_path / "main.tex"
+    article.write_text("\\includegraphics{capacity-curve}\n"
+                       "\\includegraphics[width=.8\\linewidth]{six-layer}\\hfill")  # fmt: skip
+    quick = style_of(reproduce.Config(paper=str(tmp_path), smoke=True))
+    assert [quick.draws(name) for name in ("capacity_curve", "six-layer", "comparison")] == [
+        True,
+        True,
+        False,
+    ]
+    assert style_of(reproduce.Config(paper=str(tmp_path))).draws("comparison")
+    assert style_of(reproduce.Config(paper=str(tmp_path), smoke=True, gallery="x")).draws("comparison")
+    made = {name.replace("_", "-") for name in (*dict(SURROGATES), *RECORDED)}
+    assert included_figures(PAPER / "main.tex") <= made
 
 
 @pytest.mark.parametrize(("venue", "width"), [("icml", 6.75), ("neurips", 5.5), ("acl", 6.3)])

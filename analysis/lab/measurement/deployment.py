@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,13 +52,22 @@ class CompressedModel:
     coded: bool = False
 
 
+class Timing(Protocol):
+    """Settings of a command: how often a network is timed, and by which integer kernels."""
+
+    @property
+    def repeats(self) -> int: ...
+    @property
+    def compile(self) -> bool: ...
+    @property
+    def onnx(self) -> bool: ...
+
+
 def measure_deployment(
     contender: CompressedModel,
     base: nn.Module,
     runner: Runner,
-    *,
-    repeats: int = 20,
-    compile_integers: bool = False,
+    timing: Timing,
 ) -> dict[str, Any]:
     """All figures of a contender beside the baseline `base`; see METRICS for what each is.
 
@@ -88,7 +97,7 @@ def measure_deployment(
     else:
         row["right"] = packed(logits.argmax(1) == targets)
     row |= _bytes(contender)
-    return row | _costs(contender, base, runner, repeats, compile_integers)
+    return row | _costs(contender, base, runner, timing)
 
 
 METRICS = (  # what is measured; how each is called and shown: analysis.lab.reporting.columns
@@ -144,9 +153,7 @@ def _bytes(contender: CompressedModel) -> dict[str, Any]:
     return {"file_bytes": size, "coded_bytes": coded}
 
 
-def _costs(
-    contender: CompressedModel, base: nn.Module, runner: Runner, repeats: int, compile_integers: bool
-) -> dict[str, Any]:
+def _costs(contender: CompressedModel, base: nn.Module, runner: Runner, timing: Timing) -> dict[str, Any]:
     """Times beside the baseline's in eager mode, taking turns; nothing where only the reference path runs."""
     size = runner.data.input_size
     row: dict[str, Any] = {"execution": "eager", "threads": torch.get_num_threads(), "steady": True}
@@ -156,7 +163,7 @@ def _costs(
     plain, reference = plain_copy(contender.model).eval(), plain_copy(base).eval()
     integers = None
     if contender.quantized is not None:
-        integers = IntegerKernels(contender.quantized, size, compile_integers)
+        integers = IntegerKernels(contender.quantized, size, timing.compile, timing.onnx)
     for batch in BATCHES:
         x = samples(size, batch).to(runner.device if integers is None else "cpu")
         run: Callable[[], Any] | None = partial(plain, x)
@@ -168,7 +175,7 @@ def _costs(
             continue
         beside = reference.to(x.device)
         pair = [partial(wall_ms, synchronized(call, x.device)) for call in (run, partial(beside, x))]
-        ours, theirs = time_calls(pair, devices=[str(x.device)] * 2, batch_size=batch, repeats=repeats)
+        ours, theirs = time_calls(pair, devices=[str(x.device)] * 2, batch_size=batch, repeats=timing.repeats)
         figures_ = (ours.median_ms, theirs.median_ms, theirs.median_ms / ours.median_ms)
         row |= dict(zip(names, figures_, strict=True))
         row["steady"] = row["steady"] and ours.steady and theirs.steady
@@ -199,8 +206,8 @@ def synchronized(call: Callable[[], Any], device: torch.device) -> Callable[[], 
 class IntegerKernels:
     """A quantized graph in integer kernels: compiled for each shape, or exported once to ONNX Runtime."""
 
-    def __init__(self, result: QuantizeResult, size: Any, compile_integers: bool) -> None:
-        self.result, self.size, self.compile_integers = result, size, compile_integers
+    def __init__(self, result: QuantizeResult, size: Any, compile_integers: bool, onnx: bool = True) -> None:
+        self.result, self.size, self.compile_integers, self.onnx = result, size, compile_integers, onnx
 
     def on(self, x: Tensor) -> tuple[Callable[[], Any] | None, str]:
         """How to run it on `x`, and by what; None where only the reference path in float does."""
@@ -217,8 +224,8 @@ class IntegerKernels:
 
     @cached_property
     def _session(self) -> Any:
-        """The graph in ONNX Runtime; None where that is not installed or has no form for it."""
-        if find_spec("onnxruntime") is None:
+        """The graph in ONNX Runtime; None where not asked for, not installed, or without a form for it."""
+        if not self.onnx or find_spec("onnxruntime") is None:
             return None
         with TemporaryDirectory() as folder:
             try:

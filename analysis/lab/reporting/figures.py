@@ -57,6 +57,7 @@ __all__ = [
     "spaced",
     "styled",
 ]  # fmt: skip
+UNDATED = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # what else would differ each time
 NARROW = 4.6  # inches: below, panels stand one above the other
 
 
@@ -138,7 +139,13 @@ def _fit_legend(figure: "Figure", legend: "Legend", inches: float) -> None:
 
 @styled
 def save_figure(
-    figure: "Figure", folder: Path, name: str, *, venue: str = "", pgf: bool = False
+    figure: "Figure",
+    folder: Path,
+    name: str,
+    *,
+    endings: "Sequence[str]" = ("pdf", "png"),
+    venue: str = "",
+    pgf: bool = False,
 ) -> list[Path]:
     """Write NAME.pdf (fonts embedded) and NAME.png; the same figure gives the same bytes.
 
@@ -148,9 +155,9 @@ def save_figure(
     if venue:
         fit_venue(figure, venue)
     paths = []
-    for ending, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+    for ending in endings:
         path, drawn = folder / f"{name}.{ending}", io.BytesIO()  # matplotlib hides that a disk is full
-        figure.savefig(drawn, format=ending, metadata=metadata, dpi=300)
+        figure.savefig(drawn, format=ending, metadata=UNDATED[ending], dpi=300)
         write_atomically(path, partial(Path.write_bytes, data=drawn.getvalue()))
         paths.append(path)
     if pgf:

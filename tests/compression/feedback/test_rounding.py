@@ -1,5 +1,7 @@
 """round_with_feedback(): grids, the order of columns, less error than plain rounding, integers as stored."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -163,6 +165,25 @@ def test_weights_off_a_grid_keep_the_scale_that_they_had() -> None:
     assert torch.allclose(own_scale(grid, torch.ones(5), (-8, 7)), scale)
     assert torch.equal(own_scale(grid * 2, torch.ones(5), (-4, 3)), torch.ones(5))
     assert torch.equal(own_scale(torch.zeros(2, 3), torch.ones(2), (-8, 7)), torch.ones(2))
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(-8, 7), (-128, 127)]), st.integers(1, 5))
+def test_a_row_has_the_coarsest_scale_that_it_is_multiples_of(
+    seed: int, ends: tuple[int, int], rows: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    multiples = torch.randint(ends[0], ends[1] + 1, (rows, 8), generator=draw)
+    multiples = multiples * torch.randint(1, 3, (rows, 1), generator=draw)  # some rows leave the ends
+    step = torch.rand(rows, generator=draw) + 0.5
+    scales = own_scale(multiples * step[:, None], torch.full((rows,), -1.0), ends)
+    for row, own, scale in zip(multiples.tolist(), step.tolist(), scales.tolist(), strict=True):
+        sizes = [abs(value) for value in row if value]
+        parts = [Fraction(min(sizes), part) for part in range(1, 6)] if sizes else []
+        fits = [
+            part for part in parts
+            if all((value / part).denominator == 1 and ends[0] <= value / part <= ends[1] for value in row)
+        ]  # fmt: skip
+        assert scale == pytest.approx(own * float(fits[0]) if fits else -1.0, rel=1e-5)
 
 
 @pytest.mark.parametrize(

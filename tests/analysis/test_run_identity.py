@@ -76,7 +76,7 @@ def test_what_changed_is_refused_and_fresh_starts_over(
     assert "resumed from run, 6 of 6 steps" in capsys.readouterr().out
     assert (place / "run/results.csv").read_bytes() == first
 
-    (place / "mynetwork.py").write_text(FACTORY.format(activation="Tanh"))
+    (place / "mynetwork.py").write_text(FACTORY.format(activation="Sigmoid"))
     assert "another network.architecture" in refused(capsys)
     (place / "mynetwork.py").write_text(FACTORY.format(activation="ReLU"))
 

@@ -27,6 +27,7 @@ from capacity._generalization import wilson_interval
 from capacity.columns import KEY, Column, is_missing
 from capacity.errors import InputError
 from capacity.inputs import require_module
+from capacity.seeding import seed_generators
 from capacity.tables import Table, Tabular
 
 RATE, STEPS = 0.05, 2000  # of Adam, annealed to zero
@@ -293,7 +294,7 @@ def memorization(
             f"{MOST_DRAWN:,}"
         )
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         network = build()
         require_module(network, "what build() returns")
         report = measure(network, (inputs,))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from capacity.inputs import map_tensors, tensors_in
 from capacity.kernels import gradients_in_evaluation
 from capacity.layers import Layer
+from capacity.seeding import seed_generators
 from capacity.states import ROUTING, State, Undecided, emitted, entering, like
 from capacity.tracing import Layers, intercepted
 
@@ -32,9 +33,6 @@ class Sampler:
     def __init__(self, model: nn.Module, layers: Layers, states: Mapping[str, State], example: Any) -> None:
         self.model, self.layers, self.states, self.example = model, layers, states, example
         self.generator = torch.Generator().manual_seed(0)
-        on_processor = all(parameter.device.type == "cpu" for parameter in model.parameters())
-        # torch.manual_seed notes the stack for each kind of device that is not there: 50 times as slow
-        self.seed = torch.default_generator.manual_seed if on_processor else torch.manual_seed
         self.original = [(parameter, parameter.data) for parameter in model.parameters()]
         self.varied_in: dict[Call, Tensor] = {}
         self.varied_out: dict[Call, Tensor] = {}
@@ -213,7 +211,7 @@ class Sampler:
             return output
 
         with torch.random.fork_rng(), intercepted(self.layers, visit):
-            self.seed(0)
+            seed_generators(0)
             args, kwargs = inputs
             output = self.model(*args, **kwargs)
         if note and any(calls[name] != len(state.inputs) for name, state in self.states.items()):

@@ -15,6 +15,7 @@ from capacity import checks
 from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.inputs import require_module, require_weights, shown, tensors_in
+from capacity.seeding import seed_generators
 from compression.arrays import RowWriter, halved, mapped_rows
 from compression.batches import TensorBatches
 from compression.calibration import inputs_of
@@ -300,7 +301,7 @@ def _with_features(
     with torch.no_grad(), captured(master, [*features.layers.values()], "teacher") as theirs:
         run(master, placed(inputs, next(master.parameters()).device, dtype_of(master)))
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+        seed_generators(settings.seed)
         maps = adapters_for(features, ours, theirs)
     if maps:
         hold_adapters(pupil, maps.to(next(pupil.parameters()).device))

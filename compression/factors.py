@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.kernels import single_precision
+from capacity.seeding import seed_generators
 from compression.counting import memory_of
 from compression.verification import relative_difference, tolerance
 
@@ -151,7 +152,7 @@ def _run(layer: nn.Module, inputs: Tensor, mode: bool) -> list[Tensor]:
     layer.train(mode)
     try:
         with torch.random.fork_rng(devices=[]), single_precision():
-            torch.manual_seed(0)
+            seed_generators(0)
             outputs = layer(inputs)
         return [outputs] if isinstance(outputs, Tensor) else []
     except Exception:  # of a forward that takes other arguments than a layer's

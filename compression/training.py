@@ -16,6 +16,7 @@ from capacity.cloning import clone
 from capacity.columns import counted, number
 from capacity.errors import InputError
 from capacity.inputs import as_integer, first_line, require_weights, shown
+from capacity.seeding import seed_generators
 from capacity.tables import Statement
 from compression._moved import keep_old_names
 from compression.dropout import neuron_dropout
@@ -208,7 +209,7 @@ def fit(
     if not trainable:
         raise InputError("the model has no trainable parameters: requires_grad is off for all of them")
     with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+        seed_generators(settings.seed)
         chosen = objective_of(objective, data, settings.class_weights)
         loop = _loop(copied, trainable, settings, chosen)
         loop.mask(masks)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from capacity.errors import InputError
 from capacity.inputs import example_input, map_tensors, tensors_in
 from capacity.kernels import single_precision
+from capacity.seeding import seed_generators
 from compression.epochs import evaluation_mode
 
 MAGNITUDES = (0.1, 1.0, 10.0)  # standard deviations of random inputs, beside the example itself
@@ -54,7 +55,7 @@ def outputs(model: nn.Module, inputs: Sequence[Arguments], *, seed: int = 0) -> 
     outputs_ = []
     with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(), single_precision():
         for args, kwargs in inputs:
-            torch.manual_seed(seed)
+            seed_generators(seed)
             outputs_.append([tensor.clone() for tensor in tensors_in(model(*args, **kwargs))])
     return outputs_
 

@@ -51,9 +51,9 @@ def pytest_collection_finish() -> None:
 
 
 def seed() -> None:
-    import torch  # it reads the number of threads as it is imported
+    from capacity.seeding import seed_generators  # torch reads the number of threads as it is imported
 
-    torch.manual_seed(0)
+    seed_generators(0)
 
 
 @pytest.hookimpl(tryfirst=True)

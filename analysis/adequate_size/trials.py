@@ -12,6 +12,7 @@ from torch import nn
 from analysis.lab.data.datasets import DataSet, load
 from analysis.lab.data.splits import Split, held_out
 from capacity import InputError, pilot
+from capacity.seeding import seed_generators
 from compression.ensembles import fit_together
 from compression.evaluation import evaluate
 from compression.processes import own_device, use_device
@@ -73,7 +74,7 @@ class WidthTrials:
 
     def _network(self, width: int, seed: int) -> nn.Module:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            seed_generators(seed)
             network = nn.Sequential(
                 nn.Flatten(), nn.Linear(prod(self.data.shape), width), nn.ReLU(),
                 nn.Linear(width, len(self.data.classes)),

@@ -16,6 +16,7 @@ from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import OnProgress
 from capacity import InputError, measure
 from capacity.cloning import clone
+from capacity.seeding import seed_generators
 from compression.distillation import DistillationLoss, distill
 from compression.training import TrainingSettings, fit
 
@@ -147,7 +148,7 @@ class DistillationTrials:
             if variant is None or not variant.dropout_on:
                 return self.runner.score(model)
             with torch.random.fork_rng():
-                torch.manual_seed(seed)
+                seed_generators(seed)
                 return self.runner.score(dropout_left_on(model))
 
         return score

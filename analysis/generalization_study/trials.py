@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from analysis.generalization_study.config import BATCH
 from analysis.generalization_study.measures import measures
 from analysis.sizing.tables import table
+from capacity.seeding import seed_generators
 from compression.batches import TensorBatches
 from compression.ensembles import fit_together
 from compression.training import TrainingSettings
@@ -79,7 +80,7 @@ def network(inputs: int, depth: int, width: int, classes: int, seed: int) -> nn.
     """Dense layers with rectifiers between them, initialised by the seed."""
     sizes = [inputs, *[width] * depth, classes]
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]

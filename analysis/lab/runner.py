@@ -19,6 +19,7 @@ from analysis.lab.runs.meeting import Meeting
 from analysis.lab.runs.progress import OnProgress
 from analysis.lab.settings import RunnerSettings
 from capacity import CapacityReport, InputError, generalization, label_entropy, measure
+from capacity.seeding import seed_generators
 from compression.batches import Augment, CropAndFlip, TensorBatches
 from compression.checkpoints import load_model, save_model
 from compression.ensembles import fit_together, why_alone
@@ -96,7 +97,7 @@ class Runner:
     def build(self, name: str, seed: int, *, pretrained: bool = False) -> nn.Module:
         """A network by name for this data, with the initial weights of a seed, of the type asked for."""
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            seed_generators(seed)
             network = create(
                 name, input_size=self.sample_shape, classes=len(self.data.classes), pretrained=pretrained
             )

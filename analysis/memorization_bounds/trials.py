@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from analysis.memorization_bounds.config import parts_of
 from analysis.memorization_bounds.families import build, input_size
 from capacity import CONVENTIONS, bounds, measure
+from capacity.seeding import seed_generators
 
 if TYPE_CHECKING:
     from analysis.memorization_bounds.config import Config
@@ -75,7 +76,7 @@ def memorized(name: str, classes: int, points: int, labeling: int, start: int, c
     inputs = torch.randn(points, *input_size(name), generator=generator)
     labels = torch.randint(classes, (points,), generator=generator)
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed * 1_000 + start)
+        seed_generators(config.seed * 1_000 + start)
         model = build(name, classes).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
     for step in range(config.steps):

@@ -12,6 +12,7 @@ from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import MIB
 from capacity.columns import percent
+from capacity.seeding import seed_generators
 from compression.criteria import L1
 from compression.dropout import neuron_dropout
 from compression.evaluation import cohen_kappa
@@ -84,7 +85,7 @@ def restored_dropout() -> Iterator[Claim]:
 
 def share_moved(*, restores: bool) -> float:
     """Which part of a layer's weights a training with neuron dropout changes; `restores`: and puts back."""
-    torch.manual_seed(0)
+    seed_generators(0)
     layer = nn.Linear(8, 40)
     model = nn.Sequential(layer, nn.ReLU(), nn.Linear(40, 3))
     x, y = torch.randn(64, 8), torch.randint(3, (64,))

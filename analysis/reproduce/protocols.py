@@ -10,6 +10,7 @@ from analysis.lab.measurement.verdict import demonstration, exact, matches
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.exact import left_of_a_tenth, parameters_by_layer
 from capacity.columns import percent
+from capacity.seeding import seed_generators
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,7 +155,7 @@ def shares_cut() -> tuple[float, float]:
     from torch.nn.utils.prune import random_unstructured
 
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        seed_generators(0)
         layer = random_unstructured(nn.Conv2d(64, 64, 3), "weight", amount=0.1)
     gone = layer.weight.detach().flatten(1) == 0
     return float(gone.all(1).float().mean()), float(gone.float().mean())

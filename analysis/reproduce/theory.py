@@ -6,6 +6,7 @@ from itertools import product
 
 from analysis.lab.measurement.verdict import demonstration, exact
 from analysis.reproduce.claim import Claim
+from capacity.seeding import seed_generators
 
 CLASSES = 4  # outputs of the small network
 DISTINCT = 200  # inputs, no two the same
@@ -84,7 +85,7 @@ def share_memorized() -> float:
     inputs = torch.randn(DISTINCT, 20, generator=generator)
     labels = torch.randint(10, (DISTINCT,), generator=generator)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        seed_generators(0)
         model = nn.Sequential(nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(150):

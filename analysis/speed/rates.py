@@ -13,6 +13,7 @@ from analysis.speed.config import Config
 from analysis.speed.peers import has_nncodec, nncodec_bytes, read
 from analysis.speed.timing import Benchmark, say
 from capacity.columns import percent
+from capacity.seeding import seed_generators
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,11 +149,9 @@ def _network(kind: str, data: "DataSet", config: Config) -> "nn.Module":
     """A trained network, on the processor; read from the folder that keeps them where it lies there."""
     from pathlib import Path
 
-    import torch
-
     from compression.checkpoints import load_model, save_model
 
-    torch.manual_seed(0)
+    seed_generators(0)
     model, pictures = _fresh(kind, data), data.train.take(slice(0, 256 if config.smoke else None))
     settings = dict(TRAINING[kind])
     settings["epochs"] = 1 if config.smoke else config.epochs or settings["epochs"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
 from analysis.speed.timing import Benchmark, say
+from capacity.seeding import seed_generators
 
 if TYPE_CHECKING:
     from analysis.lab.data.datasets import DataSet
@@ -50,7 +51,6 @@ def _seeds(
     together: "TrainingSettings",
 ) -> Benchmark:
     """A row; both sides train the very same networks on the same batches."""
-    import torch
     from torch import nn
 
     from analysis.lab.models import create
@@ -59,7 +59,7 @@ def _seeds(
 
     models: list[nn.Module] = []
     for seed in range(seeds):
-        torch.manual_seed(seed)
+        seed_generators(seed)
         small = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
         models.append(create(model, input_size=data.input_size, classes=10) if model else small)
     batches = [data.train.batches(128, shuffle=True, seed=seed) for seed in range(seeds)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from capacity.seeding import seed_generators
 from compression.batches import TensorBatches
 
 SIZE = (1, 8, 8)
@@ -13,7 +14,7 @@ SIZE = (1, 8, 8)
 def network(seed: int = 0) -> nn.Module:
     """A small network with convolution, norm and dense layers."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         return nn.Sequential(
             nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 16), nn.ReLU(),
             nn.Linear(16, 10),

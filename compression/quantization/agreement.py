@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.inputs import tensors_in
+from capacity.seeding import seed_generators
 from compression.evaluation import run_batches
 
 WEAK_DB = 6.0  # below it, what rounding adds is half as large as what it is added to
@@ -51,7 +52,7 @@ def agreement_db(floats: nn.Module, rounded: nn.Module, batches: Sequence[Any]) 
 
 def _outputs(network: nn.Module, batches: Sequence[Any], *, seed: int = 0) -> list[Tensor]:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        seed_generators(seed)
         tensors = tensors_in(run_batches(clone(network), batches))
     return [tensor.detach().cpu() for tensor in tensors if tensor.is_floating_point()]
 

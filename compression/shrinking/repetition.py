@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from capacity.cloning import clone
+from capacity.seeding import seed_generators
 from compression.dataflow import tensors_of
 from compression.shrinking.emission import (
     Axis,
@@ -111,7 +112,7 @@ class Network:
     def _run(self, mode: TorchDispatchMode) -> list[Tensor]:
         """The tensors that the model returns in this mode."""
         with torch.no_grad(), torch.random.fork_rng(), _without_onednn(), mode:
-            torch.manual_seed(0)
+            seed_generators(0)
             return tensors_of(self.model(*self.args, **self.kwargs))
 
     def hits(self, changed: Mapping[Axis, Tensor]) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Commands and scripts in processes of their own, forked from one that imported the heavy libraries once."""
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -13,7 +14,8 @@ from pathlib import Path
 
 LIBRARIES = ["numpy", "scipy.stats", "pandas", "torch", "torchvision", "accelerate", "sklearn.datasets"]
 LIBRARIES += ["matplotlib.pyplot", "seaborn", "rich.table", "tyro", "joblib", "safetensors.torch"]
-LIBRARIES += ["torch_pruning", "torchao.quantization.pt2e.quantize_pt2e"]
+LIBRARIES += ["torch_pruning", "torchao.quantization.pt2e.quantize_pt2e", "matplotlib.backends.backend_pdf"]
+LIBRARIES += ["torchao.quantization.pt2e.quantizer.x86_inductor_quantizer"]
 
 
 def run_forked(
@@ -62,6 +64,7 @@ def _leader(*work) -> None:
 
 
 def _command(module, arguments, place, variables, streams, largest_file=None) -> None:
+    gc.freeze()  # what was imported before is shared as long as nobody searches it for garbage
     for number, stream in enumerate(streams, start=1):
         opened = os.open(stream, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)

@@ -18,6 +18,7 @@ class Projections(nn.Module):
     """
 
     in_proj_bias = None  # keeps nn.TransformerEncoderLayer off its fused path, which reads packed weights
+    fused = False  # computes step by step, as what follows values through it must see; see `fuse_attention`
 
     def __init__(self, packed: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -63,28 +64,40 @@ class Projections(nn.Module):
         layers = (self.get_submodule(name) for name in ("q_proj", "k_proj", "v_proj"))
         projected = [layer(tensor) for layer, tensor in zip(layers, given, strict=True)]
         q, k, v = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in projected)
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        mask = self._mask(attn_mask, key_padding_mask, scores)
-        share = torch.softmax(scores if mask is None else scores + mask, dim=-1)
-        mixed = F.dropout(share, self.dropout, self.training) @ v
+        mask = self._mask(attn_mask, key_padding_mask, q, k)
+        share = None
+        if need_weights or not self._fuses():
+            scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+            share = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+            mixed = F.dropout(share, self.dropout, self.training) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask)
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not self.batch_first and not single:
             output = output.transpose(0, 1)
-        weights = share.mean(1) if average else share
+        weights = None
+        if need_weights and share is not None:
+            weights = share.mean(1) if average else share
         if single:
-            output, weights = output[0], weights[0]
-        return output, weights if need_weights else None
+            output, weights = output[0], None if weights is None else weights[0]
+        return output, weights
 
-    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, scores: Tensor) -> Tensor | None:
+    def _fuses(self) -> bool:
+        """Whether torch's kernel computes: in no pass that a gradient, an export or dropout follows."""
+        followed = torch.is_grad_enabled() or torch.compiler.is_exporting()
+        return self.fused and not followed and not (self.training and self.dropout)
+
+    def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """Both masks as what is added to the (B, heads, queries, keys) scores; True forbids."""
         total = None
-        batch, _, queries, keys = scores.shape
+        batch, heads, queries, _ = q.shape
+        keys = k.shape[2]
         everywhere = attn_mask is not None and attn_mask.dim() == 2
-        shape = (1, 1, queries, keys) if everywhere else tuple(scores.shape)
+        shape = (1, 1, queries, keys) if everywhere else (batch, heads, queries, keys)
         for mask, wide in ((attn_mask, shape), (padding, (batch, 1, 1, keys))):
             if mask is not None:
                 if mask.dtype == torch.bool:
-                    mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(mask, -torch.inf)
+                    mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask, -torch.inf)
                 total = mask.reshape(wide) if total is None else total + mask.reshape(wide)
         return total
 
@@ -101,7 +114,11 @@ def _parts(packed: nn.Parameter, count: int) -> list[nn.Parameter]:
 
 
 def unpack_attention(model: nn.Module) -> nn.Module:
-    """Replace, in place, every nn.MultiheadAttention without extra key or value biases; returns the model."""
+    """Replace, in place, every nn.MultiheadAttention without extra key or value biases; returns the model.
+
+    All of them then compute step by step, those too that were replaced before.
+    """
+    _set_fused(model, False)
     parts = [
         (name, module)
         for name, module in model.named_modules()
@@ -112,3 +129,18 @@ def unpack_attention(model: nn.Module) -> nn.Module:
             return Projections(module)
         model.set_submodule(name, Projections(module))
     return model
+
+
+def fuse_attention(model: nn.Module) -> nn.Module:
+    """Let unpacked attention run in torch's kernel where no gradient is wanted; in place, returns the model.
+
+    nn.MultiheadAttention does so; a shrunk network must not be slower for having it in layers of its own.
+    """
+    _set_fused(model, True)
+    return model
+
+
+def _set_fused(model: nn.Module, fused: bool) -> None:
+    for module in model.modules():
+        if isinstance(module, Projections):
+            module.fused = fused

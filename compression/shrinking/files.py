@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from capacity import checks
-from capacity.attention import unpack_attention
+from capacity.attention import fuse_attention, unpack_attention
 from capacity.cloning import clone, initialized, plain_copy, unwrapped
 from capacity.errors import InputError
 from capacity.inputs import example_input, first_line
@@ -94,6 +94,7 @@ def load_shrunk(model: nn.Module, path: str | Path, *, input_size: Any = None) -
     _set_sizes(copied, _sizes(text, path), path)
     _set_tensors(copied, tensors)
     _require_consistent(copied, path)
+    fuse_attention(copied)
     if input_size is not None:
         _rehearse(copied, input_size, path)
     return copied

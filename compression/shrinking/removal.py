@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from capacity.attention import fuse_attention
 from capacity.cloning import clone
 from capacity.errors import InputError
 from capacity.inputs import map_tensors, refusing, tensors_in
@@ -72,7 +73,7 @@ class Removal:
         self.small.zero_grad(set_to_none=True)
         for name, parameter in self.small.named_parameters():
             parameter.requires_grad_(name not in self.frozen and parameter.is_floating_point())
-        return self.small
+        return fuse_attention(self.small)
 
     def apply(self, group: Any) -> None:
         """Remove one of torch-pruning's groups of coupled units, and note what went where."""

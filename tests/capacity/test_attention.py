@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from capacity.attention import unpack_attention
+from capacity.attention import fuse_attention, unpack_attention
 from capacity.cloning import clone
 
 CAUSAL = torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)
@@ -35,6 +36,34 @@ def test_it_equals_the_packed_module(batch_first: bool, sizes: dict, options: di
     given = [torch.randn(*shape, sizes.get(key, 12)) for key in ("", "kdim", "vdim")]
     expected, found = packed(*given, **options), unpacked(*given, **options)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    fuse_attention(unpacked)
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            torch.testing.assert_close(unpacked(*given, **options), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_kernel_computes_where_nothing_follows_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    kernel = functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional, "scaled_dot_product_attention", lambda *given: calls.append(1) or kernel(*given)
+    )
+    unpacked = unpack_attention(nn.MultiheadAttention(12, 3, dropout=0.1, batch_first=True).eval())
+    x = torch.randn(2, 5, 12)
+
+    def fused(*, need_weights: bool = False, grad: bool = False) -> bool:
+        calls.clear()
+        with torch.set_grad_enabled(grad):
+            unpacked(x, x, x, need_weights=need_weights)
+        return bool(calls)
+
+    assert not fused()
+    fuse_attention(unpacked)
+    assert fused() and not fused(need_weights=True) and not fused(grad=True)
+    unpacked.train()
+    assert not fused()
+    unpack_attention(unpacked.eval())
+    assert not fused()
 
 
 def test_without_a_batch_and_inside_an_encoder_layer() -> None:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from analysis.lab.models import create
 from capacity import InputError, dense_capacity, measure
+from capacity.attention import Projections, unpack_attention
+from capacity.cloning import clone
+from compression.costs import flops
 from compression.criteria import L1, L2, Random, Reservoir
 from compression.masks import masks_of
 from compression.pruning import prune
@@ -389,3 +392,24 @@ def test_bad_input(amount: float) -> None:
     with pytest.raises(InputError, match="no unit can be removed"):
         shrink(model, (3,))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_attention_runs_in_torchs_kernel_and_counts_as_before(tmp_path) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
+    model, size = nn.Sequential(layer, nn.Flatten(), nn.Linear(32 * 6, 5)).eval(), (6, 32)
+    small = shrink(model, size, amount=0.25).model.eval()
+    save_shrunk(small, tmp_path / "small.safetensors")
+    loaded = load_shrunk(model, tmp_path / "small.safetensors").eval()
+    by_step, x = unpack_attention(clone(small)), torch.randn(3, *size)
+    networks = (small, loaded, by_step)
+    fused = [[m.fused for m in net.modules() if isinstance(m, Projections)] for net in networks]
+    assert fused == [[True], [True], [False]]
+    with torch.no_grad():
+        outputs = [net(x) for net in networks]
+    assert outputs[0].std() > 0.1 and outputs[0].equal(outputs[1])
+    torch.testing.assert_close(outputs[0], outputs[2], atol=1e-6, rtol=1e-5)
+    assert measure(small, size, effective=True).capacity_bits == measure(
+        by_step, size, effective=True
+    ).capacity_bits > 0  # fmt: skip
+    assert flops(small, size) == flops(by_step, size)

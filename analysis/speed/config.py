@@ -34,7 +34,7 @@ class Config(OutputSettings):
     only: tuple[Group, ...] = QUICK
     """Only these groups of rows; by default those of a minute or two."""
     preset: Literal["default", "full"] = "default"
-    """full: all groups of rows (seventeen minutes on two cores, at three repeats)."""
+    """full: all groups of rows (twelve to seventeen minutes on two cores, at three repeats)."""
     smoke: bool = False
     """A quick pass with small sizes; the ratios mean nothing."""
 

@@ -69,6 +69,9 @@ def shrinking(config: Config) -> Iterator[Benchmark]:
         )
 
 
+VECTOR = 16  # float32 numbers in a register of AVX-512
+
+
 def transformers(config: Config) -> Iterator[Benchmark]:
     """Forward passes of transformers without heads and units of half their FLOPs, beside the whole ones."""
     import torch
@@ -89,7 +92,7 @@ def transformers(config: Config) -> Iterator[Benchmark]:
         ("a Llama-like network", language, ids[:1], ids, 0.5),
     ]
     for name, dense, size, x, amount in examples:
-        small = shrink(dense, size, amount=amount).model.eval()
+        small = shrink(dense, size, amount=amount, round_to=VECTOR).model.eval()
         left = flops(small, size) / flops(dense, size)
         ours, theirs = _passes(small, dense, x)
         title = f"{name} with {left:.2f} of its FLOPs"

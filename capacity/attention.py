@@ -65,19 +65,18 @@ class Projections(nn.Module):
         projected = [layer(tensor) for layer, tensor in zip(layers, given, strict=True)]
         q, k, v = (tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for tensor in projected)
         mask = self._mask(attn_mask, key_padding_mask, q, k)
-        share = None
-        if need_weights or not self._fuses():
+        weights = None
+        if self._fuses() and not need_weights:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask)
+        else:
             scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
             share = torch.softmax(scores if mask is None else scores + mask, dim=-1)
             mixed = F.dropout(share, self.dropout, self.training) @ v
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v, mask)
+            if need_weights:
+                weights = share.mean(1) if average else share
         output = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not self.batch_first and not single:
             output = output.transpose(0, 1)
-        weights = None
-        if need_weights and share is not None:
-            weights = share.mean(1) if average else share
         if single:
             output, weights = output[0], None if weights is None else weights[0]
         return output, weights

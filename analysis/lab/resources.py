@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -90,3 +92,16 @@ def why_no_workers() -> str:
             f"no semaphores can be shared ({first_line(error, 80)}: /dev/shm is missing, full or read-only)"
         )
     return ""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch computes on one thread; after it on as many as before, however it ends."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -25,10 +25,7 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
     from capacity import mean_half_width
 
     keys = ["dataset", "seed"]
-    measured = {
-        change: part.set_index(keys)[list(MEASURES)]
-        for change, part in frame.groupby("change", sort=False)
-    }  # fmt: skip
+    measured = {change: part.set_index(keys)[[*MEASURES]] for change, part in frame.groupby("change")}
     moved = {change: measured[change] / measured["none"] for change in CHANGES}
     rows = []
     for measure in MEASURES:

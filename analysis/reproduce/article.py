@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.figures import fit_venue, save_figure
+from analysis.lab.reporting.figures import save_figure
 from analysis.lab.reporting.latex import escape
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.loading import Run, finished
@@ -93,20 +93,21 @@ def write_article(
     directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     directory.save_text(reports_table(lines), "reports.tex")
     directory.save_text(answer_rows(), "answer.tex")
-    drawn = {name: run for name, run in {**runs, **full}.items() if style.draws(name)}
-    for name, run in drawn.items():
-        figure = run.plot()
-        fit_venue(figure, style.venue)
-        save_figure(figure, folder, name.replace("_", "-"), endings=["pdf"], pgf=style.pgf)
+    pictures = [
+        picture
+        for name, run in {**runs, **full}.items() if style.draws(name)
+        for picture in save_figure(
+            run.plot(), folder, name.replace("_", "-"), endings=["pdf"], venue=style.venue, pgf=style.pgf
+        )
+    ]  # fmt: skip
     sources = [_source(name, run) for name, run in {**runs, **full, **evidence_runs()}.items()]
     directory.save_text("\n".join(sources) + "\n", "sources.tex")
     directory.save_text(comparison_table(runs["comparison"]), "comparison.tex")
     for name, run in full.items():
         directory.save_text(TABLES[run.command](run), f"{name}.tex")
-    endings = (".pdf", *((".pgf",) if style.pgf else ()))
-    pictures = [f"{name.replace('_', '-')}{ending}" for name in drawn for ending in endings]
     tables = ["numbers", "reports", "answer", "sources", "comparison", *full]
-    save_json(folder / MANIFEST, {"written": sorted([*pictures, *(f"{name}.tex" for name in tables)])})
+    written = [*(picture.name for picture in pictures), *(f"{name}.tex" for name in tables)]
+    save_json(folder / MANIFEST, {"written": sorted(written)})
 
 
 def _source(name: str, run: Run) -> str:

@@ -57,19 +57,14 @@ def _sweep(config: Config, **workers: Any) -> None:
 
 def trained_cell(epochs: int, name: str) -> dict[str, Any]:
     """A small network trained on the digits on one thread; what a worker imports, or this process runs."""
-    import torch
-
     from analysis.lab.data.datasets import load
     from analysis.lab.models import create
+    from analysis.lab.resources import one_thread
     from compression.training import TrainingSettings, evaluate, fit
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         data = load("digits")
         model = create("mlp", input_size=(1, 8, 8), classes=10)
         settings = TrainingSettings(epochs=epochs, seed=int(name.partition("-")[2]))
         trained = fit(model, data.train.batches(128, shuffle=True), settings=settings).model
         return evaluate(trained, data.test.batches(500)).to_dict()
-    finally:
-        torch.set_num_threads(threads)

@@ -13,8 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
+from analysis.lab.resources import one_thread
 from analysis.torture.clock import Late, in_time, seconds
 from analysis.torture.config import Config
 from analysis.torture.files import MOST_SECONDS
@@ -156,17 +155,15 @@ def _hear(event: str, facts: tuple[Any, ...]) -> None:
 
 def folders(config: Config, folder: Path, forks: Forks) -> Iterator[Outcome]:
     """Damaged copies of a run of each of the commands, one that is whole beside each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the runs, which are gone on with
     calls = [call_of(command, folder / command) for command in config.commands if command in READABLE]
     runs = [undisturbed(forks, call)[0] for call in calls]
     tries: dict[str, list[tuple[float, str]]] = {}
-    for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
-        good = outcome in ("read", "refused")
-        own = tries.setdefault(reader, [])
-        own.append((took, "" if good else f"{outcome}, {why.strip()[-300:]}"))
-        yield list(growing("folders", reader, config.folders, own))[-1]
-    torch.set_num_threads(threads)
+    with one_thread():  # as in the runs, which are gone on with
+        for reader, outcome, why, took in torture_folders(runs, config.folders, config.seed):
+            good = outcome in ("read", "refused")
+            own = tries.setdefault(reader, [])
+            own.append((took, "" if good else f"{outcome}, {why.strip()[-300:]}"))
+            yield list(growing("folders", reader, config.folders, own))[-1]
 
 
 def torture_folders(

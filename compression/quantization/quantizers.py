@@ -148,9 +148,9 @@ def own_scale(weights: torch.Tensor, scale: torch.Tensor, ends: tuple[int, int])
     >>> own_scale(rows, torch.tensor([0.1, 0.1]), (-8, 7)).tolist()
     [0.25, 0.05000000074505806]
     """
-    sizes = torch.where(weights == 0, torch.inf, weights.abs()).amin(-1)
-    largest = torch.maximum(weights.amax(-1), -weights.amin(-1))
-    if not (largest <= (max(map(abs, ends)) + 1) * sizes).any():
+    magnitudes = weights.abs()
+    sizes = torch.where(weights == 0, torch.inf, magnitudes).amin(-1)
+    if not (magnitudes.amax(-1) <= (max(map(abs, ends)) + 1) * sizes).any():
         return scale  # no row's smallest weight goes often enough into its largest, as of trained floats
     for part in range(5, 0, -1):
         step = sizes / part

@@ -25,7 +25,7 @@ from analysis.lab.needs import (
     require_room,
     training_seconds,
 )
-from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory, left_in_group
+from analysis.lab.resources import cores, fitting_processes, free_disk, free_memory, left_in_group, one_thread
 from analysis.lab.runner import Runner
 from capacity import InputError
 
@@ -174,3 +174,15 @@ def test_the_first_cell_tells_the_pace(tmp_path: Path, capsys) -> None:
     )
     adequate_size.run(config)
     assert "at this pace" not in capsys.readouterr().out
+
+
+def test_threads_come_back_however_it_ends() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="within"), one_thread():
+            assert torch.get_num_threads() == 1
+            raise ValueError("within")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

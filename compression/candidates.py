@@ -11,6 +11,7 @@ from torch import Tensor
 from capacity.errors import InputError
 from capacity.inputs import without_weights
 from compression.amounts import number_of
+from compression.counting import all_finite
 from compression.criteria import Criterion, Observed, Observer, Sampler, elementwise, widened
 from compression.masks import Masks
 from compression.selection import Scores, masks_without_lowest, number_set
@@ -93,7 +94,7 @@ def checked_value(target: Target) -> Tensor:
     weight = target.value()
     if weight.is_meta:
         raise without_weights(target.name)
-    if not bool(torch.isfinite(weight.sum())) and not bool(torch.isfinite(weight).all()):
+    if not all_finite(weight):
         number = "NaN" if bool(torch.isnan(weight).any()) else "infinity"
         raise InputError(f"layer {target.name!r}: weight holds {number}, so no criterion can rank it")
     return weight

@@ -19,6 +19,7 @@ from capacity.inputs import as_integer, first_line, require_weights, shown
 from capacity.seeding import seed_generators
 from capacity.tables import Statement
 from compression._moved import keep_old_names
+from compression.counting import all_finite
 from compression.dropout import neuron_dropout
 from compression.epochs import (
     batches_of,
@@ -446,7 +447,7 @@ class _Loop:
                 f"{len(history)} epochs: watch another score"
             )
         for name, parameter in self.plain.named_parameters():
-            if not bool(parameter.isfinite().all()):
+            if not all_finite(parameter):
                 raise FloatingPointError(f"{name!r} is not finite after epoch {history[-1]['epoch']}")
         self.optimizer.zero_grad(set_to_none=True)
         stopped = len(history) < settings.epochs - settings.start_epoch

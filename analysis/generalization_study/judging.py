@@ -7,6 +7,7 @@ Reference: Kendall 1945 (tau-b, with ties); Jiang et al. 2020, section 2.2.3, eq
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,7 @@ def _pair_codes(values: NDArray[np.generic]) -> NDArray[np.int64]:
     return np.asarray(codes[first] * len(names) + codes[second], dtype=np.int64)
 
 
+@cache
 def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     first, second = np.nonzero(~np.eye(count, dtype=bool))
     return first, second
@@ -91,8 +93,9 @@ def _share(measure: NDArray[np.int64], error: NDArray[np.int64], groups: NDArray
     """I(measure; error | group) / H(error | group); 0 where nothing is left to tell."""
     counts = np.bincount((groups * 3 + measure) * 3 + error, minlength=9 * (groups.max() + 1))
     joint = counts.reshape(-1, 3, 3) / len(measure)
-    left = _entropy(joint.sum(1)) - _entropy(joint.sum((1, 2)))
-    shared = _entropy(joint.sum(1)) + _entropy(joint.sum(2)) - _entropy(joint) - _entropy(joint.sum((1, 2)))
+    given, of_error = _entropy(joint.sum((1, 2))), _entropy(joint.sum(1))
+    left = of_error - given
+    shared = of_error + _entropy(joint.sum(2)) - _entropy(joint) - given
     return max(shared / left, 0.0) if left > 1e-12 else 0.0
 
 

@@ -3,13 +3,13 @@
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from analysis.lab.reporting.figures import save_figure
+from analysis.lab.reporting.figures import save_draft, save_figure
 from analysis.lab.reporting.latex import escape
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.loading import Run, finished
@@ -19,6 +19,8 @@ from compression.checkpoints import load_json, save_json, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
 from analysis.reproduce.article_tables import TABLES, comparison_table, reports_table
 from analysis.reproduce.config import Config
 from analysis.reproduce.evidence import answer_rows, evidence_numbers, evidence_runs
@@ -48,16 +50,25 @@ class Style:
     """How the article's input is made: for which venue's widths, with PGF, from a quick pass.
 
     figures: names of the runs that are drawn; None for all
+    drawn: figures by name that were drawn to see that they can be, until they are saved
     """
 
     venue: str = "ieee"
     pgf: bool = False
     smoke: bool = False
     figures: frozenset[str] | None = None
+    drawn: "dict[str, Figure]" = field(default_factory=dict, repr=False)
 
     def draws(self, name: str) -> bool:
         """Whether the figure of this run is made."""
         return self.figures is None or name.replace("_", "-") in self.figures
+
+    def save(self, name: str, run: Run, folder: Path) -> list[Path]:
+        """Draw the figure of a run, if that is still to do, and save it; returns its files."""
+        figure, name = self.drawn.pop(name, None) or run.plot(), name.replace("_", "-")
+        if self.smoke and not self.pgf:
+            return [save_draft(figure, folder / f"{name}.pdf", self.venue)]
+        return save_figure(figure, folder, name, endings=["pdf"], venue=self.venue, pgf=self.pgf)
 
 
 def style_of(config: Config) -> Style:
@@ -93,13 +104,8 @@ def write_article(
     directory.save_text("".join(f"\\newcommand{{\\{k}}}{{{v}}}\n" for k, v in numbers.items()), "numbers.tex")
     directory.save_text(reports_table(lines), "reports.tex")
     directory.save_text(answer_rows(), "answer.tex")
-    pictures = [
-        picture
-        for name, run in {**runs, **full}.items() if style.draws(name)
-        for picture in save_figure(
-            run.plot(), folder, name.replace("_", "-"), endings=["pdf"], venue=style.venue, pgf=style.pgf
-        )
-    ]  # fmt: skip
+    shown = {name: run for name, run in {**runs, **full}.items() if style.draws(name)}
+    pictures = [picture for name, run in shown.items() for picture in style.save(name, run, folder)]
     sources = [_source(name, run) for name, run in {**runs, **full, **evidence_runs()}.items()]
     directory.save_text("\n".join(sources) + "\n", "sources.tex")
     directory.save_text(comparison_table(runs["comparison"]), "comparison.tex")
@@ -180,7 +186,7 @@ def _can_be_shown(name: str, run: Run, refused: Callable[[str], object], style: 
     """Whether numbers, table and figure can be made of a run."""
     try:
         if style.draws(name):
-            run.guarded("figure", run.plot)
+            style.drawn[name] = run.guarded("figure", run.plot)
         run.guarded("table", lambda: TABLES[run.command](run))
         run.guarded("numbers", lambda: (dict(recorded_numbers({name: run})), dict(certificates({name: run}))))
     except InputError as error:

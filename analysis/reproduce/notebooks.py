@@ -21,7 +21,7 @@ from analysis.lab.measurement.verdict import (
 )
 from analysis.lab.models import create
 from analysis.reproduce.claim import Claim
-from analysis.reproduce.exact import MIB, on_meta, relative_time
+from analysis.reproduce.exact import MIB, TURNS, on_meta, relative_time
 from capacity import mean_half_width
 from capacity.columns import percent
 from capacity.seeding import seed_generators
@@ -182,12 +182,12 @@ def latency_of_report_e() -> Iterator[Claim]:
     )  # fmt: skip
 
 
-def latency_of_the_student() -> Iterator[Claim]:
+def latency_of_the_student(turns: int = TURNS) -> Iterator[Claim]:
     """Report E's five-layer student reads slower than its ResNet-18; here both are timed in turns."""
     size = (3, 224, 224)
     models = [create(name, input_size=size, classes=10) for name in ("cnn5", "torchvision:resnet18")]
     operations = [flops(model, size) for model in models]
-    measured = relative_time(models, size)
+    measured = relative_time(models, size, turns)
     yield Claim(
         "E", "latency of the student", "2.49 of 2.27 ms",
         f"{percent(operations[0] / operations[1])} of the operations, {measured.mean:.2f} of the time",

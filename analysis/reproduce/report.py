@@ -1,7 +1,7 @@
 """All lines: from integers, demonstrations, runs; as table, sentence and files."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from analysis.lab.runs.loading import Run
     from analysis.reproduce.claim import Claim
 from analysis.reproduce.config import Config
+
+QUICK_TURNS = 3  # of each network that a quick pass times
 
 
 def run(config: Config) -> "pd.DataFrame":
@@ -24,10 +26,10 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     from analysis.lab.runs.progress import progress
     from analysis.reproduce.claim import REPORTS
     from analysis.reproduce.effects import effect_lines
-    from analysis.reproduce.exact import EXACT
+    from analysis.reproduce.exact import EXACT, time_without_channels
     from analysis.reproduce.faults import FAULTS
     from analysis.reproduce.losses import LOSSES
-    from analysis.reproduce.notebooks import NOTEBOOKS
+    from analysis.reproduce.notebooks import NOTEBOOKS, latency_of_the_student
     from analysis.reproduce.pipelines import PIPELINES
     from analysis.reproduce.printed import PRINTED
     from analysis.reproduce.protocols import PROTOCOLS
@@ -40,13 +42,15 @@ def reproduce(config: Config, read: "Sequence[Run] | None" = None) -> "tuple[lis
     folder = Path(config.output) / ("smoke" if config.smoke else "digits")
     lines: list[Claim] = []
     runs: dict[str, Run] = {}
-    computed = (
+    timed = (time_without_channels, latency_of_the_student)
+    turns = {"turns": QUICK_TURNS} if config.smoke else {}
+    computed: tuple[Callable[..., Iterator[Claim]], ...] = (
         *EXACT, *THEORY, *PROTOCOLS, *PRINTED, *SENTENCES, *FAULTS, *LOSSES, *NOTEBOOKS, *PIPELINES,
     )  # fmt: skip
     with progress(len(computed) + len(SURROGATES), "reproducing") as on_progress:
         for function in computed:
             on_progress(doing=(function.__doc__ or "").splitlines()[0])
-            lines += function()
+            lines += function(**turns) if function in timed else function()
             on_progress(1)
         for command, changes in SURROGATES:
             on_progress(doing=f"stand-in: {command}")

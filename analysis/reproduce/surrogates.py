@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.measurement.verdict import Estimate, Judgement, compare, difference, exact
+from analysis.lab.runs.directory import open_run
 from analysis.lab.runs.loading import Run, finished
 from analysis.reproduce.claim import Claim
 from analysis.reproduce.trained import plus_minus
@@ -33,8 +34,12 @@ def run_surrogate(command: str, changes: Mapping[str, Any], folder: Path, *, smo
     path = folder / command
     fewer = SMOKE.get(command, {}) if smoke else {}
     config = replace(module.Config(), **changes, **fewer, smoke=smoke, output=str(path))
-    rows_alone = smoke and hasattr(module, "EXPERIMENT")  # figures and tables are what a claim does not read
-    (module.run if rows_alone else module.start)(config, say=_unsaid)
+    if not smoke:
+        module.start(config, say=_unsaid)
+    elif hasattr(module, "EXPERIMENT"):  # rows alone: figures and tables are what a claim does not read
+        module.run(config, say=_unsaid)
+    else:
+        open_run(command, config, name=command).save_frame(module.run(config))
     return finished(path)
 
 

@@ -19,7 +19,7 @@ from capacity import checks
 from capacity.cloning import clone, plain_copy, unwrapped
 from capacity.errors import InputError, unknown
 from capacity.inputs import example_input, forward, refusing, require_weights
-from compression.counting import flush_subnormals, rounded_tensors
+from compression.counting import all_finite, flush_subnormals, rounded_tensors
 from compression.epochs import require_batches
 from compression.evaluation import exercise
 from compression.options import with_options
@@ -229,7 +229,7 @@ def require_single(plain: nn.Module) -> None:
 
 def _check_numbers(plain: nn.Module, scheme: str) -> None:
     for name, tensor in plain.named_parameters():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise InputError(f"{name} holds NaN or infinity, which no integer stands for")
     for name, module in plain.named_modules():
         average = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is None

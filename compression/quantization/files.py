@@ -16,7 +16,7 @@ from capacity.cloning import clone, plain_copy
 from capacity.errors import InputError, missing
 from capacity.inputs import example_input, first_line, forward, require_weights
 from compression.checkpoints import most_bytes, require_storable
-from compression.counting import rounded_tensors, stored_tensors
+from compression.counting import all_finite, rounded_tensors, stored_tensors
 from compression.epochs import evaluation_mode
 from compression.quantization._quantize import (
     SCHEMES,
@@ -247,7 +247,7 @@ def _require_integers(tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError for steps between integers that are none, and for zeros outside of them."""
     for key, tensor in tensors.items():
         name = key.rpartition(".")[2]
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not all_finite(tensor):
             raise ValueError(f"{key} holds NaN or infinity")
         scales = name.startswith("_scale") or (name == "scales" and ".parametrizations." in f".{key}")
         if scales and not bool((tensor > 0).all()):

@@ -12,6 +12,7 @@ from analysis.lab.measurement.deployment import file_bytes
 from capacity import InputError
 from compression.codec import coding_report
 from compression.counting import (
+    PART,
     distinct,
     flush_subnormals,
     nonzero_count,
@@ -140,6 +141,14 @@ def test_subnormal_numbers_are_flushed_and_halves_are_not() -> None:
         model[1].running_mean[:2] = -1e-40
     assert subnormal_count(model) == 6 == flush_subnormals(model)
     assert subnormal_count(model) == 0 and int((model[0].weight == 0).sum()) == 4
+    with torch.no_grad():
+        model[0].weight[2, :2] = torch.tensor([1e-39, float("nan")])
+        model[0].weight.data = model[0].weight.T  # numbers that no one row holds
+    assert flush_subnormals(model) == 1 and subnormal_count(model) == 0
+    wide = nn.Linear(2 * PART, 1, bias=False)
+    with torch.no_grad():
+        wide.weight[0, :: PART // 2] = 1e-39
+    assert flush_subnormals(wide) == 4 and int((wide.weight == 0).sum()) >= 4
     half = nn.Linear(2, 2).half()
     nn.init.constant_(half.weight, 1e-6)
     assert flush_subnormals(half) == 0 and bool((half.weight != 0).all())

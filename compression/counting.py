@@ -126,6 +126,7 @@ def flush_subnormals(model: nn.Module) -> int:
         for part in tensor.view(-1).split(PART) if tensor.is_contiguous() else (tensor,):
             if part.numel() and not part.abs().min() >= tiny:  # a fraction of the mask's cost; or NaN
                 small = subnormal(part)
-                part[small] = 0
-                flushed += int(small.sum())
+                if count := int(small.sum()):
+                    part[small] = 0
+                    flushed += count
     return flushed

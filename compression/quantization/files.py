@@ -29,6 +29,7 @@ from compression.quantization._quantize import (
 from compression.quantization.calls import free_batch
 from compression.quantization.exporting import FIXED_BATCH, obstacle
 from compression.quantization.module_integers import store_integers
+from compression.quantization.onnx_agreement import require_agreement
 from compression.quantization.onnx_forms import ForOnnx
 from compression.quantization.onnx_functions import read_once
 from compression.quantization.onnx_weights import fit_biases, keep_activations
@@ -263,7 +264,8 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     Integers of a graph become pairs of QuantizeLinear and DequantizeLinear.
 
     The batch dimension stays free. Raises InputError without the extra [onnx], for scheme "dynamic", for what
-    cannot be exported, and for what fixes the size of the batch.
+    cannot be exported, for what fixes the size of the batch, and where ONNX Runtime, if it is installed,
+    computes something else from it: see `onnx_agreement.require_agreement`.
     """
     try:
         import onnxscript  # noqa: F401
@@ -294,6 +296,8 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
     _require_free(program, path)
     keep_activations(program)
     fit_biases(program)
+    with evaluation_mode(graph):
+        require_agreement(program, graph, args, kwargs, path)
     write_atomically(path, lambda beside: program.save(str(beside)))
     return Path(path).stat().st_size
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from capacity import checks
 from capacity.cloning import clone, plain_copy, unwrapped
 from capacity.errors import InputError, unknown
-from capacity.inputs import example_input, forward, refusing, require_weights
+from capacity.inputs import example_input, forward, refusing, require_weights, tensors_in
 from compression.counting import all_finite, flush_subnormals, rounded_tensors
 from compression.epochs import require_batches
 from compression.evaluation import exercise
@@ -42,6 +42,7 @@ from compression.quantization.results import (
     result_of_graph,
     result_of_modules,
 )
+from compression.quantization.runtimes import difference
 from compression.quantization.stored_integers import (
     buffers_written,
     integer_weights,
@@ -392,8 +393,9 @@ def convert(graph: Any) -> fx.GraphModule:
 def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     """The quantized graph as integer kernels called from C++, by Inductor, for inputs like `example`; frozen.
 
-    Raises InputError where it cannot be compiled (no C++ compiler), with what works instead, and, when
-    called, for inputs of another shape.
+    Raises InputError where it cannot be compiled (no C++ compiler), with what works instead, where the
+    kernels compute something else than the graph for the example, and, when called, for inputs of another
+    shape.
     """
     from torch._inductor import config
 
@@ -405,7 +407,10 @@ def compiled(graph: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
         200,
     )
     with refused, quiet(), config.patch(freezing=True, cpp_wrapper=True), torch.no_grad():
-        ready(example)
+        outputs = tensors_in(ready(example))
+    theirs = [tensor for tensor in outputs if tensor.is_floating_point()]
+    if gap := difference(graph, (example,), {}, theirs):
+        raise InputError(f"what the compiled kernels compute {gap}; run the graph as it is")
 
     def call(inputs: Tensor) -> Any:
         if inputs.shape != example.shape:

@@ -29,11 +29,11 @@ from compression.quantization._quantize import (
 from compression.quantization.calls import free_batch
 from compression.quantization.exporting import FIXED_BATCH, obstacle
 from compression.quantization.module_integers import store_integers
-from compression.quantization.onnx_agreement import require_agreement
 from compression.quantization.onnx_forms import ForOnnx
 from compression.quantization.onnx_functions import read_once
 from compression.quantization.onnx_weights import fit_biases, keep_activations
 from compression.quantization.results import QuantizeResult, Rounding
+from compression.quantization.runtimes import require_agreement
 from compression.shrinking.files import digest
 from compression.storage import require_plain, write_atomically, write_tensors
 from compression.verification import Arguments
@@ -265,7 +265,7 @@ def export_onnx(graph: nn.Module, path: str | Path, *, input_size: Any) -> int:
 
     The batch dimension stays free. Raises InputError without the extra [onnx], for scheme "dynamic", for what
     cannot be exported, for what fixes the size of the batch, and where ONNX Runtime, if it is installed,
-    computes something else from it: see `onnx_agreement.require_agreement`.
+    computes something else from it: see `runtimes.require_agreement`.
     """
     try:
         import onnxscript  # noqa: F401

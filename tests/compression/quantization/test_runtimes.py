@@ -1,4 +1,4 @@
-"""What ONNX Runtime computes is compared with the network before a file is written."""
+"""What ONNX Runtime and compiled kernels compute is compared with the network's outputs first."""
 
 import math
 from functools import partial
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from capacity import InputError
 from compression import export_onnx, quantize
-from compression.quantization import files, onnx_agreement
-from compression.quantization.onnx_agreement import AGREE_DB, distance_db
+from compression.quantization import compiled, files, runtimes
+from compression.quantization.runtimes import AGREE_DB, distance_db
 
 onnx_ir, onnxruntime = pytest.importorskip("onnx_ir"), pytest.importorskip("onnxruntime")
 FLOATS = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=8)
@@ -52,7 +52,7 @@ def test_what_onnx_runtime_cannot_run_is_written_with_a_warning(
     def refuse(model: object) -> None:
         raise NotImplementedError("no such operation: Odd(1)")
 
-    monkeypatch.setattr(onnx_agreement, "_session", refuse)
+    monkeypatch.setattr(runtimes, "_session", refuse)
     with pytest.warns(UserWarning, match=r"net\.onnx could not be tried: .*no such operation: Odd") as said:
         export_onnx(network(), tmp_path / "net.onnx", input_size=(6,))
     assert said[0].filename == __file__
@@ -88,6 +88,21 @@ def test_a_network_that_differs_from_itself_as_much_is_written(
     monkeypatch.setattr(files, "fit_biases", partial(distort, part=0.5))
     with pytest.raises(InputError, match="was not written"):
         export_onnx(graph, path, input_size=(64, 64))
+
+
+def test_kernels_that_compute_something_else_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = quantize(network(), scheme="weight-only", input_size=(6,)).model
+    x = torch.randn(3, 6)
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda graph, **_: compile_(lambda x: 1.1 * graph(x), dynamic=False)
+    )
+    with pytest.raises(
+        InputError, match=r"compiled kernels compute lies 20\.\d dB .* run the graph as it is"
+    ):
+        compiled(graph, x)
+    monkeypatch.undo()
+    assert torch.allclose(compiled(graph, x)(x), graph(x), atol=1e-5)
 
 
 @given(FLOATS, st.floats(1e-4, 1.0))

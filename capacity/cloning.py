@@ -1,6 +1,7 @@
 """Copies of a model that leave the caller's untouched: on its own device, or without memory on meta."""
 
 import copy
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
@@ -302,14 +303,27 @@ SAVING = ("state_dict", "_save_to_state_dict", "get_extra_state")
 
 
 def without_foreign_hooks(model: nn.Module) -> nn.Module:
-    """Drop, in place, forward hooks that are not torch's own, so that no caller's code runs; returns it."""
+    """Drop, in place, forward hooks that are neither torch's own nor of the libraries that the model is of.
+
+    So that no caller's code runs, and what belongs to the pass does: transformers and timm collect hidden
+    states by hooks, which they register once in a model's life.
+    """
+    libraries = {"torch"} | {
+        package
+        for package in {_package(type(module)) for module in model.modules()}
+        if "site-packages" in (getattr(sys.modules.get(package), "__file__", None) or "")
+    }
     for module in model.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
-                origin = getattr(hook, "__module__", None) or type(hook).__module__
-                if not origin.startswith("torch."):
+                if _package(hook if getattr(hook, "__module__", None) else type(hook)) not in libraries:
                     del hooks[key]
     return model
+
+
+def _package(of: Any) -> str:
+    """The outermost package that a class or a function comes from."""
+    return str(of.__module__).partition(".")[0]
 
 
 def evaluation_copy(model: nn.Module, *, device: str | None = None) -> nn.Module:

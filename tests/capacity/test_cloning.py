@@ -1,9 +1,11 @@
 """Copies: their own weights, whatever computes or patches them; what cannot be copied is named."""
 
 import functools
+import importlib
 import threading
 import types
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from capacity import InputError, measure
 from capacity.cloning import as_plain, clone, evaluation_copy, plain_copy, unwrapped
 from compression.masks import apply_masks
+from compression.shrinking import shrink
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 GLOBAL = nn.Linear(6, 6)
@@ -214,3 +217,49 @@ def test_what_holds_plain_tensors_is_read_itself() -> None:
         assert torch.allclose(plain.eval()(X), computed.eval()(X), atol=1e-6)
     with pytest.raises(InputError, match="layer '0'"):
         as_plain(nn.Sequential(nn.LazyLinear(3)))
+
+
+LIBRARY = """
+from torch import nn
+
+class Collecting(nn.Module):
+    \"\"\"Its pass needs what hooks collect, which the first pass registers once and for all.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.hooked = nn.Linear(4, 8), nn.Linear(8, 2), False
+        self.states = []
+
+    def forward(self, x):
+        if not self.hooked:
+            self.first.register_forward_hook(self.hook())
+            self.hooked = True
+        collected.append(states := [])
+        self.first(x)
+        collected.pop()
+        return self.second(states[-1])
+
+    def hook(self):
+        def collect(module, args, output):
+            collected[-1].append(output)
+        return collect
+
+collected = []
+"""
+
+
+def test_hooks_of_the_library_that_a_model_is_of_belong_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    (place / "collecting_library.py").write_text(LIBRARY, encoding="utf-8")
+    monkeypatch.syspath_prepend(place)
+    model = importlib.import_module("collecting_library").Collecting()
+    untouched = measure(model, (4,)).capacity_bits
+    x, seen = torch.randn(3, 4), list[int]()
+    right = model(x)
+    model.second.register_forward_hook(lambda *_: seen.append(1))
+    assert measure(model, (4,)).capacity_bits == untouched > 0
+    assert torch.equal(evaluation_copy(model)(x), right) and not seen
+    assert shrink(model, (4,), amount=0.5).model(x).shape == (3, 2)

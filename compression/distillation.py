@@ -405,7 +405,7 @@ def _under_cached_outputs(loss: DistillationLoss, data: TensorBatches) -> Object
         ):
             weight = FUSED[loss.kind] / (output.shape[1] if loss.kind == "class-mean" else 1)
             terms = (loss.alpha * weight, loss.temperature, 1 - loss.alpha)
-            return SoftTargetLoss.apply(output, given, targets, terms)  # type: ignore[no-any-return]
+            return SoftTargetLoss.apply(output, given / loss.temperature, targets, terms)  # type: ignore[no-any-return]
         return _student_loss(loss, output, given, targets)
 
     return taught

@@ -11,17 +11,13 @@ with p the teacher's and q_T the student's classes at the temperature, q the stu
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from capacity import checks
 from capacity.errors import InputError
 
-Numbers = NDArray[Any]
-FEW = 2**14  # logits of a batch, up to which an operation takes longer to begin than to compute
 TEMPERATURES = (1e-6, 100)  # there 0.02 % of a divergence is rounding of single precision; at 1e4 a sixth
 
 
@@ -37,19 +33,26 @@ def check_temperature(name: str, value: Any) -> float:
 
 
 class SoftTargetLoss(torch.autograd.Function):
-    """Scalar loss of (B, classes) logits, T times the teacher's log-probabilities at T, and (B,) labels."""
+    """Scalar loss of (B, classes) student logits, log-probabilities of the teacher at T, and (B,) labels."""
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, given: Tensor, labels: Tensor, terms: tuple[float, float, float]
+        ctx: Any, student: Tensor, log_p: Tensor, labels: Tensor, terms: tuple[float, float, float]
     ) -> Tensor:
         """terms: α·w, T and 1 - α."""
-        if student.numel() <= FEW and student.device.type == "cpu":
-            arrays = (student.detach().numpy(), given.numpy(), labels.numpy())
-            value, slopes = _of_few(*arrays, *terms)
-            ctx.save_for_backward(torch.from_numpy(slopes))
-            return student.new_tensor(value)
-        loss, slope = _of_many(student, given, labels, *terms)
+        soft, temperature, hard = terms
+        count = len(student)
+        p = log_p.exp()
+        log_t = torch.log_softmax(student / temperature, 1)
+        scale = soft * temperature / count
+        loss = torch.sub(log_p, log_t).mul_(p).sum().mul_(scale * temperature)
+        slope = log_t.exp_().sub_(p).mul_(scale)
+        if hard:
+            log_q = torch.log_softmax(student, 1)
+            index = labels[:, None]
+            loss.sub_(log_q.gather(1, index).sum(), alpha=hard / count)
+            slope.add_(log_q.exp_(), alpha=hard / count)
+            slope.scatter_add_(1, index, slope.new_full((), -hard / count).expand(count, 1))
         ctx.save_for_backward(slope)
         return loss
 
@@ -58,52 +61,3 @@ class SoftTargetLoss(torch.autograd.Function):
     def backward(ctx: Any, grown: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
         return slope * grown, None, None, None
-
-
-def _of_few(
-    student: Numbers, given: Numbers, labels: Numbers, soft: float, temperature: float, hard: float
-) -> tuple[float, Numbers]:
-    """Loss and slope by NumPy, whose operations begin in a third of the time of torch's."""
-    count = len(student)
-    scale = soft * temperature / count
-    raw = student - student.max(1, keepdims=True)
-    log_t = raw / np.float32(temperature)
-    slope = np.exp(log_t)
-    total = slope.sum(1, keepdims=True)
-    log_t -= np.log(total)
-    log_p = given / np.float32(temperature)
-    p = np.exp(log_p)
-    log_p -= log_t
-    loss = scale * temperature * float(np.vdot(p, log_p))
-    slope *= scale / total
-    p *= np.float32(scale)
-    slope -= p
-    if hard:
-        places = np.arange(count), labels
-        q = np.exp(raw)
-        total = q.sum(1, keepdims=True)
-        loss += hard / count * float(np.log(total).sum() - raw[places].sum())
-        q *= hard / count / total
-        slope += q
-        slope[places] -= np.float32(hard / count)
-    return loss, slope
-
-
-def _of_many(
-    student: Tensor, given: Tensor, labels: Tensor, soft: float, temperature: float, hard: float
-) -> tuple[Tensor, Tensor]:
-    """Loss and slope by torch, which shares long rows among the cores."""
-    count = len(student)
-    log_p = given / temperature
-    p = log_p.exp()
-    log_t = torch.log_softmax(student / temperature, 1)
-    scale = soft * temperature / count
-    loss = torch.sub(log_p, log_t).mul_(p).sum().mul_(scale * temperature)
-    slope = log_t.exp_().sub_(p).mul_(scale)
-    if hard:
-        log_q = torch.log_softmax(student, 1)
-        index = labels[:, None]
-        loss.sub_(log_q.gather(1, index).sum(), alpha=hard / count)
-        slope.add_(log_q.exp_(), alpha=hard / count)
-        slope.scatter_add_(1, index, slope.new_full((), -hard / count).expand(count, 1))
-    return loss, slope

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from analysis import EXIT_STATUS
 from analysis.lab.consoles import open_streams, patient_streams, quiet_libraries
 from analysis.lab.ending import ended_by_signals, status_of, tell_end, tell_late
+from analysis.lab.memory import keep_freed_memory
 from capacity.errors import InputError, unknown
 from capacity.terminal import broken, printable, terminal_width, wrap
 
@@ -162,7 +163,7 @@ def execute(
 
 
 def _prepare_process() -> None:
-    """Set what holds for a process that runs one command and ends: how it draws, and when it seeks garbage.
+    """Set what holds for a process that runs one command and ends: how it draws, what it does with memory.
 
     Torch's imports leave a million objects, which Python's defaults go through again and again for garbage,
     and once more at the end, where it took `reproduce` longer than a second.
@@ -170,6 +171,7 @@ def _prepare_process() -> None:
     os.environ["MPLBACKEND"] = "agg"  # into files: any other backend could only fail
     gc.set_threshold(10_000, 10, 10)
     atexit.register(gc.freeze)
+    keep_freed_memory()
 
 
 def _follow(

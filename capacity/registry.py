@@ -63,7 +63,7 @@ _ALL = (
     Column(
         "agreement_with_float", "same as float", "%", factor=100, style=".2f", better="higher", importance=35
     ),
-    Column("runtimes", "ONNX agrees", "%", factor=100, style=".2f", better="higher", importance=23),
+    Column("onnx_agreement", "ONNX agrees", "%", factor=100, style=".2f", better="higher", importance=23),
     Column("peak_memory_bytes", "peak memory", "bytes", style=",.0f", better="lower", importance=21),
     Column("labels", "labels", importance=KEY),
     Column("file_bits", "file", "bit", style=",.0f", better="lower", importance=70),

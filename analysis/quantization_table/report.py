@@ -25,7 +25,7 @@ def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
         "state_bytes",
         "file_bytes",
         "onnx_bytes",
-        "runtimes",
+        "onnx_agreement",
     )
     times = [name for name in frame.columns if "latency" in name or "speedup" in name]
     columns = [name for name in (*measured, *times) if name in frame.columns]
@@ -42,7 +42,7 @@ def table(frame: "pd.DataFrame", config: Config | None = None) -> Table:
 
     names = (
         "scheme", "top1_error", "top1_error_difference", "agreement_with_float", "state_bytes", "file_bytes",
-        "onnx_bytes", "runtimes", "speedup_1", "speedup_32", "onnx_speedup_1", "onnx_speedup_32",
+        "onnx_bytes", "onnx_agreement", "speedup_1", "speedup_32", "onnx_speedup_1", "onnx_speedup_32",
     )  # fmt: skip
     caption = f"Integers scheme by scheme: {setting(frame, config)}"
     return table_of(summary(frame), names, against="float", caption=caption, label="tab:quantization")

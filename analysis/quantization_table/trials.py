@@ -149,7 +149,7 @@ class QuantizationTrials:
         labels = torch.cat([targets for _, targets in test])
         row = {
             "onnx_bytes": written,
-            "runtimes": float((theirs == logits.argmax(1)).float().mean()),
+            "onnx_agreement": float((theirs == logits.argmax(1)).float().mean()),
             "onnx_top1_error": 1 - float((theirs == labels).float().mean()),
         }
         for batch in BATCHES if seed == 0 else ():

@@ -160,7 +160,7 @@ def _of_quantized(name: str, means: "pd.DataFrame") -> Iterator[tuple[str, str]]
     for scheme in ("static", "weight-only-4", "grouped-4", "aware-4", "uncalibrated"):
         yield f"{name}{macro_name(scheme)}", interval_cell(means.loc[scheme], "top1_error_difference", 100)
     yield f"{name}Float", interval_cell(means.loc["float"], "top1_error", 100)
-    agree = means.loc[["static", "aware-8"], "runtimes_mean"].min()
+    agree = means.loc[["static", "aware-8"], "onnx_agreement_mean"].min()
     yield f"{name}Agreement", f"{100 * agree:.2f}"
 
 

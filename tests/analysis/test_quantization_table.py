@@ -34,7 +34,7 @@ def test_the_run_folder(folder: Path) -> None:
     assert frame.loc["weight-only-4", "state_bytes"] < 0.6 * frame.loc["static", "state_bytes"]
     onnx = folder / "seed-0" / "static.onnx"
     assert frame.loc["static", "onnx_bytes"] == onnx.stat().st_size
-    assert frame.loc["static", "runtimes"] >= 0.99 and pd.isna(frame.loc["dynamic", "onnx_bytes"])
+    assert frame.loc["static", "onnx_agreement"] >= 0.99 and pd.isna(frame.loc["dynamic", "onnx_bytes"])
     assert frame["onnx_refused"].notna().tolist() == [False, True, False, False, False]
     assert frame.loc["uncalibrated", "agreement_with_float"] < frame.loc["static", "agreement_with_float"]
     assert (frame["latency_1_ms"] > 0).all()

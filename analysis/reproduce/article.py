@@ -57,7 +57,7 @@ class Style:
     pgf: bool = False
     smoke: bool = False
     figures: frozenset[str] | None = None
-    drawn: "dict[str, Figure]" = field(default_factory=dict, repr=False)
+    drawn: "dict[str, Figure]" = field(default_factory=dict, repr=False, compare=False)
 
     def draws(self, name: str) -> bool:
         """Whether the figure of this run is made."""

@@ -105,9 +105,13 @@ def subnormal(tensor: Tensor) -> Tensor:
     >>> subnormal(torch.tensor([0.0, 1e-39, 1e-37])).tolist()
     [False, True, False]
     """
-    if tensor.dtype not in SLOW or tensor.is_meta or tensor.layout != torch.strided:
+    if not _may_be_slow(tensor):
         return torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
     return (tensor != 0) & (tensor.abs() < torch.finfo(tensor.dtype).tiny)
+
+
+def _may_be_slow(tensor: Tensor) -> bool:
+    return tensor.dtype in SLOW and not tensor.is_meta and tensor.layout == torch.strided
 
 
 def subnormal_count(model: nn.Module) -> int:
@@ -120,7 +124,7 @@ def flush_subnormals(model: nn.Module) -> int:
     """Set subnormal parameters and buffers to zero, in place; returns how many there were."""
     flushed = 0
     for tensor in distinct([*model.parameters(), *model.buffers()]):
-        if tensor.dtype not in SLOW or tensor.is_meta or tensor.layout != torch.strided:
+        if not _may_be_slow(tensor):
             continue
         tiny = torch.finfo(tensor.dtype).tiny
         for part in tensor.view(-1).split(PART) if tensor.is_contiguous() else (tensor,):

@@ -70,14 +70,24 @@ def least_sqnr_db(floats: Sequence[Tensor], rounded: Sequence[Tensor]) -> float 
 
 
 def _ratio_db(right: Tensor, rounded: Tensor) -> float | None:
-    signal = noise = 0.0
-    pairs = zip(right.reshape(-1).split(PART), rounded.reshape(-1).split(PART), strict=True)
-    for one, other in ((first.double(), second.double()) for first, second in pairs):
-        signal += float(one.square().sum())
-        noise += float((one - other).square().sum())
+    signal, noise = powers(right, rounded)
     if not 0 < signal < math.inf or math.isnan(noise):
         return None
     return decibels(signal, noise)
+
+
+def powers(right: Tensor, other: Tensor) -> tuple[float, float]:
+    """Σ y² and Σ (y - ŷ)² in double precision, of tensors of one shape, part by part.
+
+    >>> powers(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5]))
+    (25.0, 0.25)
+    """
+    signal = noise = 0.0
+    pairs = zip(right.reshape(-1).split(PART), other.reshape(-1).split(PART), strict=True)
+    for one, another in ((first.double(), second.double()) for first, second in pairs):
+        signal += float(one.square().sum())
+        noise += float((one - another).square().sum())
+    return signal, noise
 
 
 def decibels(signal: float, noise: float) -> float:

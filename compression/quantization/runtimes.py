@@ -14,7 +14,7 @@ from capacity.errors import InputError
 from capacity.inputs import first_line, forward, map_tensors, tensors_in
 from capacity.seeding import seed_generators
 from compression.counting import all_finite
-from compression.quantization.agreement import decibels
+from compression.quantization.agreement import decibels, powers
 
 AGREE_DB = 40.0  # signal to noise from which on two ways to compute a network are the same one
 SLACK_DB = 10.0  # by which sums in another order in every layer may move outputs more than a few draws
@@ -85,15 +85,14 @@ def distance_db(right: Sequence[Tensor], others: Sequence[Tensor]) -> float:
 
 
 def _apart_db(right: Tensor, other: Tensor) -> float:
-    right, other = right.double(), other.double()
     if not (all_finite(right) and all_finite(other)):
         finite = right.isfinite()
-        if not torch.equal(right[~finite].nan_to_num(), other[~finite].nan_to_num()):
+        if not torch.equal(*(tensor[~finite].double().nan_to_num() for tensor in (right, other))):
             return -torch.inf
         right, other = right[finite], other[finite]
         if not all_finite(other):
             return -torch.inf
-    signal, noise = float(right.square().sum()), float((right - other).square().sum())
+    signal, noise = powers(right, other)
     if signal == 0 and noise <= LEAST**2 * right.numel():
         return torch.inf
     return decibels(signal, noise)

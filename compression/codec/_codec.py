@@ -2,14 +2,16 @@
 
 The file holds everything but the architecture, and what `get_extra_state` keeps, bit for bit:
 
-    4 bytes  "DCZ" and the version of the format: 3 where raw bytes are packed, else 2 where a tensor is
-             folded (see `records.Matrix`), else 1
+    4 bytes  "DCZ" and the version of the format: 5 where the order of rows holds bytes, else 3 where raw
+             bytes are packed, else 2 where a tensor is folded (see `records.Matrix`), else 1
     4 bytes  CRC-32 of all that follows
     4 bytes  CRC-32 of the architecture: names, shapes and types of the state dict
     records  one for each tensor, layer by layer, its weight first (see `Kind`), with its code book
     raw      the bytes of the tensors that are not worth coding; of many numbers in planes of their exponents
              and mantissas, see `compression.codec.packing`
-    words    all coded tensors in one stream of a range coder, see `compression.codec.context_model`
+    words    all coded tensors in one stream of a range coder, see `compression.codec.context_model`; it
+             ends with each tensor whose rows' order holds bytes, its words counted first, and begins anew
+             with these bytes and those that follow, see `compression.codec.segments`
 
 A tensor is coded when it has few distinct values: zeros cost what it takes to say where the others are,
 and the others what it takes to tell them apart. Decoding runs no code from the file, allocates only what
@@ -34,12 +36,9 @@ from capacity.errors import InputError
 from capacity.inputs import without_weights
 from capacity.tables import Table, Tabular
 from compression.checkpoints import most_bytes
-from compression.codec.context_model import BitCounter, Encoder, code_matrix
 from compression.codec.reader import Reader
 from compression.codec.records import (
     CODED,
-    Context,
-    Kind,
     Matrix,
     TensorEncoding,
     bit_patterns,
@@ -47,14 +46,14 @@ from compression.codec.records import (
     pattern_bits,
     plan_of,
     raw_parts,
-    symbols_of,
 )
+from compression.codec.segments import coded_words, metered, saved_bytes
 from compression.counting import distinct
 from compression.storage import require_plain, write_atomically
 
 MAGIC = b"DCZ"
 HEADER = len(MAGIC) + 9
-VERSIONS = (1, 2, 3)  # from 2 on, few rows of very many columns are folded; from 3 on, raw bytes packed
+VERSIONS = (1, 2, 3, 5)  # 2: few rows of very many columns are folded; 3: raw bytes packed; 5: free orders
 CHECKPOINT = 4
 
 
@@ -136,9 +135,7 @@ def encode(model: nn.Module, path: str | Path) -> int:
     """
     tensors = _read(model)
     plans = [plan_of(tensors, name) for name in tensors]
-    coder = Encoder()
-    _encode_tensors(coder, tensors, plans)
-    words = coder.words().astype("<u4").tobytes()
+    words = coded_words(tensors, plans)
     architecture = struct.pack("<I", _architecture(tensors))
     version = _version(tensors, plans)
 
@@ -211,10 +208,11 @@ def coding_report(model: nn.Module) -> CodingReport:
     """Where the bytes of `encode`'s file go, tensor by tensor, and what they would be by entropy alone."""
     tensors = _read(model)
     plans = [plan_of(tensors, name) for name in tensors]
-    rows, meters = [], _encode_tensors(None, tensors, plans)
+    rows, meters = [], metered(tensors, plans)
     packed = _version(tensors, plans) > 2
     once = {id(tensor) for tensor in distinct(tensors.values())}
-    for (name, tensor), plan, meter in zip(tensors.items(), plans, meters, strict=True):
+    orders = saved_bytes(plans, meters)
+    for (name, tensor), plan, meter, saved in zip(tensors.items(), plans, meters, orders, strict=True):
         patterns = bit_patterns(tensor)
         nonzero = int(np.count_nonzero(patterns)) if patterns is not None else tensor.numel()
         raw = sum(map(len, raw_parts({name: tensor}, [plan], packed=packed)))
@@ -227,16 +225,16 @@ def coding_report(model: nn.Module) -> CodingReport:
                 nonzero,
                 len(plan.values),
                 len(plan.record),
-                meter.position_bits / 8,
+                meter.position_bits / 8 - saved,
                 meter.symbol_bits / 8,
                 raw,
                 entropy,
                 id(tensor) not in once,
             )
         )
-    coded = sum(meter.position_bits + meter.symbol_bits for meter in meters)
+    coded = sum(row.position_bytes + row.value_bytes for row in rows)
     rest = sum(row.book_bytes + row.raw_bytes for row in rows)
-    return CodingReport(tuple(rows), HEADER + rest, coded / 8)
+    return CodingReport(tuple(rows), HEADER + rest, coded)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -267,6 +265,8 @@ def _read(model: nn.Module) -> dict[str, Tensor]:
 def _version(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> int:
     """The oldest version of the format that these tensors can be written in."""
     pairs = list(zip(tensors.values(), plans, strict=True))
+    if any(plan.rows for plan in plans):
+        return 5
     if any(is_packed(tensor, plan) for tensor, plan in pairs):
         return 3
     return 2 if any(plan.kind in CODED and Matrix.of(tensor).folds > 1 for tensor, plan in pairs) else 1
@@ -275,22 +275,3 @@ def _version(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> 
 def _architecture(tensors: Mapping[str, Tensor]) -> int:
     described = "".join(f"{name} {t.dtype} {tuple(t.shape)}\n" for name, t in tensors.items())
     return zlib.crc32(described.encode())
-
-
-def _encode_tensors(
-    coder: Encoder | None, tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]
-) -> list[BitCounter]:
-    """Code all tensors that are worth it in one stream; without a coder, measure what each would cost."""
-    context, meters = Context(), []
-    for tensor, plan in zip(tensors.values(), plans, strict=True):
-        meters.append(BitCounter())
-        if plan.kind in CODED:
-            patterns = bit_patterns(tensor)
-            assert patterns is not None
-            matrix = Matrix.of(tensor)
-            facts = matrix.shape, plan.signs, context.alive(matrix), plan.traits
-            code_matrix(coder or meters[-1], *facts, matrix.laid_out(symbols_of(patterns, plan)))
-            context.see(tensor, patterns != 0)
-        elif plan.kind is Kind.ZERO:
-            context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
-    return meters

@@ -76,6 +76,26 @@ class Encoder:
         """What was written."""
         return np.asarray(self.coder.get_compressed(), dtype=np.uint32)
 
+    def shortest(self) -> bytes:
+        """The same, highest byte first, for a reader that sees zeros behind its end."""
+        words = self.words().astype(">u4").tobytes()
+        count, (low, width) = self.coder.pos()
+        if low + width <= 2**64:  # else a carry into what was written is open
+            words = words[: 4 * count] + _shortest(low, low + width).to_bytes(8, "big")
+        return words.rstrip(b"\0")
+
+
+def _shortest(low: int, high: int) -> int:
+    """The number from `low` on and below `high` whose lowest bits are most often zero.
+
+    >>> [_shortest(*ends) for ends in ((5, 8), (5, 9), (0, 3), (7, 8))]
+    [6, 8, 0, 7]
+    """
+    if not low:
+        return 0
+    place = ((low - 1) ^ (high - 1)).bit_length() - 1
+    return (high - 1) >> place << place
+
 
 class Decoder:
     """Reads what an Encoder wrote."""

@@ -16,6 +16,7 @@ from compression._moved import keep_old_names
 from compression.codec.compiled_model import kernels_for
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, symbol_type, traits_of
 from compression.codec.packing import pack
+from compression.codec.row_orders import LEAST_BYTES, free_bytes
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
 PACKED = 1024  # numbers from which what is not coded is packed
@@ -31,6 +32,8 @@ class Kind(enum.IntEnum):
     Where a tensor of several dimensions is coded, its record ends with its traits (see
     `compression.codec.context_model`): a byte with the strengths of rows and of columns, four bits each, and
     a number, the stride. In files of version 3 the raw bytes of many numbers are packed, length first.
+    From version 5 on rows that are sorted, those without any weight last, can be written in an order that
+    holds bytes of what comes behind them (see `compression.codec.row_orders`).
     """
 
     RAW = 0  # nothing; the tensor's bytes are among the raw ones
@@ -43,10 +46,12 @@ class Kind(enum.IntEnum):
     BOOK = 7  # number: how many non-zero values; each as the tensor has it
     SPARSE = 8  # number: how many elements are not zero; their bytes are among the raw ones, in order
     SPARSE_HALF = 9  # so, but in half precision
+    SORTED = 10  # number: how many rows hold anything; then a record of GRID, HALF or BOOK
 
 
 CODED = (Kind.GRID, Kind.HALF, Kind.BOOK, Kind.SPARSE, Kind.SPARSE_HALF)
 RAW = (Kind.RAW, Kind.RAW_HALF, Kind.SPARSE, Kind.SPARSE_HALF)
+BOOKS = (Kind.GRID, Kind.HALF, Kind.BOOK)
 HALVES = (Kind.RAW_HALF, Kind.HALF, Kind.SPARSE_HALF)
 
 
@@ -55,7 +60,8 @@ class TensorEncoding:
     """How a tensor is stored.
 
     `values` are the bit patterns of the symbols 1, 2, ...; where each non-zero element is stored by itself
-    there is one symbol, and `stored` counts them.
+    there is one symbol, and `stored` counts them. Of sorted rows whose order holds `free_bytes` of what
+    follows the first `rows` are written, and no other holds anything.
     """
 
     kind: Kind
@@ -63,6 +69,13 @@ class TensorEncoding:
     values: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
     stored: int = 0
     traits: ContextParameters = field(default_factory=ContextParameters)
+    rows: int = 0
+    free_bytes: int = 0
+
+    def matrix(self, tensor: Tensor, *, folds: bool = True) -> "Matrix":
+        """Rows and columns as which the tensor is coded."""
+        matrix = Matrix.of(tensor, folds=folds and not self.rows)
+        return replace(matrix, rows=self.rows) if self.rows else matrix
 
     @property
     def signs(self) -> NDArray[np.int64]:
@@ -101,9 +114,22 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
     plan = _cheapest(tensor, patterns)
     if plan.kind not in CODED or tensor.dim() < 2:
         return plan
-    traits = traits_of(Matrix.of(tensor).laid_out(patterns != 0))
+    if plan.kind in BOOKS:
+        plan = _in_free_order(plan, patterns.reshape(tensor.shape[0], -1))
+    matrix = plan.matrix(tensor)
+    traits = traits_of(matrix.laid_out(patterns[: matrix.elements_in_all] != 0))
     strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
     return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
+
+
+def _in_free_order(plan: TensorEncoding, patterns: NDArray[Any]) -> TensorEncoding:
+    """The same plan, and where the rows are sorted that of their first ones, in an order that holds bytes."""
+    rows = int(np.count_nonzero(patterns.any(1)))
+    size = free_bytes(patterns[:rows])
+    if size < LEAST_BYTES or patterns[rows:].any():
+        return plan
+    record = bytes([Kind.SORTED]) + varint(rows) + plan.record
+    return replace(plan, record=record, rows=rows, free_bytes=size)
 
 
 def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> TensorEncoding:
@@ -279,6 +305,11 @@ class Matrix:
     def shape(self) -> tuple[int, int]:
         """Rows and columns when folded."""
         return self.rows * self.folds, -(-self.columns // self.folds)
+
+    @property
+    def elements_in_all(self) -> int:
+        """Elements of all rows."""
+        return self.rows * self.columns
 
     def laid_out(self, elements: NDArray[Any]) -> NDArray[Any]:
         """A tensor's elements in this shape."""

@@ -61,6 +61,25 @@ class Cursor:
         (value,) = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))
         return int(value)
 
+    def varint(self, most: int) -> int:
+        """A number of 7 bits to the byte, lowest first, and no larger than this."""
+        value, shift = 0, 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number does not end")
+        if value > most:
+            raise ValueError(f"{value} where at most {most} is possible")
+        return value
+
+    def rest(self) -> memoryview:
+        """All that is left."""
+        return self.take(len(self.content) - self.at)
+
     def stream(self, size: int) -> Bytes:
         """What `stream_of` wrote, of so many bytes; no more than these are ever allocated."""
         how, length = HEADER.unpack(self.take(HEADER.size))

@@ -9,6 +9,7 @@ Make smaller (a new model comes back, yours is never changed)
     prune_n_of_m    keep 2 of every 4 weights, as sparse tensor cores read them
     prune_with_feedback     mask weights, and move the others so that each layer's output stays near
     shrink          really remove channels
+    sort_units      hidden units in order, which makes files of pruned networks smaller
     squeeze         prune, retrain, evaluate, again and again; resumable
     quantize        integers of 8 or 4 bits
     round_with_feedback     2 to 8 bits without retraining, for `quantize` to store
@@ -99,7 +100,7 @@ if TYPE_CHECKING:
     from compression.schedules import GradualPruning, rewind
     from compression.semistructured import prune_n_of_m
     from compression.sharing import share_weights
-    from compression.shrinking import load_shrunk, save_shrunk, shrink
+    from compression.shrinking import load_shrunk, save_shrunk, shrink, sort_units
     from compression.squeezing import squeeze
     from compression.stopping import Knee, McNemarStop, Peak
     from compression.teacher_ensembles import TeacherEnsemble
@@ -169,6 +170,7 @@ __all__ = [
     "scale_channels",
     "share_weights",
     "shrink",
+    "sort_units",
     "squeeze",
 ]
 
@@ -196,7 +198,7 @@ _NAMES = {
     "schedules": "GradualPruning rewind",
     "semistructured": "prune_n_of_m",
     "sharing": "share_weights",
-    "shrinking": "load_shrunk save_shrunk shrink",
+    "shrinking": "load_shrunk save_shrunk shrink sort_units",
     "squeezing": "squeeze",
     "stopping": "Knee McNemarStop Peak",
     "teacher_ensembles": "TeacherEnsemble",

@@ -21,7 +21,7 @@ from compression.quantization.files import load_quantized, save_quantized
 from compression.rates import quantize_rate_distortion
 from compression.recipes import Technique
 from compression.sharing import share_weights
-from compression.shrinking import load_shrunk, save_shrunk, shrink
+from compression.shrinking import load_shrunk, save_shrunk, shrink, sort_units
 from compression.training import Batches, Retrain, TrainingSettings, model_of
 
 
@@ -57,6 +57,11 @@ def shrinking(input_size: Any, *, amount: float | None = None, retrain: Retrain 
         return load_shrunk(fold_masks(clone(before)), path)
 
     return Technique("shrink", apply, lambda result, path: save_shrunk(model_of(result), path), load)
+
+
+def sorting(input_size: Any) -> Technique:
+    """Hidden units in order, which the file that is measured after it makes use of."""
+    return Technique("sort", lambda model: sort_units(model, input_size).model, load=_load_plain)
 
 
 def distilling(

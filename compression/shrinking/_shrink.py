@@ -4,22 +4,21 @@ Which layers must lose a channel together is the business of `compression.shrink
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from capacity import checks
 from capacity.attention import unpack_attention
 from capacity.cloning import clone, plain_copy
 from capacity.columns import KEY, Column, percent
 from capacity.errors import InputError, brief
-from capacity.inputs import first_line, map_tensors, refusing, require_weights
+from capacity.inputs import first_line, require_weights
 from capacity.tables import Table, Tabular
 from compression.criteria import Criterion, observed, require_criterion
-from compression.shrinking.components import families
 from compression.shrinking.coupling import (
     Importance,
     fixed_layers,
@@ -31,13 +30,18 @@ from compression.shrinking.coupling import (
     ungroupable,
     units_of,
 )
-from compression.shrinking.deadlines import NoEnd, Stopwatch, time_limit
+from compression.shrinking.deadlines import NoEnd, Stopwatch
 from compression.shrinking.emission import Axis
 from compression.shrinking.removal import Removal, reasons
-from compression.shrinking.repetition import Network
 from compression.shrinking.silencing import silent_groups
-from compression.shrinking.slicing import Slicing, lowest, scores_of, shrunk_one_by_one, unrounded
-from compression.verification import probes
+from compression.shrinking.slicing import (
+    Slicing,
+    lowest,
+    responding_families,
+    scores_of,
+    shrunk_one_by_one,
+    unrounded,
+)
 
 GRAPH_SECONDS = 25  # of work on torch-pruning's graph after which its groups are not tried one by one
 SECONDS = 45  # of work after which nothing more is tried; something may have been removed by then
@@ -205,35 +209,15 @@ def _sliced(model: nn.Module, request: "_Request", keep: Sequence[str], left_out
     def locked(axis: Axis) -> bool:
         return any(axis.name == name or axis.name.startswith(f"{name}.") for name in keep)
 
-    finding = "finding what responds to the units of each layer"
     limit = max(SECONDS - request.watch.seconds(), SECONDS - GRAPH_SECONDS)
-    with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(limit, finding):
-        network = _network(model, removal, request.input_size)
-        families_ = families(network, locked)
     chosen = []
-    for family in families_:
+    for family in responding_families(model, removal, request.input_size, locked, limit):
         scores = scores_of(removal, family, request.criterion)
         chosen.append((family, scores, lowest(family, scores, request.amount, request.round_to)))
     shrunk_one_by_one(removal, chosen, left_out, lambda: request.watch.seconds() > SECONDS)
     left_out |= unrounded(*removal.sizes(), request.round_to, request.amounts(removal))
     _require_less(request.amount, *removal.sizes(), request.locked, left_out)
     return removal
-
-
-def _network(model: nn.Module, removal: Slicing, input_size: Any) -> Network:
-    """In single precision where the model has it, which is faster; else in that of the comparison.
-
-    On the processor where the model runs there too: a GPU takes recurrent layers as a whole.
-    """
-    inputs = removal.inputs[0]
-    if {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}:
-        inputs = probes(model, input_size)[0]
-    else:
-        model = removal.small
-    if any(p.device.type != "cpu" for p in model.parameters()):
-        with suppress(InputError, RuntimeError):  # code that names its device
-            return Network(clone(model, device="cpu"), *map_tensors(inputs, Tensor.cpu))
-    return Network(model, *inputs)
 
 
 @dataclass(frozen=True)

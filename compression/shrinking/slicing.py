@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from capacity.cloning import clone
 from capacity.errors import InputError
+from capacity.inputs import map_tensors, refusing
 from compression.criteria import Criterion, unit_scores
-from compression.shrinking.components import Component, Family
+from compression.shrinking.components import Component, Family, families
 from compression.shrinking.coupling import rounded, units_of
+from compression.shrinking.deadlines import time_limit
 from compression.shrinking.emission import Axis
 from compression.shrinking.removal import Removal
+from compression.shrinking.repetition import Network
 from compression.shrinking.sizes import MARK, Change, candidates, known_changes, subsets
-from compression.verification import outputs
+from compression.verification import outputs, probes
 
 BLOCKS = (8, 4)  # of units, that some kernels ask for
 Lengths = dict[Axis, tuple[int, int]]
@@ -184,6 +187,31 @@ def _jitter(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() == 1 and parameter.is_floating_point():
             parameter.add_(0.1 * (1 + torch.rand(parameter.shape, generator=generator).to(parameter)))
+
+
+def responding_families(
+    model: nn.Module, removal: Removal, input_size: Any, locked: Callable[[Axis], bool], seconds: float
+) -> list[Family]:
+    """Families of units of a model; raises InputError where they cannot be told apart within the time."""
+    finding = "finding what responds to the units of each layer"
+    with refusing(lambda reason: f"{finding} failed ({reason})"), time_limit(seconds, finding):
+        return families(_network(model, removal, input_size), locked)
+
+
+def _network(model: nn.Module, removal: Removal, input_size: Any) -> Network:
+    """In single precision where the model has it, which is faster; else in that of the comparison.
+
+    On the processor where the model runs there too: a GPU takes recurrent layers as a whole.
+    """
+    inputs = removal.inputs[0]
+    if {p.dtype for p in model.parameters() if p.is_floating_point()} == {torch.float32}:
+        inputs = probes(model, input_size)[0]
+    else:
+        model = removal.small
+    if any(p.device.type != "cpu" for p in model.parameters()):
+        with suppress(InputError, RuntimeError):  # code that names its device
+            return Network(clone(model, device="cpu"), *map_tensors(inputs, Tensor.cpu))
+    return Network(model, *inputs)
 
 
 def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> list[float]:

@@ -141,6 +141,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "share_weights": (compression.share_weights, {
         "model": net(), "bits": 3, "budget_bytes": None, "init": "linear", "retrain": same}),
     "shrink": (compression.shrink, {"model": net(), **SIZE, "amount": 0.25, "criterion": L2()}),
+    "sort_units": (compression.sort_units, {"model": net(), **SIZE}),
     "squeeze": (squeezed, {
         "model": net(), "criterion": L1(), "amount": 0.2, "iterations": 1, "evaluate": score,
         "retrain": same, "unit": "weight", "scope": "layer"}),

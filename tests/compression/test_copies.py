@@ -160,7 +160,7 @@ def test_what_shares_memory_does_in_a_copy_and_counts_once() -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        "measure effective", "live_masks", "mask_dead_norm_channels", "zero_dead_parameters",
+        "measure effective", "live_masks", "mask_dead_norm_channels", "zero_dead_parameters", "sort_units",
         "flops", "latency", "peak_memory_bytes", "factorize", "fit",
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import nn
 from analysis.lab.data.datasets import load
 from analysis.lab.models import create
 from capacity import InputError
-from compression.codec import encode
+from compression.codec import decode, encode
 from compression.evaluation import evaluate
 from compression.recipes import Technique, recipe
 from compression.techniques import (
@@ -22,6 +22,7 @@ from compression.techniques import (
     rounding,
     sharing,
     shrinking,
+    sorting,
 )
 from compression.training import TrainingSettings, fit
 
@@ -67,6 +68,22 @@ def test_each_step_is_measured(trained: nn.Module, tmp_path: Path) -> None:
     assert frame["points_per_bit"].iloc[-1] > frame["points_per_bit"].iloc[0]
     assert (frame["latency_ms"] > 0).all() and (frame["peak_memory_bytes"] > 0).all()
     assert "| file [bytes] |" in result.table().to_markdown() and r"\toprule" in result.to_latex()
+
+
+def test_sorted_units_make_the_file_smaller_and_nothing_else(trained: nn.Module, tmp_path: Path) -> None:
+    techniques = [pruning(amount=0.7), rounding(), sorting(SIZE)]
+    for resumed in (False, True):
+        result = recipe(
+            trained, techniques, input_size=SIZE, evaluate=score, directory=tmp_path / "chain", repeats=2
+        )
+        before, after = (step.metrics for step in result.steps[-2:])
+        assert after["file_bytes"] < before["file_bytes"] - 20
+        for key in ("correct", "live_parameters", "capacity_bits"):
+            assert after[key] == before[key]
+        assert all(step.resumed == resumed for step in result.steps)
+    encode(result.model, tmp_path / "net.dcz")
+    decoded = decode(tmp_path / "net.dcz", create("mlp", input_size=SIZE, classes=10))
+    assert score(decoded) == score(result.model)
 
 
 def test_it_resumes_from_the_last_whole_step(trained: nn.Module, tmp_path: Path) -> None:

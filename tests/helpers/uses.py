@@ -41,7 +41,7 @@ from compression.schedules import rewind
 from compression.semistructured import prune_n_of_m
 from compression.sensitivity import sensitivity
 from compression.sharing import share_weights
-from compression.shrinking import load_shrunk, save_shrunk, shrink
+from compression.shrinking import load_shrunk, save_shrunk, shrink, sort_units
 from compression.shrinking.silencing import mask_dead_norm_channels, zero_dead_parameters
 from compression.squeezing import squeeze
 from compression.techniques import pruning
@@ -93,6 +93,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "rewind": lambda m: rewind(m, m),
     "from and to torch's pruning": lambda m: to_torch_pruning(from_torch_pruning(m)),
     "shrink": lambda m: shrink(m, SIZE, amount=0.5),
+    "sort_units": lambda m: sort_units(m, SIZE),
     "mask_dead_norm_channels": lambda m: mask_dead_norm_channels(m, SIZE),
     "zero_dead_parameters": lambda m: zero_dead_parameters(m, SIZE),
     "factorize": lambda m: factorize(m, rank=1),

@@ -33,6 +33,7 @@ from compression.codec.records import bit_patterns, plan_of, symbols_of
 from compression.criteria import L1
 from compression.pruning import prune
 from compression.sharing import share_weights
+from compression.shrinking.sorting import sort_units
 
 
 def sparse(model: nn.Module, density: float, values: int, seed: int = 0) -> nn.Module:
@@ -310,9 +311,12 @@ def test_patches_cost_less_than_scattered_weights() -> None:
     assert 2 <= traits.stride < 25 and without.stride == 0
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> tuple[nn.Module, Path]:
-    model = sparse(nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 4)), 0.3, 5)
+@pytest.fixture(scope="module", params=[False, True], ids=["as it fell", "sorted"])
+def small(request, tmp_path_factory) -> tuple[nn.Module, Path]:
+    """A network and its file; sorted units are written in an order that holds bytes."""
+    model = sparse(nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4)), 0.3, 5)
+    if request.param:
+        model = sort_units(model, (20,)).model
     path = tmp_path_factory.mktemp("codec") / "net.dcz"
     encode(model, path)
     return model, path
@@ -335,7 +339,7 @@ def test_bad_files_are_refused(small, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             decode(bad_path, model)
     with pytest.raises(InputError, match="another architecture"):
-        decode(path, nn.Linear(20, 16))
+        decode(path, nn.Linear(20, 32))
 
 
 def test_what_is_no_plain_file_is_not_read(small, tmp_path: Path) -> None:

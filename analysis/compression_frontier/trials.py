@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from analysis.lab.criteria import criterion_of
@@ -14,17 +15,45 @@ from analysis.lab.runs.cache import cached_model, is_cached
 from analysis.lab.runs.directory import RunDirectory
 from analysis.lab.runs.progress import OnProgress
 from capacity.cloning import clone
+from capacity.errors import InputError
 from compression.codec import coding_report, decode, encode
 from compression.distillation import DistillationLoss, objective
 from compression.evaluation import evaluate
 from compression.rates import quantize_rate_distortion
 from compression.schedules import GradualPruning
 from compression.sharing import share_weights
-from compression.shrinking.silencing import zero_dead_parameters
+from compression.shrinking import shrink, sort_units, zero_dead_parameters
 from compression.training import TrainingSettings
+from compression.verification import outputs, probes, relative_difference, tolerance
 
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
+
+
+def living_part(model: nn.Module, input_size: Any) -> nn.Module:
+    """The units that say anything as a network of their own, which trains as they do among the silent ones.
+
+    The network itself where none is silent, or where units cannot be put back as each layer's first.
+    """
+    try:
+        small = shrink(model, input_size).model
+    except InputError:  # no unit is silent
+        return model
+    inputs = probes(model, input_size)
+    difference = relative_difference(outputs(model, inputs), outputs(placed_in(model, small), inputs))
+    return small if difference <= tolerance(model) else model
+
+
+@torch.no_grad()
+def placed_in(model: nn.Module, small: nn.Module) -> nn.Module:
+    """A copy of a network with a smaller one's parameters in its first units, and zeros in all others."""
+    copied = clone(model)
+    for name, tensor in small.state_dict().items():
+        place = copied.state_dict()[name]
+        if name in dict(copied.named_parameters()):
+            place.zero_()
+        place[tuple(slice(0, length) for length in tensor.shape)].copy_(tensor)
+    return copied
 
 
 class CodingTrials:
@@ -105,21 +134,23 @@ class CodingTrials:
         self, pruned: nn.Module, dense: nn.Module, method: str, seed: int, on_progress: OnProgress
     ) -> nn.Module:
         """The pruned network on few values, trained with them under the teacher."""
-        config = self.config
+        config, size = self.config, self.runner.data.input_size
         settings = self._settings(seed, config.code_epochs, config.code_learning_rate, 0.0)
-        living = zero_dead_parameters(pruned, self.runner.data.input_size)
+        living = zero_dead_parameters(pruned, size)
+        small = living_part(living, size)
         retrain = partial(self._fit, settings=settings, on_progress=on_progress, teacher=dense)
         if method == "rate":
             quantized = quantize_rate_distortion(
-                living, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
+                small, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
             ).model
         else:
-            quantized = share_weights(living, bits=config.bits, retrain=retrain).model
-        return zero_dead_parameters(quantized, self.runner.data.input_size) if method == "rate" else quantized
+            quantized = share_weights(small, bits=config.bits, retrain=retrain).model
+        placed = placed_in(living, quantized)
+        return zero_dead_parameters(placed, size) if method == "rate" else placed
 
     def _measured(self, path: Path, model: nn.Module) -> dict[str, Any]:
-        """Write the file, read it back into a fresh network, and score what was read."""
-        file_bytes = encode(model, path)
+        """Write the file, hidden units in order, read it into a fresh network, and score what was read."""
+        file_bytes = encode(sort_units(model, self.runner.data.input_size).model, path)
         decoded = decode(path, clone(self.runner.network(0))).to(self.runner.device).eval()
         row = self.runner.score(decoded)
         correct, total = row["correct"], row["total"]

@@ -11,7 +11,7 @@ from analysis.speed.timing import Benchmark, say
 from capacity.columns import percent
 
 if TYPE_CHECKING:
-    from compression.rates import RoundResult
+    from torch import nn
 
 
 def files(config: Config) -> Iterator[Benchmark]:
@@ -83,6 +83,7 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
     from compression.criteria import L1
     from compression.pruning import prune
     from compression.rates import quantize_rate_distortion
+    from compression.shrinking import sort_units
     from compression.training import TrainingSettings, fit
 
     if not has_nncodec(config) or (mnist := read("mnist", config)) is None:
@@ -97,26 +98,28 @@ def peer_files(config: Config) -> Iterator[Benchmark]:
         layers = [key for key, m in peer.named_modules() if hasattr(m, "weight")]
         cut = prune(peer, L1(center="zero"), amount=1 - density, scope="global", layers=layers).model
         result = quantize_rate_distortion(cut, penalty=0.0)
-        ours, theirs = _sizes(result, config.nncodec)
-        say(
-            f"{name} at {100 * density:g} % density, rounded: {ours:,} bytes; NNCodec {theirs:,} bytes, "
-            f"without the {len(result.tensors)} steps ({ours / theirs:.3f})"
-        )
+        steps = {tensor.name: tensor.step for tensor in result.tensors}
+        of_sorted = sort_units(result.model, (1, 28, 28)).model
+        for how, model in (("as it is", result.model), ("units sorted", of_sorted)):
+            ours, theirs = _sizes(model, steps, config.nncodec)
+            say(
+                f"{name} at {100 * density:g} % density, rounded, {how}: {ours:,} bytes; NNCodec {theirs:,} "
+                f"bytes, without the {len(steps)} steps ({ours / theirs:.3f})"
+            )
     yield from ()
 
 
-def _sizes(result: "RoundResult", python: str) -> tuple[int, int]:
+def _sizes(model: "nn.Module", steps: dict[str, float], python: str) -> tuple[int, int]:
     """Bytes of our file, and of NNCodec's of the same integers without their steps."""
     import numpy as np
 
     from compression.codec import encode
 
-    parameters = dict(result.model.named_parameters())
+    parameters = dict(model.named_parameters())
     with tempfile.TemporaryDirectory() as folder:
-        ours = encode(result.model, f"{folder}/net.dcz")
+        ours = encode(model, f"{folder}/net.dcz")
         levels: dict[str, Any] = {
-            tensor.name: np.rint(parameters[tensor.name].detach().double().numpy() / tensor.step)
-            for tensor in result.tensors
+            name: np.rint(parameters[name].detach().double().numpy() / step) for name, step in steps.items()
         }
         np.savez(f"{folder}/net.npz", **{key: value.astype(np.int32) for key, value in levels.items()})
         return ours, nncodec_bytes(python, NNCODEC, f"{folder}/net")

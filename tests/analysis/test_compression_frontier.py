@@ -9,10 +9,14 @@ from resuming import computed, killed_and_resumed, same_files
 from running import ends_in_one_line
 
 from analysis.compression_frontier import PRESETS, Config, headline, main, plot, summary, table
+from analysis.compression_frontier.trials import living_part, placed_in
 from analysis.lab.data.datasets import load
 from analysis.lab.models import create
 from compression.codec import decode
+from compression.criteria import L1
 from compression.evaluation import evaluate
+from compression.pruning import prune
+from compression.shrinking import mask_dead_norm_channels, zero_dead_parameters
 
 SMALL = [
     "--seeds", "1", "--epochs", "2", "--prune-epochs", "2", "--code-epochs", "1", "--densities", "0.3", "0.1",
@@ -100,3 +104,22 @@ def test_published_records_beside_ours() -> None:
 )
 def test_bad_input_ends_in_one_line_before_anything_is_written(arguments, message, tmp_path, capsys) -> None:
     ends_in_one_line(main, arguments, message, tmp_path / "run", capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("lenet5", (1, 28, 28)), ("resnet20", (3, 32, 32)), ("mlp", (1, 8, 8))]
+)
+def test_living_units_are_a_network_of_their_own_and_come_back(name: str, size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = create(name, input_size=size, classes=10).eval()
+    pruned = prune(model, L1(center="zero"), amount=0.4, unit="neuron", scope="layer", input_size=size).model
+    living = zero_dead_parameters(mask_dead_norm_channels(pruned, size), size)
+    small = living_part(living, size)
+    assert sum(p.numel() for p in small.parameters()) < 0.7 * sum(p.numel() for p in living.parameters())
+    placed, given = placed_in(living, small), torch.randn(4, *size)
+    with torch.no_grad():
+        assert torch.allclose(placed.eval()(given), living.eval()(given), atol=1e-5)
+    assert {n: t.shape for n, t in placed.state_dict().items()} == {
+        n: t.shape for n, t in living.state_dict().items()
+    }
+    assert living_part(model, size) is model  # none is silent

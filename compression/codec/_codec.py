@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +42,7 @@ from compression.codec.records import (
     TensorEncoding,
     bit_patterns,
     is_packed,
+    nonzero,
     pattern_bits,
     plan_of,
     raw_parts,
@@ -214,15 +214,17 @@ def coding_report(model: nn.Module) -> CodingReport:
     orders = saved_bytes(plans, meters)
     for (name, tensor), plan, meter, saved in zip(tensors.items(), plans, meters, orders, strict=True):
         patterns = bit_patterns(tensor)
-        nonzero = int(np.count_nonzero(patterns)) if patterns is not None else tensor.numel()
+        there = tensor.numel() if patterns is None else int(nonzero(patterns, tensor).sum())
         raw = sum(map(len, raw_parts({name: tensor}, [plan], packed=packed)))
-        entropy = float(raw) if patterns is None or plan.kind not in CODED else pattern_bits(patterns) / 8
+        entropy = float(raw)
+        if patterns is not None and plan.kind in CODED:
+            entropy = pattern_bits(patterns, tensor) / 8
         rows.append(
             CodedTensor(
                 name,
                 plan.kind.name.lower(),
                 tensor.numel(),
-                nonzero,
+                there,
                 len(plan.values),
                 len(plan.record),
                 meter.position_bits / 8 - saved,

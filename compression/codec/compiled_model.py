@@ -60,26 +60,26 @@ def _call(compiled: SimpleNamespace, kind: type) -> None:
     flags, letters, numbers = np.zeros(1, np.int32), integers(3, 1), np.zeros(1)
     values: Any = np.zeros((2, 1), kind)
     matrix = (values, np.arange(2), integers(1))
-    compiled.turn(values[1:], values[1:])
+    compiled.turn(values[1:], values[1:], 0)
     priors = (1.0, 1.0, 0.5, 1.0, 1.0)
     compiled.expect(span, matrix, sums, priors, numbers)
     compiled.predict(span, matrix, sums, priors, (numbers, flags))
     compiled.learn(span, matrix, sums, (flags, integers(1)), (integers(3, 1), integers(3)))
     compiled.read(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
     compiled.write(values.reshape(-1), integers(3, 1)[0], flags, letters[0])
-    compiled.look_up(np.ones(1, np.uint32), np.ones(1, np.uint32), integers(1), values[0])
+    compiled.look_up(np.ones(1, np.uint32), np.uint32(0), np.ones(1, np.uint32), integers(1), values[0])
     compiled.weigh(letters, 0, 1, numbers)
     compiled.pairs(np.zeros((1, 2), np.bool_), integers(2))
 
 
-def _turn(matrix: Any, turned: Any) -> None:
-    """Write a matrix with its columns as rows, tile by tile."""
+def _turn(matrix: Any, turned: Any, first_row: int) -> None:
+    """Write a matrix with its columns as rows, from the one of this number on, tile by tile."""
     rows, columns = matrix.shape
     for top in range(0, rows, TILE):
         for first in range(0, columns, TILE):
             for c in range(first, min(first + TILE, columns)):
                 for r in range(top, min(top + TILE, rows)):
-                    turned[c, r] = matrix[r, c]
+                    turned[c, first_row + r] = matrix[r, c]
 
 
 def _expect(span: Any, matrix: Any, sums: Any, priors: Any, odds: Any) -> None:
@@ -212,11 +212,14 @@ def _write(values: Any, places: Any, symbols: Any, letters: Any) -> None:
         letters[symbols[i]] += 1
 
 
-def _look_up(patterns: Any, book: Any, order: Any, symbols: Any) -> bool:
-    """For each pattern but zero 1 + its place in a code book, given in order; whether all are there."""
+def _look_up(patterns: Any, zero: Any, book: Any, order: Any, symbols: Any) -> bool:
+    """For each pattern 1 + its place in a code book, given in order; whether all are there.
+
+    zero: a pattern that has no place there, as 0 has none
+    """
     for i in range(len(patterns)):
         pattern = patterns[i]
-        if pattern:
+        if pattern and pattern != zero:
             low, high = 0, len(book)
             while low < high:
                 middle = (low + high) // 2

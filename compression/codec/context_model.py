@@ -7,6 +7,7 @@ that no table is stored. They use integers and the four operations that IEEE 754
 nothing that differs between machines.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ SMALLEST = 2.0**-16  # of any probability; the coder has 24 bits
 WEAKEST, STRONGEST = -2, 13  # of a strength: 16 of them
 NEAR = 2.0  # non-zero elements' worth of trust in neighbours telling nothing
 TRUST = 8  # symbols' worth of trust in values being distributed alike whatever stands to the left
+BAND = 2**22  # elements of the rows that are made at once
 SAMPLE = 4_000_000  # elements that are looked at for a stride
 
 
@@ -40,6 +42,14 @@ class ContextParameters:
     row_strength: int = 0
     column_strength: int = 0
     stride: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix of symbols that is made some rows at a time: those from one number on and below another."""
+
+    dtype: type[np.unsignedinteger[Any]]
+    make: Callable[[int, int], Symbols]
 
 
 class Coder(Protocol):
@@ -139,7 +149,7 @@ def code_matrix(
     signs: NDArray[np.int64],
     alive: NDArray[np.int64],
     traits: ContextParameters,
-    values: Symbols | None,
+    values: Symbols | Rows | None,
 ) -> Symbols:
     """Code a matrix of symbols: 0 for a zero weight, and 1, 2, ... for the values of a code book.
 
@@ -151,15 +161,22 @@ def code_matrix(
     alive: per column, 1 if the unit it reads from has any weight of its own, else 0
     traits: see ContextParameters; `traits_of` finds them
 
-    The last three are guesses that cost nothing but bits where they are wrong. Returns the symbols.
+    `signs`, `alive` and `traits` are guesses that cost nothing but bits where they are wrong. Returns the
+    symbols; none where rows are made as they are needed.
     """
     dtype = symbol_type(len(signs))
+    compiled = kernels_for(shape[0] * shape[1], wide=dtype is np.uint16)
+    model = _Model if compiled is None else partial(_CompiledModel, compiled)
+    if isinstance(values, Rows) and compiled is None:
+        values = values.make(0, shape[0])
+    if isinstance(values, Rows):
+        model(shape, signs, alive, traits, np.empty(0, dtype)).all(coder, rows=values)
+        return np.empty((0, shape[1]), dtype)
     if values is not None and values.size and int(values.max()) > len(signs):
         raise ValueError(f"a symbol of {int(values.max())}, where the code book has {len(signs)} values")
     matrix = np.zeros(shape, dtype) if values is None else np.ascontiguousarray(values, dtype)
-    compiled = kernels_for(matrix.size, wide=dtype is np.uint16)
-    model = _Model if compiled is None else partial(_CompiledModel, compiled)
-    model(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, known=values is not None)
+    rows = None if values is None else Rows(dtype, lambda start, stop: matrix[start:stop])
+    model(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, rows=rows)
     return matrix
 
 
@@ -285,10 +302,10 @@ class _Model:
         """The first band that has an element at this step, and the one after the last."""
         return max(0, step - self.columns + 1), min(step + 1, len(self.starts))
 
-    def all(self, coder: Coder, *, known: bool) -> None:
-        """Code every element; where they are not known, they are read into `values`."""
+    def all(self, coder: Coder, *, rows: Rows | None) -> None:
+        """Code every element; where rows are not known, they are read into `values`."""
         for step in range(self.columns + len(self.starts) - 1):
-            self.code(coder, step, known=known)
+            self.code(coder, step, known=rows is not None)
 
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
         """Code an element of every row that has one at this step."""
@@ -377,13 +394,16 @@ class _CompiledModel(_Model):
         self.symbols = np.zeros(rows, np.int32)
         self.likely = np.zeros(self.letters.shape[1])
 
-    def all(self, coder: Coder, *, known: bool) -> None:
-        matrix = self.values.reshape(-1, self.columns)
-        if known:
-            self.kernels.turn(matrix, self.turned[self.above :])
-        super().all(coder, known=known)
-        if not known:
-            self.kernels.turn(self.turned[self.above :], matrix)
+    def all(self, coder: Coder, *, rows: Rows | None) -> None:
+        height, turned = len(self.band), self.turned[self.above :]
+        band = max(1, BAND // max(1, self.columns))
+        if rows is not None:
+            for start in range(0, height, band):
+                part = rows.make(start, min(start + band, height))
+                self.kernels.turn(np.ascontiguousarray(part), turned, start)
+        super().all(coder, rows=rows)
+        if rows is None:
+            self.kernels.turn(turned, self.values.reshape(-1, self.columns), 0)
 
     def code(self, coder: Coder, step: int, *, known: bool) -> None:
         top, bottom = self._front(step)

@@ -16,9 +16,10 @@ from compression._moved import keep_old_names
 from compression.codec.compiled_model import kernels_for
 from compression.codec.context_model import WEAKEST, ContextParameters, entropy_bits, symbol_type, traits_of
 from compression.codec.packing import pack
-from compression.codec.row_orders import LEAST_BYTES, free_bytes
+from compression.codec.row_orders import LEAST_BYTES, MOST_ELEMENTS, free_bytes
 
 MOST_VALUES = 4096  # of a code book; with more distinct values a tensor is stored as it is
+PART = 2**22  # elements that are compared at once
 PACKED = 1024  # numbers from which what is not coded is packed
 BOOK_SHARE = 0.05  # of a tensor's bits, from which its code book may cost more than it saves
 LONG, FOLDED = 8192, 4096  # columns from which few rows are folded, and of what is folded
@@ -91,9 +92,22 @@ def bit_patterns(tensor: Tensor) -> NDArray[Any] | None:
         return None
     flat = tensor.cpu().contiguous().flatten()
     patterns: NDArray[Any] = flat.view(torch.uint8).numpy().view(UNSIGNED[size])
-    if tensor.is_floating_point() and bool((patterns == patterns.dtype.type(1 << (8 * size - 1))).any()):
-        patterns = np.where((flat == 0).numpy(), 0, patterns)  # negative zeros are zeros
     return patterns
+
+
+def negative_zero(tensor: Tensor) -> int:
+    """The bit pattern that is zero too; 0 for integers, which have no other."""
+    return 1 << (8 * tensor.element_size() - 1) if tensor.is_floating_point() else 0
+
+
+def nonzero(patterns: NDArray[Any], tensor: Tensor) -> NDArray[np.bool_]:
+    """Which bit patterns of a tensor are neither zero nor negative zero."""
+    there: NDArray[np.bool_] = patterns != 0
+    if zero := negative_zero(tensor):
+        for start in range(0, len(patterns), PART):
+            part = slice(start, start + PART)
+            there[part] &= patterns[part] != patterns.dtype.type(zero)
+    return there
 
 
 def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
@@ -114,12 +128,18 @@ def plan_of(tensors: Mapping[str, Tensor], name: str) -> TensorEncoding:
     plan = _cheapest(tensor, patterns)
     if plan.kind not in CODED or tensor.dim() < 2:
         return plan
-    if plan.kind in BOOKS:
-        plan = _in_free_order(plan, patterns.reshape(tensor.shape[0], -1))
+    if plan.kind in BOOKS and patterns.size <= MOST_ELEMENTS:
+        plan = _in_free_order(plan, sortable(tensor, patterns))
     matrix = plan.matrix(tensor)
-    traits = traits_of(matrix.laid_out(patterns[: matrix.elements_in_all] != 0))
+    traits = traits_of(matrix.laid_out(nonzero(patterns[: matrix.elements_in_all], tensor)))
     strengths = 16 * (traits.row_strength - WEAKEST) + traits.column_strength - WEAKEST
     return replace(plan, record=plan.record + bytes([strengths]) + varint(traits.stride), traits=traits)
+
+
+def sortable(tensor: Tensor, patterns: NDArray[Any]) -> NDArray[Any]:
+    """Bit patterns as rows, negative zeros as zeros."""
+    rows: NDArray[Any] = np.where(nonzero(patterns, tensor), patterns, patterns.dtype.type(0))
+    return rows.reshape(tensor.shape[0], -1)
 
 
 def _in_free_order(plan: TensorEncoding, patterns: NDArray[Any]) -> TensorEncoding:
@@ -134,30 +154,30 @@ def _in_free_order(plan: TensorEncoding, patterns: NDArray[Any]) -> TensorEncodi
 
 def _cheapest(tensor: Tensor, patterns: NDArray[Any]) -> TensorEncoding:
     """With a code book if the values are few, else one by one."""
-    nonzero = patterns[patterns != 0]
-    if len(nonzero) == 0:
+    numbers = patterns[nonzero(patterns, tensor)]
+    if len(numbers) == 0:
         return TensorEncoding(Kind.ZERO, bytes([Kind.ZERO]))
-    raw, raw_bits = _uncoded(tensor, nonzero)
-    if len(np.unique(nonzero[: 16 * MOST_VALUES])) > MOST_VALUES:
+    raw, raw_bits = _uncoded(tensor, numbers)
+    if len(np.unique(numbers[: 16 * MOST_VALUES])) > MOST_VALUES:
         return raw
-    values, counts = np.unique(nonzero, return_counts=True)
+    values, counts = np.unique(numbers, return_counts=True)
     if len(values) > MOST_VALUES:
         return raw
     coded = _book(tensor, values)
-    bits = entropy_bits(np.append(counts, len(patterns) - len(nonzero)))
+    bits = entropy_bits(np.append(counts, len(patterns) - len(numbers)))
     if 8 * len(coded.record) > BOOK_SHARE * bits and is_packed(tensor, raw):
-        places = entropy_bits(np.array([len(nonzero), len(patterns) - len(nonzero)])) if raw.stored else 0.0
+        places = entropy_bits(np.array([len(numbers), len(patterns) - len(numbers)])) if raw.stored else 0.0
         raw_bits = places + 8 * sum(map(len, raw_parts({"": tensor}, [raw], packed=True)))
     return coded if bits + 8 * len(coded.record) < raw_bits else raw
 
 
-def _uncoded(tensor: Tensor, nonzero: NDArray[Any]) -> tuple[TensorEncoding, float]:
+def _uncoded(tensor: Tensor, numbers: NDArray[Any]) -> tuple[TensorEncoding, float]:
     """All elements one by one, or only those that are not zero, whichever takes less; and how many bits."""
-    half, stored = _exact_half(tensor, nonzero), len(nonzero)
+    half, stored = _exact_half(tensor, numbers), len(numbers)
     kind, sparse_kind = (Kind.RAW_HALF, Kind.SPARSE_HALF) if half else (Kind.RAW, Kind.SPARSE)
     encoding = TensorEncoding(kind, bytes([kind]))
     sparse = TensorEncoding(
-        sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, nonzero.dtype), stored
+        sparse_kind, bytes([sparse_kind]) + varint(stored), np.zeros(1, numbers.dtype), stored
     )
     sizes = [8.0 * (len(plan.record) + raw_size(tensor, plan)) for plan in (encoding, sparse)]
     sizes[1] += entropy_bits(np.array([stored, tensor.numel() - stored]))
@@ -235,9 +255,9 @@ def grid(tensor: Tensor, step: np.float16, top: int) -> NDArray[Any]:
     return patterns
 
 
-def pattern_bits(patterns: NDArray[Any]) -> float:
-    """Empirical entropy of bit patterns, each element alone."""
-    _, counts = np.unique(patterns[patterns != 0], return_counts=True)
+def pattern_bits(patterns: NDArray[Any], tensor: Tensor) -> float:
+    """Empirical entropy of a tensor's bit patterns, each element alone."""
+    _, counts = np.unique(patterns[nonzero(patterns, tensor)], return_counts=True)
     return entropy_bits(np.append(counts, len(patterns) - counts.sum()))
 
 
@@ -348,18 +368,21 @@ class Context:
             self.units = np.maximum(self.units, nonzero)
 
 
-def symbols_of(patterns: NDArray[Any], plan: TensorEncoding) -> NDArray[np.unsignedinteger[Any]]:
-    """0 for zero, and 1 + the index of each other bit pattern in the code book."""
+def symbols_of(
+    patterns: NDArray[Any], plan: TensorEncoding, tensor: Tensor
+) -> NDArray[np.unsignedinteger[Any]]:
+    """0 for zero, and 1 + the index of each other bit pattern of a tensor in the code book."""
     if plan.stored:
-        return np.asarray(patterns != 0).view(np.uint8)
+        return nonzero(patterns, tensor).view(np.uint8)
     order = np.argsort(plan.values)
     symbols = np.zeros(len(patterns), symbol_type(len(plan.values)))
     compiled = kernels_for(len(patterns), wide=symbols.dtype == np.uint16)
     if compiled is not None and patterns.dtype == np.uint32:
-        if not compiled.look_up(patterns, plan.values[order], order, symbols):
+        zero = np.uint32(negative_zero(tensor))
+        if not compiled.look_up(patterns, zero, plan.values[order], order, symbols):
             raise InputError(CHANGED)
         return symbols
-    where = np.flatnonzero(patterns)
+    where = np.flatnonzero(nonzero(patterns, tensor))
     places = np.searchsorted(plan.values[order], patterns[where])
     if not np.array_equal(np.take(plan.values[order], places, mode="clip"), patterns[where]):
         raise InputError(CHANGED)

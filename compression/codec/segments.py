@@ -4,15 +4,24 @@ What follows such a tensor is known before its order is chosen, so that a file i
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.codec.context_model import BitCounter, Coder, Encoder, code_matrix
-from compression.codec.records import CODED, Context, Kind, TensorEncoding, bit_patterns, symbols_of, varint
+from compression.codec.context_model import BitCounter, Coder, Encoder, Rows, code_matrix, symbol_type
+from compression.codec.records import (
+    CODED,
+    Context,
+    Kind,
+    TensorEncoding,
+    bit_patterns,
+    nonzero,
+    symbols_of,
+    varint,
+)
 from compression.codec.row_orders import written_order
 
 
@@ -21,16 +30,18 @@ class _Matrix:
     """The symbols of a tensor that is coded, and which of its columns read from living units."""
 
     plan: TensorEncoding
-    symbols: NDArray[Any]
+    shape: tuple[int, int]
+    symbols: NDArray[Any] | Rows
     alive: NDArray[np.int64]
 
     def code(self, coder: Coder) -> None:
         """Code it as it is."""
-        code_matrix(coder, self.symbols.shape, self.plan.signs, self.alive, self.plan.traits, self.symbols)
+        code_matrix(coder, self.shape, self.plan.signs, self.alive, self.plan.traits, self.symbols)
 
     def holding(self, payload: bytes) -> "_Matrix":
-        """The same with its rows in the order that holds these bytes."""
-        return _Matrix(self.plan, self.symbols[written_order(self.symbols, payload)], self.alive)
+        """The same with its rows, which are at hand, in the order that holds these bytes."""
+        assert not isinstance(self.symbols, Rows)
+        return replace(self, symbols=self.symbols[written_order(self.symbols, payload)])
 
 
 def coded_words(tensors: Mapping[str, Tensor], plans: Sequence[TensorEncoding]) -> bytes:
@@ -85,8 +96,20 @@ def _matrices(
             patterns = bit_patterns(tensor)
             assert patterns is not None
             layout = plan.matrix(tensor)
-            symbols = layout.laid_out(symbols_of(patterns[: layout.elements_in_all], plan))
-            yield place, _Matrix(plan, symbols, context.alive(layout))
-            context.see(tensor, patterns != 0)
+            yield place, _Matrix(plan, layout.shape, _symbols(tensor, plan, patterns), context.alive(layout))
+            context.see(tensor, nonzero(patterns, tensor))
         elif plan.kind is Kind.ZERO:
             context.see(tensor, np.zeros(tensor.numel(), dtype=bool))
+
+
+def _symbols(tensor: Tensor, plan: TensorEncoding, patterns: NDArray[Any]) -> NDArray[Any] | Rows:
+    """The symbols of a tensor, of many rows those that are asked for."""
+    layout = plan.matrix(tensor)
+    if layout.folds > 1 or plan.rows:
+        return layout.laid_out(symbols_of(patterns[: layout.elements_in_all], plan, tensor))
+
+    def make(start: int, stop: int) -> NDArray[Any]:
+        part = patterns[start * layout.columns : stop * layout.columns]
+        return symbols_of(part, plan, tensor).reshape(-1, layout.columns)
+
+    return Rows(symbol_type(len(plan.values)), make)

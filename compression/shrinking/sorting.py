@@ -18,7 +18,7 @@ from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import require_weights, taking
 from capacity.tables import Table, Tabular
-from compression.codec.records import bit_patterns
+from compression.codec.records import bit_patterns, sortable
 from compression.codec.row_orders import LEAST_BYTES, MOST_ELEMENTS, MOST_ROWS, free_bytes, row_order
 from compression.shrinking.components import Component, Family
 from compression.shrinking.emission import Axis
@@ -183,8 +183,7 @@ def _rows_that_hold(tensor: Tensor) -> int:
 
 def _patterns(tensor: Tensor) -> Any:
     patterns = bit_patterns(tensor.detach())
-    rows = tensor.shape[0]
-    return np.zeros((rows, 0), np.uint8) if patterns is None else patterns.reshape(rows, -1)
+    return np.zeros((tensor.shape[0], 0), np.uint8) if patterns is None else sortable(tensor, patterns)
 
 
 def _settle(groups: Sequence[_Group], model: nn.Module) -> list[tuple[_Group, Tensor]]:

@@ -230,7 +230,7 @@ def test_weights_that_change_while_they_are_read_are_refused(compiled: bool, mon
     plan = plan_of(weight, "w")
     later = torch.where(weight["w"] == 0.5, 3.0, weight["w"])
     with pytest.raises(InputError, match="changed while they were read"):
-        symbols_of(bit_patterns(later), plan)
+        symbols_of(bit_patterns(later), plan, later)
     with pytest.raises(ValueError, match="a symbol of 7, where the code book has 2 values"):
         every = np.ones(3, np.int64)
         code_matrix(BitCounter(), (1, 3), every[:2], every, ContextParameters(), np.array([[1, 7, 0]]))

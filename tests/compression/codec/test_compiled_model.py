@@ -10,7 +10,15 @@ from running import run_script
 
 from compression.codec import context_model
 from compression.codec.compiled_model import SMALLEST_MATRIX, kernels, kernels_for
-from compression.codec.context_model import BitCounter, Decoder, Encoder, code_matrix, traits_of
+from compression.codec.context_model import (
+    BitCounter,
+    Decoder,
+    Encoder,
+    Rows,
+    code_matrix,
+    symbol_type,
+    traits_of,
+)
 
 pytest.importorskip("numba")
 
@@ -40,12 +48,19 @@ def test_the_same_words_as_by_arrays(
         (rows, columns), generator.integers(1, 3, letters), generator.integers(0, 2, columns),
         traits_of(values != 0),
     )  # fmt: skip
-    words = []
+    kind, words = symbol_type(letters), []
+    made = Rows(kind, lambda start, stop: values[start:stop].astype(kind))
     for model in (context_model._Model, context_model._CompiledModel):
         encoder = Encoder()
         coded(model, encoder, *facts, values)
         words.append(encoder.words())
     assert np.array_equal(*words)
+    for model in (context_model._Model, context_model._CompiledModel):
+        encoder = Encoder()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(context_model, "BAND", 3 * columns)  # three rows at a time
+            coded(model, encoder, *facts, made)
+        assert np.array_equal(encoder.words(), words[0])
     for model in (context_model._Model, context_model._CompiledModel):
         assert np.array_equal(coded(model, Decoder(words[0]), *facts, None), values)
     meters = [BitCounter(), BitCounter()]

@@ -11,7 +11,16 @@ from torch import nn
 
 from compression.codec import coding_report, decode, encode
 from compression.codec import records as records_module
-from compression.codec.records import FOLDED, LONG, Matrix
+from compression.codec.records import (
+    BOOKS,
+    FOLDED,
+    LONG,
+    Matrix,
+    bit_patterns,
+    nonzero,
+    plan_of,
+    symbols_of,
+)
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 12))
@@ -66,3 +75,20 @@ def test_files_of_the_first_version_are_read(tmp_path: Path, monkeypatch: pytest
 def test_a_network_without_long_rows_is_of_the_first_version(tmp_path: Path) -> None:
     encode(nn.Linear(40, 10), tmp_path / "net.dcz")
     assert (tmp_path / "net.dcz").read_bytes()[:4] == b"DCZ\x01"
+
+
+@given(
+    st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int8, torch.int64]),
+    st.lists(st.integers(-3, 3), min_size=30, max_size=30),
+)
+def test_negative_zeros_are_zeros_and_the_least_integer_is_none(kind: torch.dtype, levels: list[int]) -> None:
+    tensor = torch.tensor(levels).to(kind).view(5, 6)
+    tensor = -tensor if kind.is_floating_point else torch.where(tensor == 3, torch.iinfo(kind).min, tensor)
+    patterns = bit_patterns(tensor)
+    assert patterns is not None
+    assert nonzero(patterns, tensor).tolist() == (tensor != 0).flatten().tolist()
+    plan = plan_of({"w": tensor}, "w")
+    if plan.kind in BOOKS:
+        symbols = symbols_of(patterns, plan, tensor)
+        assert ((symbols != 0) == (tensor != 0).flatten().numpy()).all()
+        assert len(np.unique(symbols[symbols != 0])) == len(tensor[tensor != 0].unique())

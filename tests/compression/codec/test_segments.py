@@ -12,7 +12,7 @@ from torch import nn
 
 from compression.codec import coding_report, decode, encode
 from compression.codec.context_model import Encoder, _shortest
-from compression.codec.records import bit_patterns
+from compression.codec.records import bit_patterns, sortable
 from compression.codec.row_orders import row_order
 
 
@@ -24,7 +24,7 @@ def layers(*widths: int) -> nn.Sequential:
 def sort_rows(matrix: torch.Tensor) -> None:
     patterns = bit_patterns(matrix)
     assert patterns is not None
-    matrix.copy_(matrix[torch.from_numpy(row_order(patterns.reshape(len(matrix), -1)))])
+    matrix.copy_(matrix[torch.from_numpy(row_order(sortable(matrix, patterns)))])
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import nn
 from analysis.lab.models import create
 from capacity import InputError
 from compression.codec import decode, encode
-from compression.codec.records import bit_patterns
+from compression.codec.records import bit_patterns, sortable
 from compression.codec.row_orders import are_sorted
 from compression.criteria import L1
 from compression.pruning import prune
@@ -64,8 +64,9 @@ def test_units_are_in_order_and_are_the_ones_they_were() -> None:
     )
     sorted_ = sort_units(model, (40,)).model
     for place in (0, 2):
-        patterns = bit_patterns(sorted_[place].weight.detach())
-        assert patterns is not None and are_sorted(patterns.reshape(len(sorted_[place].weight), -1))
+        weight = sorted_[place].weight.detach()
+        patterns = bit_patterns(weight)
+        assert patterns is not None and are_sorted(sortable(weight, patterns))
 
     def units(network: nn.Module) -> list[tuple[float, ...]]:
         first, second = network[0], network[2]

@@ -9,7 +9,9 @@ Oktay et al. 2020, arXiv:1906.06624; trained with straight-through gradients as 
 arXiv:2004.01077.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from compression.masks import split_name
 from compression.training import Retrain, model_of
 
 MOST = 1e9  # of a penalty and of a step in root mean squares
+EVERY = 10  # passes from one rounding for good to the next
 MOST_LEVELS = 1024  # on either side of zero
 
 
@@ -75,6 +78,7 @@ class RoundResult(Tabular):
     relative_step=checks.number,
     retrain=checks.optional(checks.function(1)),
     refresh=checks.count,
+    settle=checks.optional(checks.count),
 )
 def quantize_rate_distortion(
     model: nn.Module,
@@ -83,6 +87,7 @@ def quantize_rate_distortion(
     relative_step: float = 0.7,
     retrain: Retrain | None = None,
     refresh: int = 50,
+    settle: int | None = None,
 ) -> RoundResult:
     """A copy of the model with every floating-point parameter on a grid; what is zero stays zero.
 
@@ -94,6 +99,9 @@ def quantize_rate_distortion(
     retrain: model with rounding in it -> trained model, or what `fit` returns. Rounded in every forward
         pass, the float values behind are trained; without it, weights are only rounded
     refresh: forward passes in training after which the frequencies are counted anew
+    settle: forward passes in training after which all weights stay where they are rounded to, those nearest
+        to a multiple first, while the others are real numbers that make up for it (Zhou et al. 2017,
+        "Incremental Network Quantization", arXiv:1702.03044). None: all are rounded in each pass, to the end
 
     Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, either of 1e9
     and more, and parameters that are not finite.
@@ -103,7 +111,7 @@ def quantize_rate_distortion(
     require_python(model)
     plain = plain_copy(model)
     before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
-    grids = _install(plain, penalty, relative_step, refresh)
+    grids = _install(plain, relative_step, partial(_Grid, penalty=penalty, refresh=refresh, settle=settle))
     trained: nn.Module = plain
     if retrain is not None:
         trained = model_of(retrain(plain))
@@ -144,7 +152,7 @@ def _grid_of(model: nn.Module, name: str) -> "_Grid":
     return grid
 
 
-def _install(model: nn.Module, penalty: float, relative_step: float, refresh: int) -> "dict[str, _Grid]":
+def _install(model: nn.Module, relative_step: float, make: "Callable[..., _Grid]") -> "dict[str, _Grid]":
     """Put a grid on every floating-point parameter that is not too small for any step, in place."""
     grids: dict[str, _Grid] = {}
     for name, parameter in list(model.named_parameters()):
@@ -156,7 +164,7 @@ def _install(model: nn.Module, penalty: float, relative_step: float, refresh: in
         if len(nonzero) == 0 or float(nonzero.abs().max()) < SMALLEST_HALF:
             continue
         step = _step(nonzero, relative_step)
-        grids[name] = _Grid(parameter.detach(), step, penalty, refresh)
+        grids[name] = make(parameter.detach(), step)
         parametrize_all(model, *split_name(model, name), grids[name])
     return grids
 
@@ -177,25 +185,36 @@ def placed(values: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
 class _Grid(nn.Module):
     """A parametrization: the vector of elements that may be other than zero -> the rounded tensor."""
 
-    def __init__(self, weight: Tensor, step: float, penalty: float, refresh: int) -> None:
+    def __init__(
+        self, weight: Tensor, step: float, *, penalty: float, refresh: int, settle: int | None
+    ) -> None:
         super().__init__()
         self.shape, self.penalty, self.refresh, self.passes = weight.shape, penalty, refresh, 0
+        self.settle = settle
         self.where: Tensor
         self.bits: Tensor
         self.step: Tensor
         self.register_buffer("where", weight.flatten().nonzero().flatten())
         self.register_buffer("step", torch.tensor(step, dtype=weight.dtype, device=weight.device))
+        self.settled: Tensor
+        self.levels: Tensor
+        self.register_buffer("settled", torch.zeros_like(self.where, dtype=torch.bool))
+        self.register_buffer("levels", torch.zeros_like(self.where, dtype=weight.dtype))
         self.register_buffer("bits", torch.zeros(2 * MOST_LEVELS + 1, device=weight.device))
         with torch.no_grad():
             for _ in range(5):  # rounding changes the frequencies, and they the rounding
                 self._count(self._levels(self.right_inverse(weight)))
 
     def forward(self, values: Tensor) -> Tensor:
-        levels = self._levels(values.detach())
+        levels = torch.where(self.settled, self.levels, self._levels(values.detach()))
         if self.training and torch.is_grad_enabled():
             self.passes += 1
             if self.passes % self.refresh == 0:
                 self._count(levels)
+            if self.settle is not None:
+                self._settle(values.detach() / self.step, levels)
+                settled = torch.where(self.settled, levels * self.step, values)
+                return placed(settled, self.where, self.shape)
         rounded = values + (levels * self.step - values).detach()
         return placed(rounded, self.where, self.shape)
 
@@ -214,6 +233,19 @@ class _Grid(nn.Module):
 
     def _cost(self, scaled: Tensor, levels: Tensor) -> Tensor:
         return (scaled - levels).square() + self.penalty * self.bits[(levels + MOST_LEVELS).long()]
+
+    def _settle(self, scaled: Tensor, levels: Tensor) -> None:
+        """Every few passes fix those next to a multiple, until all are."""
+        assert self.settle is not None
+        if self.passes % EVERY and self.passes < self.settle:
+            return
+        left = max(0.0, 1 - self.passes / self.settle)
+        more = round(len(levels) * (1 - left**2)) - int(self.settled.sum())
+        if more > 0:
+            distance = (scaled - levels).abs().masked_fill(self.settled, torch.inf)
+            chosen = distance.argsort(stable=True)[:more]
+            self.settled[chosen] = True
+            self.levels[chosen] = levels[chosen]
 
     def _count(self, levels: Tensor) -> None:
         """Bits of each multiple by its frequency in the whole tensor, those not seen as if seen half."""

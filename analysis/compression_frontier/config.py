@@ -44,9 +44,12 @@ class Config(RunSettings, ValidationSettings, TeacherSettings, RunnerSettings):
     """Epochs of training with few values, under the dense network as teacher."""
     code_learning_rate: float = 0.02
     """The same of training with few values."""
-    preset: Literal["default", "lenet5", "lenet5-long", "lenet5-certificate", "lenet300"] = "default"
-    """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long: twice as long training
-    on all training pictures but 1,000; lenet5-certificate: files so small that they guarantee an error."""
+    preset: Literal["default", "lenet5", "lenet5-long", "lenet5-certificate", "lenet300", "lenet300-long"] = (
+        "default"
+    )
+    """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long, lenet300-long: longer
+    training on all training pictures but 1,000, lenet300-long with ten seeds; lenet5-certificate: files so
+    small that they guarantee an error."""
 
 
 PRESETS = {
@@ -54,6 +57,11 @@ PRESETS = {
     "lenet300": Config(
         preset="lenet300", dataset="mnist", model="lenet300", densities=(0.03, 0.015, 0.01),
         methods=("rate",), epochs=15, prune_epochs=25, code_epochs=10, shift=1, weight_decay=1e-4,
+    ),
+    "lenet300-long": Config(
+        preset="lenet300-long", dataset="mnist", model="lenet300", densities=(0.0113,), methods=("rate",),
+        seeds=10, epochs=15, prune_epochs=60, code_epochs=50, code_learning_rate=0.05, alpha=0.0, shift=1,
+        weight_decay=1e-4, validation=1 / 60,
     ),
     "lenet5": Config(
         preset="lenet5", dataset="mnist", model="lenet5", densities=(0.016, 0.0083, 0.0042),

@@ -1,5 +1,6 @@
 """Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,8 @@ from compression.verification import outputs, probes, relative_difference, toler
 
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
+
+SETTLED = 0.9  # share of the training with few values after which each weight has its own
 
 
 def living_part(model: nn.Module, input_size: Any) -> nn.Module:
@@ -140,9 +143,11 @@ class CodingTrials:
         small = living_part(living, size)
         retrain = partial(self._fit, settings=settings, on_progress=on_progress, teacher=dense)
         if method == "rate":
+            batches = math.ceil(len(self.runner.data.train.labels) / config.batch_size)
             quantized = quantize_rate_distortion(
-                small, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain
-            ).model
+                small, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain,
+                settle=max(1, round(SETTLED * config.code_epochs * batches)),
+            ).model  # fmt: skip
         else:
             quantized = share_weights(small, bits=config.bits, retrain=retrain).model
         placed = placed_in(living, quantized)

@@ -47,9 +47,9 @@ class Config(RunSettings, ValidationSettings, TeacherSettings, RunnerSettings):
     preset: Literal[
         "default", "lenet5", "lenet5-long", "lenet5-small", "lenet5-certificate", "lenet300", "lenet300-long"
     ] = "default"
-    """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long, lenet5-small, lenet300-long: longer
-    training on all training pictures but 1,000, lenet300-long with ten seeds; lenet5-certificate: files so
-    small that they guarantee an error."""
+    """lenet5, lenet300: the networks of the published records on MNIST; lenet5-long, lenet5-small and
+    lenet300-long: longer training on all training pictures but 1,000, lenet300-long with ten seeds;
+    lenet5-certificate: files so small that they guarantee an error."""
 
 
 PRESETS = {

@@ -106,7 +106,7 @@ def quantize_rate_distortion(
     Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, either of 1e9
     and more, and parameters that are not finite.
     """
-    _check(penalty, relative_step, refresh)
+    _check(penalty, relative_step, refresh, settle)
     require_weights(model)
     require_python(model)
     plain = plain_copy(model)
@@ -136,13 +136,14 @@ def quantize_rate_distortion(
     return RoundResult(folded, penalty, tuple(rows))
 
 
-def _check(penalty: float, relative_step: float, refresh: int) -> None:
+def _check(penalty: float, relative_step: float, refresh: int, settle: int | None) -> None:
     if not 0 <= penalty < MOST:
         raise InputError(f"penalty must not be negative, and below {MOST:g}, found {penalty}")
     if not 0 < relative_step < MOST:
         raise InputError(f"relative_step must be positive and below {MOST:g}, found {relative_step}")
-    if refresh < 1:
-        raise InputError(f"refresh must be at least 1, found {refresh}")
+    for name, passes in (("refresh", refresh), ("settle", settle)):
+        if passes is not None and passes < 1:
+            raise InputError(f"{name} must be at least 1, found {passes}")
 
 
 def _grid_of(model: nn.Module, name: str) -> "_Grid":

@@ -126,7 +126,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "quantize": (compression.quantize, {
         "model": net(), "scheme": "static", **SIZE, "calibration": BATCHES, "retrain": None}),
     "quantize_rate_distortion": (compression.quantize_rate_distortion, {
-        "model": net(), "penalty": 0.02, "relative_step": 0.7, "retrain": same}),
+        "model": net(), "penalty": 0.02, "relative_step": 0.7, "retrain": same, "settle": 100}),
     "recipe": (compression.recipe, {
         "model": net(), "techniques": [], **SIZE, "evaluate": score, "directory": None}),
     "rewind": (compression.rewind, {

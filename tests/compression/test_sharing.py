@@ -1,5 +1,7 @@
 """Shared and rounded weights: clusters against scikit-learn, budgets, training, bad input."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from capacity import InputError
 from compression.criteria import L1
 from compression.masks import masks_of
 from compression.pruning import prune
-from compression.rates import quantize_rate_distortion
+from compression.rates import _Grid, quantize_rate_distortion
 from compression.sharing import cluster, share_weights
 from compression.training import TrainingSettings, fit
 
@@ -161,9 +163,48 @@ def test_rounding_is_trained_through() -> None:
         assert not bool(trained.model.get_parameter(name)[~mask].any())
 
 
+def test_weights_settle_while_the_others_make_up_for_it() -> None:
+    """All at the first pass is plain rounding; one after another errs less than rounding alone."""
+    model = pruned(0.3)
+    train = partial(fit, data=batches(), settings=TrainingSettings(epochs=4))
+    plain = quantize_rate_distortion(model, relative_step=1.5)
+    at_once = quantize_rate_distortion(model, relative_step=1.5, retrain=train, settle=1)
+    for name, parameter in plain.model.named_parameters():
+        assert torch.equal(at_once.model.get_parameter(name), parameter)
+    passes = 4 * len(batches())
+    for settle in (
+        passes // 2,
+        passes,
+        10 * passes,
+    ):  # the last: most never settle, and are rounded at the end
+        result = quantize_rate_distortion(model, relative_step=1.5, retrain=train, settle=settle)
+        assert loss_of(result.model) < (0.95 if settle <= passes else 1.1) * loss_of(plain.model)
+        for row in result.tensors:
+            levels = result.model.get_parameter(row.name) / row.step
+            assert torch.equal(levels, levels.round()), row.name
+
+
+def test_ever_more_weights_are_settled_and_stay_so() -> None:
+    grid = _Grid(torch.randn(500), 0.5, penalty=0.02, refresh=50, settle=100)
+    values, before = torch.randn(500), torch.zeros(500, dtype=torch.bool)
+    for turn in range(1, 121):
+        rounded = grid(values)
+        assert bool((before <= grid.settled).all())
+        assert torch.equal(rounded[grid.settled], 0.5 * grid.levels[grid.settled])
+        assert torch.equal(rounded[~grid.settled], values[~grid.settled])  # real until they settle
+        if turn % 10 == 0:
+            assert int(grid.settled.sum()) == round(500 * (1 - max(0.0, 1 - turn / 100) ** 2))
+        before, values = grid.settled.clone(), values + 0.1 * torch.randn(500)
+    assert bool(grid.settled.all())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"penalty": -1.0}, "must not be negative"), ({"relative_step": 0.0}, "positive")],
+    [
+        ({"penalty": -1.0}, "must not be negative"),
+        ({"relative_step": 0.0}, "positive"),
+        ({"settle": 0}, "settle must be at least 1"),
+    ],
 )
 def test_bad_input_of_rounding(options, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -87,14 +87,17 @@ def sharing(*, bits: int | Mapping[str, int] = 5, retrain: Retrain | None = None
 
 
 def rounding(
-    *, penalty: float = 0.02, relative_step: float = 0.7, retrain: Retrain | None = None
+    *,
+    penalty: float = 0.02,
+    relative_step: float = 0.7,
+    retrain: Retrain | None = None,
+    settle: int | None = None,
 ) -> Technique:
     """Round to a grid where error and bits together cost least, and train through it."""
+    options: dict[str, Any] = {"penalty": penalty, "relative_step": relative_step, "settle": settle}
     return Technique(
-        "round",
-        lambda m: quantize_rate_distortion(m, penalty=penalty, relative_step=relative_step, retrain=retrain),
-        load=_load_plain,
-    )  # fmt: skip
+        "round", lambda m: quantize_rate_distortion(m, retrain=retrain, **options), load=_load_plain
+    )
 
 
 def pruning_with_feedback(

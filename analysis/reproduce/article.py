@@ -35,6 +35,7 @@ from analysis.reproduce.numbers import (
 MANIFEST = "manifest.json"
 RECORDED = {  # runs at full size that the article shows: name -> command, preset
     "frontier-lenet300": ("compression_frontier", "lenet300"),
+    "frontier-lenet300-long": ("compression_frontier", "lenet300-long"),
     "frontier-lenet5": ("compression_frontier", "lenet5"),
     "frontier-lenet5-long": ("compression_frontier", "lenet5-long"),
     "quantized-lenet5": ("quantization_table", "lenet5"),

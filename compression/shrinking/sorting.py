@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +17,8 @@ from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import require_weights, taking
 from capacity.tables import Table, Tabular
-from compression.codec.records import bit_patterns, sortable
-from compression.codec.row_orders import LEAST_BYTES, MOST_ELEMENTS, MOST_ROWS, free_bytes, row_order
+from compression.codec.records import bit_patterns, plan_of, sortable
+from compression.codec.row_orders import LEAST_BYTES, MOST_ELEMENTS, MOST_ROWS, row_order
 from compression.shrinking.components import Component, Family
 from compression.shrinking.emission import Axis
 from compression.shrinking.removal import Removal
@@ -32,7 +31,7 @@ PASSES = 6  # over all layers, since sorting one moves the columns of others
 
 @dataclass(frozen=True)
 class SortedLayer:
-    """A layer whose units stand in order, how many of them are distinct, and what their order can hold."""
+    """A layer whose units stand in order, how many they are, and how many bytes their order holds."""
 
     name: str
     units: int
@@ -73,9 +72,8 @@ def sort_units(model: nn.Module, input_size: Any) -> SortResult:
     """A copy of the model with hidden units in sorted order; `encode` then writes the smaller file.
 
     Those with most weights come first and those without any last. Whatever reads from the units is sorted
-    along: columns of the next layers, biases, norms. Only layers whose order would hold eight bytes or more
-    are sorted, by the bits of their weights: after pruning and with few values, in other words, since orders
-    of dense layers are not made use of. Masks are folded first.
+    along: columns of the next layers, biases, norms. Only layers of few values are sorted, whose order then
+    holds eight bytes or more: `encode` makes no use of the order of others. Masks are folded first.
 
     Parameters
     ----------
@@ -105,9 +103,8 @@ def sort_units(model: nn.Module, input_size: Any) -> SortResult:
     difference = relative_difference(expected, outputs(sorted_, inputs))
     if not difference <= tolerance(sorted_):
         raise InputError(f"sorting the units would move outputs by {difference:.2g} of their largest value")
-    layers = [
-        SortedLayer(group.layer, len(group.places[group.carrier]), _held(group, sorted_)) for group in groups
-    ]
+    tensors = _tensors(sorted_)
+    layers = [SortedLayer(g.layer, len(g.places[g.carrier]), _held(tensors[g.carrier.name])) for g in groups]
     return SortResult(sorted_.train(model.training), tuple(layers), difference, left_out)
 
 
@@ -142,7 +139,7 @@ class _Group:
 
     def order(self, model: nn.Module) -> Tensor:
         """The order of units that sorts the rows."""
-        rows = torch.from_numpy(row_order(_patterns(_tensors(model)[self.carrier.name])))
+        rows = _row_order(_tensors(model)[self.carrier.name])
         return torch.argsort(self.places[self.carrier].flatten())[rows]
 
     def turned(self) -> tuple["_Group", Tensor]:
@@ -174,16 +171,21 @@ def _covers(axis: Axis, rows: Tensor, tensor: Tensor) -> bool:
 
 
 def _rows_that_hold(tensor: Tensor) -> int:
-    """How many bytes the order of a tensor's rows could hold, sorted."""
-    patterns = _patterns(tensor)
-    if len(patterns) > MOST_ROWS or patterns.size > MOST_ELEMENTS:
+    """How many bytes of a file the order of a tensor's rows could hold, sorted."""
+    if len(tensor) > MOST_ROWS or tensor.numel() > MOST_ELEMENTS:
         return 0
-    return free_bytes(patterns[row_order(patterns)])
+    return _held(tensor.detach()[_row_order(tensor)])
 
 
-def _patterns(tensor: Tensor) -> Any:
+def _held(tensor: Tensor) -> int:
+    return plan_of({"": tensor.detach()}, "").free_bytes
+
+
+def _row_order(tensor: Tensor) -> Tensor:
     patterns = bit_patterns(tensor.detach())
-    return np.zeros((tensor.shape[0], 0), np.uint8) if patterns is None else sortable(tensor, patterns)
+    if patterns is None:
+        return torch.arange(len(tensor))
+    return torch.from_numpy(row_order(sortable(tensor, patterns)))
 
 
 def _settle(groups: Sequence[_Group], model: nn.Module) -> list[tuple[_Group, Tensor]]:
@@ -216,10 +218,6 @@ def _change(trial: Removal, moves: Sequence[tuple[_Group, Tensor]]) -> str:
         for group, order in reversed(moves):
             group.exchange(trial.small, torch.argsort(order))
     return ""
-
-
-def _held(group: _Group, model: nn.Module) -> int:
-    return free_bytes(_patterns(_tensors(model)[group.carrier.name]))
 
 
 @torch.no_grad()

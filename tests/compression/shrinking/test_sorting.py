@@ -128,13 +128,28 @@ def test_units_that_differ_beyond_their_weights_keep_their_order() -> None:
     assert alike(result.model, model)
 
 
+def test_dense_layers_are_left_as_they_are() -> None:
+    """Of what is stored number by number, no order is made use of."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 60), nn.ReLU(), nn.Linear(60, 4))
+    result = sort_units(model, (20,))
+    assert not result.layers and not result.left_out and alike(result.model, model)
+
+
 def test_the_model_stays_as_it_is_and_masks_are_folded() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 60), nn.ReLU(), nn.Linear(60, 4))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 16).round() / 16)
     pruned = prune(model, L1(center="zero"), amount=0.8).model
     before = {name: tensor.clone() for name, tensor in pruned.state_dict().items()}
     result = sort_units(pruned.train(), (20,))
-    assert result.model.training and result.model.state_dict().keys() == model.state_dict().keys()
+    assert (
+        len(result.layers) == 1
+        and result.model.training
+        and result.model.state_dict().keys() == model.state_dict().keys()
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in pruned.state_dict().items())
 
 

@@ -154,9 +154,13 @@ class Runner:
     ) -> FitResult:
         """Train on the training split in the order that the settings' seed gives; advance by epochs.
 
-        Among trials side by side, small networks are trained together with those of the other trials.
+        Among trials side by side, small networks are trained together with those of the other trials; what
+        cannot be is trained at once, so that its trial goes on and keeps it.
         """
         task = _Task(model, self.data.train, settings, on_progress, objective)
+        batches = self._batches(task)
+        if not self._stackable(task, batches):
+            return self.on_all_cores(lambda: self._fit_alone(task, batches))
         return self._fit_all([task])[0] if self._meeting is None else self._meeting.ask(task)
 
     def on(self, train: Split) -> "Runner":
@@ -182,28 +186,20 @@ class Runner:
         return call() if self._meeting is None else self._meeting.on_all_cores(call)
 
     def _fit_all(self, tasks: "Sequence[_Task]") -> list[FitResult]:
-        """Trainings at once, or one after another where they cannot be stacked."""
-        batches = [self._batches(task) for task in tasks]
-        results: dict[int, FitResult] = {}
-        together = [
-            k for k, task in enumerate(tasks)
-            if self.stacked and task.objective is None
-            and why_alone(task.model, batches[k], task.settings) is None
-        ]  # fmt: skip
-        if together:
-            chosen = [tasks[k] for k in together]
-            left = sum(task.settings.epochs - task.settings.start_epoch for task in chosen)
-            trained = fit_together(
-                [task.model for task in chosen],
-                [batches[k] for k in together],
-                settings=[task.settings for task in chosen],
-                progress=lambda epoch, epochs: chosen[0].on_progress(left / max(1, epochs)),
-            )
-            results |= dict(zip(together, trained, strict=True))
-        for k, task in enumerate(tasks):
-            if k not in results:
-                results[k] = self._fit_alone(task, batches[k])
-        return [results[k] for k in range(len(tasks))]
+        """Trainings that can be stacked, at once."""
+        left = sum(task.settings.epochs - task.settings.start_epoch for task in tasks)
+        return fit_together(
+            [task.model for task in tasks],
+            [self._batches(task) for task in tasks],
+            settings=[task.settings for task in tasks],
+            progress=lambda epoch, epochs: tasks[0].on_progress(left / max(1, epochs)),
+        )
+
+    def _stackable(self, task: "_Task", batches: TensorBatches) -> bool:
+        return (
+            self.stacked and task.objective is None
+            and why_alone(task.model, batches, task.settings) is None
+        )  # fmt: skip
 
     def _fit_alone(self, task: "_Task", batches: TensorBatches) -> FitResult:
         settings = task.settings

@@ -22,6 +22,7 @@ from compression.codec.compiled_model import FIXED, kernels_for
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 Symbols = NDArray[Any]  # unsigned integers, see `symbol_type`
+Rows = Callable[[int, int], Symbols]  # makes those from one number on and below another
 SMALLEST = 2.0**-16  # of any probability; the coder has 24 bits
 WEAKEST, STRONGEST = -2, 13  # of a strength: 16 of them
 NEAR = 2.0  # non-zero elements' worth of trust in neighbours telling nothing
@@ -42,14 +43,6 @@ class ContextParameters:
     row_strength: int = 0
     column_strength: int = 0
     stride: int = 0
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A matrix of symbols that is made some rows at a time: those from one number on and below another."""
-
-    dtype: type[np.unsignedinteger[Any]]
-    make: Callable[[int, int], Symbols]
 
 
 class Coder(Protocol):
@@ -155,7 +148,8 @@ def code_matrix(
 
     Parameters
     ----------
-    coder: an Encoder or BitCounter, which are given `values`, or a Decoder, which is given none
+    coder: an Encoder or BitCounter, which are given `values`, or what makes rows of them when they are
+        needed, or a Decoder, which is given none
     shape: rows and columns
     signs: for each value of the code book, 1 if it is positive and 2 if it is negative
     alive: per column, 1 if the unit it reads from has any weight of its own, else 0
@@ -167,15 +161,15 @@ def code_matrix(
     dtype = symbol_type(len(signs))
     compiled = kernels_for(shape[0] * shape[1], wide=dtype is np.uint16)
     model = _Model if compiled is None else partial(_CompiledModel, compiled)
-    if isinstance(values, Rows) and compiled is None:
-        values = values.make(0, shape[0])
-    if isinstance(values, Rows):
+    if callable(values) and compiled is None:
+        values = values(0, shape[0])
+    if callable(values):
         model(shape, signs, alive, traits, np.empty(0, dtype)).all(coder, rows=values)
         return np.empty((0, shape[1]), dtype)
     if values is not None and values.size and int(values.max()) > len(signs):
         raise ValueError(f"a symbol of {int(values.max())}, where the code book has {len(signs)} values")
     matrix = np.zeros(shape, dtype) if values is None else np.ascontiguousarray(values, dtype)
-    rows = None if values is None else Rows(dtype, lambda start, stop: matrix[start:stop])
+    rows = None if values is None else lambda start, stop: matrix[start:stop]
     model(shape, signs, alive, traits, matrix.reshape(-1)).all(coder, rows=rows)
     return matrix
 
@@ -399,7 +393,7 @@ class _CompiledModel(_Model):
         band = max(1, BAND // max(1, self.columns))
         if rows is not None:
             for start in range(0, height, band):
-                part = rows.make(start, min(start + band, height))
+                part = rows(start, min(start + band, height))
                 self.kernels.turn(np.ascontiguousarray(part), turned, start)
         super().all(coder, rows=rows)
         if rows is None:

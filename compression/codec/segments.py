@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compression.codec.context_model import BitCounter, Coder, Encoder, Rows, code_matrix, symbol_type
+from compression.codec.context_model import BitCounter, Coder, Encoder, Rows, code_matrix
 from compression.codec.records import (
     CODED,
     Context,
@@ -40,7 +40,7 @@ class _Matrix:
 
     def holding(self, payload: bytes) -> "_Matrix":
         """The same with its rows, which are at hand, in the order that holds these bytes."""
-        assert not isinstance(self.symbols, Rows)
+        assert not callable(self.symbols)
         return replace(self, symbols=self.symbols[written_order(self.symbols, payload)])
 
 
@@ -112,4 +112,4 @@ def _symbols(tensor: Tensor, plan: TensorEncoding, patterns: NDArray[Any]) -> ND
         part = patterns[start * layout.columns : stop * layout.columns]
         return symbols_of(part, plan, tensor).reshape(-1, layout.columns)
 
-    return Rows(symbol_type(len(plan.values)), make)
+    return make

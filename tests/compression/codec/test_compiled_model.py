@@ -14,7 +14,6 @@ from compression.codec.context_model import (
     BitCounter,
     Decoder,
     Encoder,
-    Rows,
     code_matrix,
     symbol_type,
     traits_of,
@@ -49,7 +48,6 @@ def test_the_same_words_as_by_arrays(
         traits_of(values != 0),
     )  # fmt: skip
     kind, words = symbol_type(letters), []
-    made = Rows(kind, lambda start, stop: values[start:stop].astype(kind))
     for model in (context_model._Model, context_model._CompiledModel):
         encoder = Encoder()
         coded(model, encoder, *facts, values)
@@ -59,7 +57,7 @@ def test_the_same_words_as_by_arrays(
         encoder = Encoder()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(context_model, "BAND", 3 * columns)  # three rows at a time
-            coded(model, encoder, *facts, made)
+            coded(model, encoder, *facts, lambda start, stop: values[start:stop].astype(kind))
         assert np.array_equal(encoder.words(), words[0])
     for model in (context_model._Model, context_model._CompiledModel):
         assert np.array_equal(coded(model, Decoder(words[0]), *facts, None), values)

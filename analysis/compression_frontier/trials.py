@@ -42,6 +42,8 @@ def living_part(model: nn.Module, input_size: Any) -> nn.Module:
         small = shrink(model, input_size).model
     except InputError:  # no unit is silent
         return model
+    if small.state_dict().keys() != model.state_dict().keys():
+        return model
     inputs = probes(model, input_size)
     difference = relative_difference(outputs(model, inputs), outputs(placed_in(model, small), inputs))
     return small if difference <= tolerance(model) else model

@@ -183,6 +183,16 @@ def placed(values: Tensor, where: Tensor, shape: torch.Size) -> Tensor:
     return flat.index_put((where,), values).view(shape)
 
 
+def next_to_settle(distance: Tensor, settled: Tensor, left: float) -> Tensor:
+    """Which weights are rounded for good next: those nearest to a multiple, ever fewer at a time.
+
+    distance: of each weight to its multiple; settled: which are so already; left: share of the time until
+    all are, 0 and less at its end
+    """
+    count = round(len(settled) * (1 - max(0.0, left) ** 2)) - int(settled.sum())
+    return distance.masked_fill(settled, torch.inf).argsort(stable=True)[: max(0, count)]
+
+
 class _Grid(nn.Module):
     """A parametrization: the vector of elements that may be other than zero -> the rounded tensor."""
 
@@ -240,13 +250,9 @@ class _Grid(nn.Module):
         assert self.settle is not None
         if self.passes % EVERY and self.passes < self.settle:
             return
-        left = max(0.0, 1 - self.passes / self.settle)
-        more = round(len(levels) * (1 - left**2)) - int(self.settled.sum())
-        if more > 0:
-            distance = (scaled - levels).abs().masked_fill(self.settled, torch.inf)
-            chosen = distance.argsort(stable=True)[:more]
-            self.settled[chosen] = True
-            self.levels[chosen] = levels[chosen]
+        chosen = next_to_settle((scaled - levels).abs(), self.settled, 1 - self.passes / self.settle)
+        self.settled[chosen] = True
+        self.levels[chosen] = levels[chosen]
 
     def _count(self, levels: Tensor) -> None:
         """Bits of each multiple by its frequency in the whole tensor, those not seen as if seen half."""

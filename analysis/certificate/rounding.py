@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.certificate.networks import IntegerNetwork
+from compression.rates import EVERY, next_to_settle
 
-EVERY = 10  # steps from one rounding to the next
 REAL, ALL = 0.25, 0.97  # shares of the training after which rounding begins, and all weights are rounded
 LAST_RATE = 0.1  # of the learning rate at the end
 
@@ -84,14 +84,13 @@ class Rounding:
             self._scale()
             return
         if step % EVERY == 0:
-            left = max(0.0, (ALL - share) / (ALL - REAL))
-            self._round(round(len(self.fixed) * (1 - left**2)))
+            self._round((ALL - share) / (ALL - REAL))
         self.network.weights[self.fixed] = self.values[self.fixed]
 
     @torch.no_grad()
     def finish(self) -> None:
         """Round what is left."""
-        self._round(len(self.fixed))
+        self._round(0.0)
         self.network.weights.copy_(self.values)
 
     @torch.no_grad()
@@ -100,10 +99,9 @@ class Rounding:
         for layer in self.network.weights.split(self.network.sizes):
             layer.mul_(self.fineness / layer.square().mean().sqrt())
 
-    def _round(self, count: int) -> None:
-        """Fix so many weights in all, those first that are nearest to a whole number."""
+    def _round(self, left: float) -> None:
+        """Fix those weights first that are nearest to a whole number; left: share of the time for it."""
         nearest = self.network.weights.detach().round()
-        distance = (self.network.weights.detach() - nearest).abs().masked_fill(self.fixed, math.inf)
-        chosen = distance.argsort(stable=True)[: max(0, count - int(self.fixed.sum()))]
+        chosen = next_to_settle((self.network.weights.detach() - nearest).abs(), self.fixed, left)
         self.values[chosen] = nearest[chosen]
         self.fixed[chosen] = True

@@ -1,6 +1,5 @@
 """Trials of a compression experiment: a network per seed, pruned to each density, coded, and read back."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -53,11 +52,11 @@ def living_part(model: nn.Module, input_size: Any) -> nn.Module:
 def placed_in(model: nn.Module, small: nn.Module) -> nn.Module:
     """A copy of a network with a smaller one's parameters in its first units, and zeros in all others."""
     copied = clone(model)
+    for parameter in copied.parameters():
+        parameter.zero_()
+    places = copied.state_dict()
     for name, tensor in small.state_dict().items():
-        place = copied.state_dict()[name]
-        if name in dict(copied.named_parameters()):
-            place.zero_()
-        place[tuple(slice(0, length) for length in tensor.shape)].copy_(tensor)
+        places[name][tuple(slice(0, length) for length in tensor.shape)].copy_(tensor)
     return copied
 
 
@@ -145,7 +144,7 @@ class CodingTrials:
         small = living_part(living, size)
         retrain = partial(self._fit, settings=settings, on_progress=on_progress, teacher=dense)
         if method == "rate":
-            batches = math.ceil(len(self.runner.data.train.labels) / config.batch_size)
+            batches = len(self.runner.data.train.batches(config.batch_size))
             quantized = quantize_rate_distortion(
                 small, penalty=config.penalty, relative_step=config.relative_step, retrain=retrain,
                 settle=max(1, round(SETTLED * config.code_epochs * batches)),

@@ -38,7 +38,7 @@ class Removal:
 
     def __init__(self, model: nn.Module, input_size: Any, *, silent: bool) -> None:
         self.small, self.silent = model, silent
-        self.types = {name: tensor.dtype for name, tensor in _tensors(model)}
+        self.types = {name: tensor.dtype for name, tensor in named_tensors(model).items()}
         self.frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
         self.inputs = self._in_double(input_size)
         self.original = clone(model)
@@ -64,7 +64,7 @@ class Removal:
         return exact
 
     def _restore_types(self) -> None:
-        for name, tensor in _tensors(self.small):
+        for name, tensor in named_tensors(self.small).items():
             tensor.data = tensor.data.to(self.types[name])
 
     def finish(self) -> nn.Module:
@@ -276,8 +276,9 @@ def _training_shapes(model: nn.Module, given: Arguments) -> list[torch.Size] | N
         return None
 
 
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their first names."""
+    return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def _drop_hooks(hooks: Sequence[Any]) -> None:

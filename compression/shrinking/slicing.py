@@ -20,7 +20,7 @@ from compression.shrinking.components import Component, Family, families
 from compression.shrinking.coupling import rounded, units_of
 from compression.shrinking.deadlines import time_limit
 from compression.shrinking.emission import Axis
-from compression.shrinking.removal import Removal
+from compression.shrinking.removal import Removal, named_tensors
 from compression.shrinking.repetition import Network
 from compression.shrinking.sizes import MARK, Change, candidates, known_changes, subsets
 from compression.verification import outputs, probes
@@ -36,11 +36,11 @@ class Slicing(Removal):
         super().__init__(model, input_size, silent=False)
         self.zeroed = clone(self.original)
         _jitter(self.zeroed)
-        self.disturbed = _tensors(clone(self.zeroed))
+        self.disturbed = named_tensors(clone(self.zeroed))
         self.gone: dict[Axis, set[int]] = {}
         self.changed: dict[tuple[str, str], Any] = {}
         self.helped: list[str] = []
-        self._place(_tensors(self.small), self.disturbed)
+        self._place(named_tensors(self.small), self.disturbed)
 
     def take(
         self,
@@ -55,12 +55,12 @@ class Slicing(Removal):
         before = {axis: set(places) for axis, places in self.gone.items()}
         values = {
             name: t.detach().clone()
-            for name, t in _tensors(self.zeroed).items()
+            for name, t in named_tensors(self.zeroed).items()
             if name in {a.name for a, _ in nodes}
         }
         for axis, place in nodes:
             self.gone.setdefault(axis, set()).add(place)
-        self._place(_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
+        self._place(named_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
         self._zero(nodes)
         error: InputError | None = None
         for changes in self._choices(families, before):
@@ -75,10 +75,10 @@ class Slicing(Removal):
                 for change, value in reversed(held):
                     setattr(self.small.get_submodule(change.module), change.attribute, value)
         self.gone = before
-        self._place(_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
+        self._place(named_tensors(self.small), self.disturbed, {axis.name for axis, _ in nodes})
         with torch.no_grad():
             for name, tensor in values.items():
-                _tensors(self.zeroed)[name].copy_(tensor)
+                named_tensors(self.zeroed)[name].copy_(tensor)
         raise error or InputError("nothing was tried")
 
     def _choices(
@@ -86,7 +86,7 @@ class Slicing(Removal):
     ) -> Any:
         """Sizes to try: those of the table, and others that fit, if it is one family."""
         lengths: Lengths = {}
-        shapes = {name: t.shape for name, t in _tensors(self.original).items()}
+        shapes = {name: t.shape for name, t in named_tensors(self.original).items()}
         for axis, places in self.gone.items():
             width = shapes[axis.name][axis.dimension]
             if places != before.get(axis):
@@ -130,7 +130,7 @@ class Slicing(Removal):
         places: dict[Axis, list[int]] = {}
         for axis, place in nodes:
             places.setdefault(axis, []).append(place)
-        tensors = _tensors(self.zeroed)
+        tensors = named_tensors(self.zeroed)
         for axis, some in places.items():
             tensor = tensors[axis.name]
             if not axis.name.endswith("running_var"):
@@ -147,7 +147,7 @@ class Slicing(Removal):
     def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
         """Units of layers before and after; also of parameters in no dense or convolutional layer."""
         before, after = units_of(self.original), units_of(self.small)
-        shapes = {name: t.shape for name, t in _tensors(self.original).items()}
+        shapes = {name: t.shape for name, t in named_tensors(self.original).items()}
         for axis, places in self.gone.items():
             name = axis.name.removesuffix(".weight")
             owner = self.original.get_submodule(axis.name.rpartition(".")[0])
@@ -158,15 +158,11 @@ class Slicing(Removal):
 
     def finish(self) -> nn.Module:
         """The small network with the values, types and frozen parameters it had."""
-        self._place(_tensors(self.small), _tensors(self.original))
+        self._place(named_tensors(self.small), named_tensors(self.original))
         for module, attribute in self.changed:
             owner = self.small.get_submodule(module)
             setattr(owner, MARK, tuple(sorted({*getattr(owner, MARK, ()), attribute})))
         return super().finish()
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def _replace(model: nn.Module, old: Tensor, values: Tensor) -> None:
@@ -217,7 +213,7 @@ def _network(model: nn.Module, removal: Removal, input_size: Any) -> Network:
 def scores_of(removal: Removal, family: Family, criterion: Criterion | None) -> list[float]:
     """What a criterion (by default squared weights) gives each component, over all weights that it holds."""
     chosen = torch.square if criterion is None else criterion
-    tensors, cache, scores = _tensors(removal.original), dict[Axis, list[float]](), []
+    tensors, cache, scores = named_tensors(removal.original), dict[Axis, list[float]](), []
     for component in family.components:
         total = 0.0
         for axis, place in component:

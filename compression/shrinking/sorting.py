@@ -21,7 +21,7 @@ from compression.codec.records import bit_patterns, plan_of, sortable
 from compression.codec.row_orders import LEAST_BYTES, MOST_ELEMENTS, MOST_ROWS, row_order
 from compression.shrinking.components import Component, Family
 from compression.shrinking.emission import Axis
-from compression.shrinking.removal import Removal
+from compression.shrinking.removal import Removal, named_tensors
 from compression.shrinking.slicing import responding_families
 from compression.verification import outputs, probes, relative_difference, require_telling, tolerance
 
@@ -103,7 +103,7 @@ def sort_units(model: nn.Module, input_size: Any) -> SortResult:
     difference = relative_difference(expected, outputs(sorted_, inputs))
     if not difference <= tolerance(sorted_):
         raise InputError(f"sorting the units would move outputs by {difference:.2g} of their largest value")
-    tensors = _tensors(sorted_)
+    tensors = named_tensors(sorted_)
     layers = [SortedLayer(g.layer, len(g.places[g.carrier]), _held(tensors[g.carrier.name])) for g in groups]
     return SortResult(sorted_.train(model.training), tuple(layers), difference, left_out)
 
@@ -121,7 +121,7 @@ class _Group:
     @classmethod
     def of(cls, family: Family, model: nn.Module) -> "_Group | None":
         """The group of a family; None where units differ in their places, or no order could hold much."""
-        tensors = _tensors(model)
+        tensors = named_tensors(model)
         parts = [_by_axis(component) for component in family.components]
         if len({tuple((axis, len(places)) for axis, places in part.items()) for part in parts}) > 1:
             return None
@@ -139,7 +139,7 @@ class _Group:
 
     def order(self, model: nn.Module) -> Tensor:
         """The order of units that sorts the rows."""
-        rows = _row_order(_tensors(model)[self.carrier.name])
+        rows = _row_order(named_tensors(model)[self.carrier.name])
         return torch.argsort(self.places[self.carrier].flatten())[rows]
 
     def turned(self) -> tuple["_Group", Tensor]:
@@ -149,7 +149,7 @@ class _Group:
     @torch.no_grad()
     def exchange(self, model: nn.Module, order: Tensor) -> None:
         """Put the units in this order, in place."""
-        tensors = _tensors(model)
+        tensors = named_tensors(model)
         for axis, places in self.places.items():
             tensor = tensors[axis.name]
             index = torch.arange(tensor.shape[axis.dimension])
@@ -230,7 +230,3 @@ def _disturbed(model: nn.Module) -> nn.Module:
             spread = float(parameter.float().std()) if parameter.numel() > 1 else 0.0
             parameter.add_(noise * (0.1 + spread) * 0.1)
     return model
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return dict([*model.named_parameters(), *model.named_buffers()])

@@ -31,6 +31,7 @@ from compression.training import Retrain, model_of
 
 MOST = 1e9  # of a penalty and of a step in root mean squares
 EVERY = 10  # passes from one rounding for good to the next
+FREE = 0.4  # share of the passes until all are settled in which no weight is, nor rounded
 MOST_LEVELS = 1024  # on either side of zero
 
 
@@ -99,8 +100,9 @@ def quantize_rate_distortion(
     retrain: model with rounding in it -> trained model, or what `fit` returns. Rounded in every forward
         pass, the float values behind are trained; without it, weights are only rounded
     refresh: forward passes in training after which the frequencies are counted anew
-    settle: forward passes in training after which all weights stay where they are rounded to, those nearest
-        to a multiple first, while the others are real numbers that make up for it (Zhou et al. 2017,
+    settle: forward passes in training after which all weights stay where they are rounded to. For the first
+        two fifths of them weights are real numbers; then each tensor's step is measured anew, and weights
+        settle, those nearest to a multiple first, while the others make up for it (Zhou et al. 2017,
         "Incremental Network Quantization", arXiv:1702.03044). None: all are rounded in each pass, to the end
 
     Masks are folded first. Raises InputError for a penalty below 0, a step not above 0, either of 1e9
@@ -111,7 +113,8 @@ def quantize_rate_distortion(
     require_python(model)
     plain = plain_copy(model)
     before = {name: int(torch.count_nonzero(p)) for name, p in plain.named_parameters()}
-    grids = _install(plain, relative_step, partial(_Grid, penalty=penalty, refresh=refresh, settle=settle))
+    make = partial(_Grid, relative_step=relative_step, penalty=penalty, refresh=refresh, settle=settle)
+    grids = _install(plain, make)
     trained: nn.Module = plain
     if retrain is not None:
         trained = model_of(retrain(plain))
@@ -153,7 +156,7 @@ def _grid_of(model: nn.Module, name: str) -> "_Grid":
     return grid
 
 
-def _install(model: nn.Module, relative_step: float, make: "Callable[..., _Grid]") -> "dict[str, _Grid]":
+def _install(model: nn.Module, make: "Callable[..., _Grid]") -> "dict[str, _Grid]":
     """Put a grid on every floating-point parameter that is not too small for any step, in place."""
     grids: dict[str, _Grid] = {}
     for name, parameter in list(model.named_parameters()):
@@ -162,12 +165,16 @@ def _install(model: nn.Module, relative_step: float, make: "Callable[..., _Grid]
         nonzero = parameter.detach()[parameter.detach() != 0]
         if not bool(torch.isfinite(nonzero).all()):
             raise InputError(f"{name} holds values that are not finite, which no grid has")
-        if len(nonzero) == 0 or float(nonzero.abs().max()) < SMALLEST_HALF:
+        if not _has_step(nonzero):
             continue
-        step = _step(nonzero, relative_step)
-        grids[name] = make(parameter.detach(), step)
+        grids[name] = make(parameter.detach())
         parametrize_all(model, *split_name(model, name), grids[name])
     return grids
+
+
+def _has_step(nonzero: Tensor) -> bool:
+    """Whether there is anything to measure a step by."""
+    return len(nonzero) > 0 and SMALLEST_HALF <= float(nonzero.abs().max()) < torch.inf
 
 
 def _step(nonzero: Tensor, relative: float) -> float:
@@ -197,28 +204,38 @@ class _Grid(nn.Module):
     """A parametrization: the vector of elements that may be other than zero -> the rounded tensor."""
 
     def __init__(
-        self, weight: Tensor, step: float, *, penalty: float, refresh: int, settle: int | None
+        self, weight: Tensor, *, relative_step: float, penalty: float, refresh: int, settle: int | None
     ) -> None:
         super().__init__()
         self.shape, self.penalty, self.refresh, self.passes = weight.shape, penalty, refresh, 0
-        self.settle = settle
+        self.relative_step, self.settle = relative_step, settle
         self.where: Tensor
         self.bits: Tensor
         self.step: Tensor
         self.register_buffer("where", weight.flatten().nonzero().flatten())
-        self.register_buffer("step", torch.tensor(step, dtype=weight.dtype, device=weight.device))
+        self.register_buffer("step", torch.ones((), dtype=weight.dtype, device=weight.device))
         self.settled: Tensor
         self.levels: Tensor
         self.register_buffer("settled", torch.zeros_like(self.where, dtype=torch.bool))
         self.register_buffer("levels", torch.zeros_like(self.where, dtype=weight.dtype))
         self.register_buffer("bits", torch.zeros(2 * MOST_LEVELS + 1, device=weight.device))
-        with torch.no_grad():
-            for _ in range(5):  # rounding changes the frequencies, and they the rounding
-                self._count(self._levels(self.right_inverse(weight)))
+        self._fit(self.right_inverse(weight))
+
+    @torch.no_grad()
+    def _fit(self, values: Tensor) -> None:
+        """Fit step and frequencies to these values."""
+        nonzero = values[values != 0]
+        if _has_step(nonzero):
+            self.step.fill_(_step(nonzero, self.relative_step))
+        for _ in range(5):  # rounding changes the frequencies, and they the rounding
+            self._count(self._levels(values))
 
     def forward(self, values: Tensor) -> Tensor:
+        trained = self.training and torch.is_grad_enabled()
+        if trained and self._free(values.detach()):
+            return placed(values, self.where, self.shape)
         levels = torch.where(self.settled, self.levels, self._levels(values.detach()))
-        if self.training and torch.is_grad_enabled():
+        if trained:
             self.passes += 1
             if self.passes % self.refresh == 0:
                 self._count(levels)
@@ -228,6 +245,16 @@ class _Grid(nn.Module):
                 return placed(settled, self.where, self.shape)
         rounded = values + (levels * self.step - values).detach()
         return placed(rounded, self.where, self.shape)
+
+    def _free(self, values: Tensor) -> bool:
+        """Whether this pass of training comes before any weight settles; the last such fits the grid."""
+        free = 0 if self.settle is None else round(FREE * self.settle)
+        if self.passes >= free:
+            return False
+        self.passes += 1
+        if self.passes == free:
+            self._fit(values)
+        return True
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight.flatten()[self.where]
@@ -250,7 +277,8 @@ class _Grid(nn.Module):
         assert self.settle is not None
         if self.passes % EVERY and self.passes < self.settle:
             return
-        chosen = next_to_settle((scaled - levels).abs(), self.settled, 1 - self.passes / self.settle)
+        left = (1 - self.passes / self.settle) / (1 - FREE)
+        chosen = next_to_settle((scaled - levels).abs(), self.settled, left)
         self.settled[chosen] = True
         self.levels[chosen] = levels[chosen]
 

@@ -185,17 +185,31 @@ def test_weights_settle_while_the_others_make_up_for_it() -> None:
 
 
 def test_ever_more_weights_are_settled_and_stay_so() -> None:
-    grid = _Grid(torch.randn(500), 0.5, penalty=0.02, refresh=50, settle=100)
+    """Real numbers for two fifths of the passes, then a step of what they became, and one after another."""
+    grid = _Grid(torch.randn(500), relative_step=0.5, penalty=0.02, refresh=50, settle=100)
     values, before = torch.randn(500), torch.zeros(500, dtype=torch.bool)
     for turn in range(1, 121):
+        values = values + 0.1 * torch.randn(500)
         rounded = grid(values)
         assert bool((before <= grid.settled).all())
-        assert torch.equal(rounded[grid.settled], 0.5 * grid.levels[grid.settled])
+        assert torch.equal(rounded[grid.settled], grid.step * grid.levels[grid.settled])
         assert torch.equal(rounded[~grid.settled], values[~grid.settled])  # real until they settle
-        if turn % 10 == 0:
-            assert int(grid.settled.sum()) == round(500 * (1 - max(0.0, 1 - turn / 100) ** 2))
-        before, values = grid.settled.clone(), values + 0.1 * torch.randn(500)
-    assert bool(grid.settled.all())
+        if turn == 40:
+            wanted = float((0.5 * values.double().square().mean().sqrt()).half())
+            assert (float(grid.step), int(grid.settled.sum())) == (wanted, 0)
+        if turn >= 40 and turn % 10 == 0:
+            left = max(0.0, 100 - turn) / 60
+            assert int(grid.settled.sum()) == round(500 * (1 - left**2))
+        before = grid.settled.clone()
+    assert float(grid.step) == wanted and bool(grid.settled.all())
+
+
+def test_weights_that_training_left_nothing_of_keep_their_step() -> None:
+    grid = _Grid(torch.randn(50), relative_step=0.5, penalty=0.02, refresh=50, settle=10)
+    step = float(grid.step)
+    for _ in range(12):
+        assert torch.equal(grid(torch.zeros(50)), torch.zeros(50))
+    assert float(grid.step) == step and bool(grid.settled.all())
 
 
 @pytest.mark.parametrize(

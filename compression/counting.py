@@ -12,6 +12,7 @@ DEQUANTIZING = ("quantized_decomposed.dequantize", "torchao.dequantize_affine")
 FROZEN = "_frozen_param"  # as torchao names what it made of weights
 SMALLEST_SCALE = 2.0**-40  # of integers; torchao's own, 2^-12, rounds weak channels and activations to zero
 SMALLEST_HALF, LARGEST_HALF = 2.0**-24, 65504.0  # above zero in half precision
+HALVES = (2.0**-14, LARGEST_HALF)  # sizes that half precision has with all its bits
 PART = 2**18  # numbers that are looked at together: what a core's cache holds
 SLOW = (torch.float32, torch.float64, torch.bfloat16)  # whose subnormal numbers make a CPU's kernels slow
 

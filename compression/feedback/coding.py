@@ -23,9 +23,10 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.tables import Table, Tabular
-from compression.counting import LARGEST_HALF, SMALLEST_HALF
+from compression.counting import HALVES, LARGEST_HALF, SMALLEST_HALF
+from compression.feedback.aims import aimed_steps
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import exact_matrices, weight_of
+from compression.feedback.layers import weight_of
 from compression.feedback.sweeping import descend, factor_of, output_error, sweep
 from compression.feedback.worths import output_worths
 from compression.targets import Target
@@ -35,7 +36,6 @@ MOST_LEVELS = 1024  # on either side of zero
 RELATIVE_STEP = 4.0  # of the networks tried, on which zeros cost more than their error says
 SWEEPS, DESCENTS = 2, 2  # each with the frequencies that the one before left
 TRUST = 8.0  # elements' worth of trust in a row being as dense as its tensor
-HALVES = (2.0**-14, LARGEST_HALF)  # sizes that half precision has with all its bits
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def code_with_feedback(
         is rounded to half precision, where that has all its bits
     seed: of the labels that are drawn, see `compression.feedback.worths`
 
-    What is zero stays zero, masks are folded. Raises InputError for a penalty that is not above 0, unknown
+    What is zero stays zero, masks are folded. Each layer's outputs are to be what they were in the network as
+    it came, in the mean by its bias or by the batch norm behind it: see `compression.feedback.aims`.
+    Raises InputError for a penalty that is not above 0, unknown
     layers, weights or inputs that are not finite, and where no layer can be coded.
     """
     for name, value in (("penalty", penalty), ("relative_step", relative_step)):
@@ -119,24 +121,26 @@ def code_with_feedback(
     walk = Walk.on_copy(model, batches, layers)
     worths = output_worths(walk.model, walk.choice.chosen, walk.calibration.batches, seed=seed)
     rows = [
-        _code(target, hessian, worths[target.name] / 4, (penalty, relative_step))
-        for target, hessian in walk.steps()
+        _code(target, (aim, hessian, worths[target.name] / 4), (penalty, relative_step))
+        for target, aim, hessian in aimed_steps(walk)
     ]  # ½·F·mean(d²) of ½·d·H·d
     _halve(walk.model, {name for target in walk.choice.chosen.values() for name in target.names})
     return FeedbackCodeResult(walk.model, penalty, tuple(rows), walk.left)
 
 
 @torch.no_grad()
-def _code(target: Target, hessian: Tensor, worth: Tensor, price: tuple[float, float]) -> FeedbackCodedTensor:
-    """Code one weight in place."""
-    matrices = exact_matrices(target)
+def _code(
+    target: Target, problem: tuple[Tensor, Tensor, Tensor], price: tuple[float, float]
+) -> FeedbackCodedTensor:
+    """Code one weight in place; problem: what it aims at, H, and what errors of rows are worth."""
+    matrices = problem[0]
     largest = float(matrices.abs().max())
     if 0 < largest < SMALLEST_HALF:
         raise InputError(
             f"{target.name}: its weights are at most {largest:.3g}, and the smallest step, half precision's, "
             f"is {SMALLEST_HALF:.3g}: make this layer larger and the next smaller, or leave it out of layers"
         )
-    coded = code_matrices(matrices, hessian, worth, *price)
+    coded = code_matrices(*problem, *price)
     target.value().copy_(weight_of(target.module, coded.levels * coded.step, target.shape))
     return FeedbackCodedTensor(
         target.name, target.elements, int(torch.count_nonzero(coded.levels)), coded.step,

@@ -30,24 +30,45 @@ MOST_BYTES = 2**30  # of the curvatures that are held at once
 
 @dataclass
 class Curvature:
-    """Σ x·xᵀ of each group, (groups, inputs, inputs), and over how many positions."""
+    """Σ x·xᵀ of each group, (groups, inputs, inputs), Σ x, (groups, inputs), and over how many positions."""
 
     total: Tensor
+    sums: Tensor
     positions: int = 0
 
     def add(self, module: nn.Module, given: Tensor) -> None:
         """Take in what a layer was given; raises InputError for numbers that are not finite."""
-        batched = given.flatten(0, -2) if isinstance(module, nn.Linear) else given
-        share = -(-rows_of(module, batched[:1]).numel() * len(batched) // MOST_ELEMENTS)
-        for part in batched.chunk(max(1, share)):
-            rows = rows_of(module, part.detach().float())
-            self.total += (rows.transpose(1, 2) @ rows).double().to(self.total.device)
-            self.positions += rows.shape[1]
+        for rows in parts_of(module, given):
+            self.take(rows)
+
+    def take(self, rows: Tensor) -> None:
+        """Take in what a layer multiplies, (groups, positions, inputs)."""
+        self.total += (rows.transpose(1, 2) @ rows).double().to(self.total.device)
+        self.sums += rows.sum(1).double().to(self.sums.device)
+        self.positions += rows.shape[1]
 
     @property
     def hessian(self) -> Tensor:
         """H = 2·mean(x·xᵀ), (groups, inputs, inputs)."""
         return self.total * (2 / max(1, self.positions))
+
+    @property
+    def mean(self) -> Tensor:
+        """Of x, (groups, inputs)."""
+        return self.sums / max(1, self.positions)
+
+    @property
+    def centred(self) -> Tensor:
+        """2·cov(x), (groups, inputs, inputs)."""
+        return self.hessian - 2 * self.mean[..., None] * self.mean[:, None]
+
+
+def parts_of(module: nn.Module, given: Tensor) -> Iterator[Tensor]:
+    """What a layer multiplies, (groups, positions, inputs), of what it is given, in parts for memory."""
+    batched = given.flatten(0, -2) if isinstance(module, nn.Linear) else given
+    share = -(-rows_of(module, batched[:1]).numel() * len(batched) // MOST_ELEMENTS)
+    for part in batched.chunk(max(1, share)):
+        yield rows_of(module, part.detach().float())
 
 
 @dataclass(frozen=True)
@@ -143,9 +164,14 @@ class Walk:
 
     def steps(self) -> Iterator[tuple[Target, Tensor]]:
         """Each target and its damped H; what is done to its weight meanwhile is seen by the next."""
+        for target, given in self.given():
+            yield target, damped(given.hessian, self.calibration.damping)
+
+    def given(self) -> Iterator[tuple[Target, Curvature]]:
+        """The same with what the target is given."""
         chosen = self.choice.chosen
         for names in [[name] for name in chosen] if self.calibration.sequential else _portions(chosen):
-            curvatures = {name: _empty(chosen[name]) for name in names}
+            curvatures = {name: empty_curvature(chosen[name]) for name in names}
             part = {name: chosen[name] for name in names}
 
             def add(name: str, module: nn.Module, given: Tensor, into: Any = curvatures) -> None:
@@ -156,7 +182,7 @@ class Walk:
                 curvature = curvatures.pop(name)
                 if not bool(torch.isfinite(curvature.total).all()):
                     raise InputError(f"layer {name!r} is given NaN or infinity on these batches")
-                yield chosen[name], damped(curvature.hessian, self.calibration.damping)
+                yield chosen[name], curvature
 
 
 def watch(
@@ -206,9 +232,11 @@ def _shape(target: Target) -> torch.Size:
     return matrices_of(target.module, torch.empty(target.shape, device="meta")).shape
 
 
-def _empty(target: Target) -> Curvature:
+def empty_curvature(target: Target) -> Curvature:
+    """Of nothing given yet."""
     groups, _, inputs = _shape(target)
-    return Curvature(torch.zeros(groups, inputs, inputs, dtype=torch.float64))
+    zeros = torch.zeros(groups, inputs, inputs + 1, dtype=torch.float64)
+    return Curvature(zeros[..., 1:].contiguous(), zeros[..., 0].contiguous())
 
 
 def _portions(targets: Mapping[str, Target]) -> list[list[str]]:

@@ -192,33 +192,37 @@ class Pairs:
             self.squares += float(then.double().square().sum())
             self.apart += float((then - now).double().square().sum())
 
-    def aim(self, weights: Tensor, hessian: Tensor, damped_hessian: Tensor, *, centred: bool) -> Tensor:
-        """The weights, zeros staying zeros, whose outputs here are nearest to what they were.
-
-        They stay as they are where inputs are no nearer to what they were than to their mean: what came
-        at a place is another sample then.
-        """
+    @property
+    def alike(self) -> bool:
+        """Whether inputs are nearer to what they were than that was to its mean, else other samples."""
         count = max(1, self.given.positions)
-        mean = self.sums / count
-        if not self.matched or self.apart >= self.squares - count * float(mean.square().sum()):
-            return weights
+        spread = self.squares - float(self.sums.square().sum()) / count
+        return self.matched and self.apart <= max(0.0, spread)
+
+    def aim(self, weights: Tensor, hessian: Tensor, damped_hessian: Tensor, *, centred: bool) -> Tensor:
+        """The weights, zeros staying zeros, whose outputs here are nearest to what they were."""
+        count = max(1, self.given.positions)
         cross = self.cross * (2 / count)
         if centred:
-            cross = cross - 2 * mean[..., None] * self.given.mean[:, None]
+            cross = cross - 2 * (self.sums / count)[..., None] * self.given.mean[:, None]
+        gap = weights @ (cross - hessian)
+        if not self.alike or not bool(gap.any()):
+            return weights
         factor, alive = factor_of(damped_hessian), weights != 0
-        aims = weights + (weights @ (cross - hessian)) @ factor.transpose(1, 2) @ factor
+        aims = weights + gap @ factor.transpose(1, 2) @ factor
         return aims if bool(alive.all()) else refit(aims, weights, alive, damped_hessian)
 
 
 def aimed_steps(walk: Walk) -> Iterator[tuple[Target, Tensor, Tensor]]:
     """As `walk.steps()`, with the weights to compress between target and H.
 
-    Before the next step what was done to the weights is made good in bias or batch norm.
+    Before the next step what was done to the weights is made good in bias or batch norm. Layers that are now
+    given other samples than before, as where inputs are routed, are compressed as they are.
     """
     calibration = walk.calibration
     means = Means.of(walk.model, walk.choice.chosen, calibration.batches)
     for target, pairs in _pairs(walk):
-        shifts = means.receives(target.name)
+        shifts = pairs.alike and means.receives(target.name)
         hessian = pairs.given.centred if shifts else pairs.given.hessian
         damped_hessian = damped(hessian, calibration.damping)
         aim = pairs.aim(exact_matrices(target), hessian, damped_hessian, centred=shifts)
@@ -228,10 +232,11 @@ def aimed_steps(walk: Walk) -> Iterator[tuple[Target, Tensor, Tensor]]:
 
 
 def _pairs(walk: Walk) -> Iterator[tuple[Target, Pairs]]:
-    """Each target and what it is given, and was; if not sequential both are the same, and no aims needed."""
+    """Each target, what it is given, and what it was; if not sequential both are the same."""
     if not walk.calibration.sequential:
         for target, given in walk.given():
-            yield target, Pairs(given, given.total, given.sums, matched=False)
+            squares = float(given.total.diagonal(dim1=1, dim2=2).sum())
+            yield target, Pairs(given, given.total, given.sums, squares)
         return
     before = clone(walk.model)
     for target in walk.choice.chosen.values():

@@ -16,6 +16,7 @@ from capacity import checks
 from capacity.columns import KEY, Column
 from capacity.errors import InputError, brief
 from capacity.tables import Table, Tabular
+from compression.feedback.aims import aimed_steps
 from compression.feedback.grids import GRID, GRID_CHECKS, GridOptions, stored_bits
 from compression.feedback.hessians import Calibration, Walk
 from compression.feedback.layers import exact_matrices
@@ -137,7 +138,7 @@ def allocate_bits(
         worths = output_worths(walk.model, walk.choice.chosen, calibration.batches)
     offered = [
         _offer(target, hessian, options[target.name], worths.get(target.name), grid)
-        for target, hessian in walk.steps()
+        for target, _, hessian in aimed_steps(walk)
     ]
     room = _room(offered, average_bits, budget_bytes)
     picked = cheapest([o.sizes for o in offered], [list(o.costs.values()) for o in offered], room)

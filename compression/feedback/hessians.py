@@ -78,8 +78,9 @@ class Calibration:
     Parameters
     ----------
     batches: as for `compression.Taylor`; labels are not needed
-    sequential: each layer sees what the compressed ones before it give, which takes a pass over the batches
-        for each; else all see what the network as it came gives, in fewer passes
+    sequential: each layer sees what the compressed ones before it give, and makes good for them: a pass over
+        the batches for each, through both networks; else all see what the network as it came gives, in fewer
+        passes
     damping: share of the mean curvature that is added to each, against few or dependent samples
 
     Raises InputError for what cannot be gone through, and a damping below 0 or of 1e9 and more.

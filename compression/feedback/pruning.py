@@ -20,8 +20,9 @@ from capacity.tables import Table
 from compression.amounts import Amount, number_of, plain_amount, plain_amounts
 from compression.candidates import PrunedLayer
 from compression.coverage import PruneResult, coverage
+from compression.feedback.aims import aimed_steps
 from compression.feedback.hessians import Calibration, Walk
-from compression.feedback.layers import exact_matrices, matrices_of, weight_of
+from compression.feedback.layers import matrices_of, weight_of
 from compression.feedback.sweeping import BLOCK, factor_of, output_error, refit, sweep
 from compression.masks import Masks, apply_masks, masks_of
 from compression.targets import Target, choose
@@ -69,7 +70,9 @@ def prune_with_feedback(
     layers, input_size: as for `prune`; dense layers, convolutions and transformers' `Conv1D` are pruned,
         others are `left`
 
-    What was masked before stays so. Masks and parametrizations are folded, the new masks set.
+    What was masked before stays so. Each layer's outputs are to be what they were in the network as it came,
+    in the mean by its bias or by the batch norm behind it: see `compression.feedback.aims`. Masks and
+    parametrizations are folded, the new masks set.
 
     Raises InputError where `prune` does, for batches that give a layer NaN, and where no layer can be pruned.
 
@@ -88,11 +91,11 @@ def prune_with_feedback(
     walk = Walk.of(copied, Calibration.of(batches), choice, partial(_unfit, n_of_m))
     by_name = _by_target(walk, requested)
     rows, errors = [], {}
-    for target, hessian in walk.steps():
+    for target, aim, hessian in aimed_steps(walk):
         alive = target.mask(masks)
         alive = torch.ones(target.shape, dtype=torch.bool) if alive is None else alive
         rule = _Pattern(*n_of_m) if n_of_m else _Share(_number(target, by_name[target.name], alive))
-        mask, errors[target.name] = _prune(target, hessian, alive, rule)
+        mask, errors[target.name] = _prune(target, (aim, hessian), alive, rule)
         rows.append(PrunedLayer(target.name, int(alive.sum()), int(alive.sum()) - int(mask.sum())))
         masks |= dict.fromkeys(target.names, mask)
     return _result(copied, masks, walk, requested, rows, errors)
@@ -133,9 +136,14 @@ def _number(target: Target, amount: int | float, alive: Tensor) -> int:
 
 
 @torch.no_grad()
-def _prune(target: Target, hessian: Tensor, alive: Tensor, rule: "_Share | _Pattern") -> tuple[Tensor, float]:
-    """Prune one weight in place; its mask, and what share of its output's energy that changed."""
-    matrices = exact_matrices(target)
+def _prune(
+    target: Target, aim: tuple[Tensor, Tensor], alive: Tensor, rule: "_Share | _Pattern"
+) -> tuple[Tensor, float]:
+    """Prune one weight in place; its mask, and by what share of their energy its outputs miss their aim.
+
+    aim: weights whose outputs those are to be, and H
+    """
+    matrices, hessian = aim
     alive = matrices_of(target.module, alive).cpu()
     mask = alive.clone()
     chosen, _ = sweep(

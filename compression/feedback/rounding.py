@@ -17,6 +17,7 @@ from capacity.columns import KEY, Column
 from capacity.errors import InputError
 from capacity.inputs import as_integer
 from capacity.tables import Table, Tabular
+from compression.feedback.aims import aimed_steps
 from compression.feedback.grids import (
     GRID,
     GRID_CHECKS,
@@ -109,7 +110,8 @@ def round_with_feedback(
         symmetric ones only, `encode` both
 
     What is zero stays zero. Each range is the share of the widest that gives the least error, inputs weighted
-    by their energy.
+    by their energy. Each layer's outputs are to be what they were in the network as it came, in the mean by
+    its bias or by the batch norm behind it: see `compression.feedback.aims`.
 
     Raises InputError for other bits, unknown layers, weights or inputs that are not finite, and where no
     layer can be rounded.
@@ -124,7 +126,10 @@ def round_with_feedback(
     named = list(bits) if isinstance(bits, Mapping) else layers
     walk = Walk.on_copy(model, batches, named)
     wanted = {name: _bits_of(target, bits) for name, target in walk.choice.chosen.items()}
-    rows = [_round(target, hessian, wanted[target.name], grid) for target, hessian in walk.steps()]
+    rows = [
+        _round(target, aim, hessian, (wanted[target.name], grid))
+        for target, aim, hessian in aimed_steps(walk)
+    ]
     return FeedbackRoundResult(walk.model, tuple(rows), grid["group_size"], walk.left, grid["asymmetric"])
 
 
@@ -146,17 +151,16 @@ def _bits_of(target: Target, bits: int | Mapping[str, int]) -> int:
     return check_bits(f"bits of {target.name!r}", wanted)
 
 
-def _round(target: Target, hessian: Tensor, bits: int, options: GridOptions) -> RoundedLayer:
-    """Round one weight in place."""
-    weights = exact_matrices(target)
-    grid = grid_for(target, weights, hessian.diagonal(dim1=1, dim2=2), bits, options)
-    rounded = round_matrices(weights, hessian, grid)
+def _round(target: Target, aim: Tensor, hessian: Tensor, wanted: tuple[int, GridOptions]) -> RoundedLayer:
+    """Round one weight in place; aim: what its outputs are to be those of."""
+    (bits, options), weights = wanted, exact_matrices(target)
+    grid = grid_for(target, aim, hessian.diagonal(dim1=1, dim2=2), bits, options)
+    rounded = round_matrices(aim, hessian, grid)
     with torch.no_grad():
         target.value().copy_(weight_of(target.module, rounded, target.shape))
-    energy = float(output_error(weights, hessian).sum()) or 1.0
+    energy = float(output_error(aim, hessian).sum()) or 1.0
     errors = [
-        float(output_error(weights - other, hessian).sum()) / energy
-        for other in (rounded, grid.nearest(weights))
+        float(output_error(aim - other, hessian).sum()) / energy for other in (rounded, grid.nearest(weights))
     ]
     return RoundedLayer(target.name, target.elements, bits, scales_in(target, options), errors[0], errors[1])
 

@@ -1,12 +1,14 @@
 """Layers aim at what they gave: least squares, means and variances; H about the mean is what is left."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compression import Calibration, code_with_feedback
+from compression import Calibration, code_with_feedback, prune_with_feedback, round_with_feedback
 from compression.feedback.aims import Means, Pairs, aimed_steps
 from compression.feedback.coding import code_matrices
 from compression.feedback.hessians import Curvature, Walk
@@ -54,10 +56,18 @@ def outputs_of(model: nn.Module, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("sequential", [True, False])
-def test_outputs_keep_their_means(sequential: bool) -> None:
+@pytest.mark.parametrize(
+    "compress",
+    [
+        partial(code_with_feedback, penalty=1e-10),
+        partial(round_with_feedback, bits=2),
+        partial(prune_with_feedback, amount=0.5),
+    ],
+)
+def test_outputs_keep_their_means(compress, sequential: bool) -> None:
     model = Network().eval()
-    result = code_with_feedback(model, Calibration(batches(), sequential), penalty=1e-10)
-    assert not torch.equal(result.model.get_parameter("dense.weight"), model.dense.weight)
+    result = compress(model, Calibration(batches(), sequential))
+    assert not torch.equal(result.model.get_submodule("dense").weight, model.dense.weight)
     for name in ("norm", "after") if sequential else ("norm",):
         before, after = outputs_of(model, name), outputs_of(result.model, name)
         assert torch.allclose(before.mean(1), after.mean(1), atol=2e-3), name
@@ -197,6 +207,7 @@ def test_what_comes_as_it_came_is_aimed_at_already_and_what_is_another_sample_is
     same = pairs(x, x)
     assert torch.allclose(same.aim(weights, *2 * [same.given.hessian], centred=False), weights)
     other = pairs(x, x[torch.randperm(60)])
+    assert same.alike and not other.alike
     assert torch.equal(other.aim(weights, *2 * [other.given.hessian], centred=False), weights)
 
 
@@ -224,6 +235,7 @@ def test_layers_that_are_given_other_samples_by_then_are_coded_as_they_are() -> 
             with torch.no_grad():
                 target.value().neg_()  # sends the others
         assert torch.equal(aim[0], model.get_submodule(target.name).weight.detach().double())
+    assert torch.equal(walk.model.get_submodule("expert").bias, model.expert.bias)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -58,7 +58,7 @@ def test_how_much_less_a_layer_errs(amount: float, most: float) -> None:
 def layer_errors(amount: float, seed: int) -> list[float]:
     """Output errors of a pruned layer, with feedback and by its mask alone, and whether they are told."""
     torch.manual_seed(seed)
-    layer, data = nn.Linear(12, 9), [x.flatten(1) for x, _ in batches(seed)]
+    layer, data = nn.Linear(12, 9, bias=False), [x.flatten(1) for x, _ in batches(seed)]
     result = prune_with_feedback(layer, Calibration(data, damping=1e-9), amount=amount, layers=[""])
     x = torch.cat(data)
     with torch.no_grad():

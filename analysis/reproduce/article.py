@@ -38,6 +38,7 @@ RECORDED = {  # runs at full size that the article shows: name -> command, prese
     "frontier-lenet300-long": ("compression_frontier", "lenet300-long"),
     "frontier-lenet5": ("compression_frontier", "lenet5"),
     "frontier-lenet5-long": ("compression_frontier", "lenet5-long"),
+    "frontier-lenet5-small": ("compression_frontier", "lenet5-small"),
     "quantized-lenet5": ("quantization_table", "lenet5"),
     "quantized-resnet20": ("quantization_table", "resnet20"),
     "students-mnist": ("distillation_table", "report-d"),

@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from capacity.cloning import clone
-from capacity.errors import InputError
 from compression.calibration import pass_all
 from compression.counting import HALVES
 from compression.feedback.hessians import Curvature, Walk, empty_curvature, owners_of, parts_of, watch
-from compression.feedback.layers import CONVOLUTIONS, exact_matrices
-from compression.feedback.sweeping import damped, factor_of, refit
+from compression.feedback.layers import exact_matrices, unit_axis
+from compression.feedback.sweeping import damped, factor_of, output_error, refit
 from compression.targets import Target
 
 MOST_SCALE = 2.0  # and its inverse, by which a batch norm makes good an output's variance
@@ -45,8 +44,7 @@ class Outputs:
     calls: int = 0
 
     def add(self, output: Tensor) -> None:
-        axis = -1 - len(self.layer.kernel_size) if isinstance(self.layer, CONVOLUTIONS) else -1
-        units = output.detach().movedim(axis, 0).flatten(1).double().cpu()
+        units = output.detach().movedim(unit_axis(self.layer), 0).flatten(1).double().cpu()
         self.total, self.squares = self.total + units.sum(1), self.squares + units.square().sum(1)
         self.positions, self.calls = self.positions + units.shape[1], self.calls + 1
 
@@ -105,7 +103,7 @@ class Means:
             assert isinstance(bias, Tensor)
             bias.copy_(_halves(bias.double().cpu() + before.mean - mean))
             return
-        variance = ((weights @ given.centred / 2) * weights).sum(2).flatten()
+        variance = output_error(weights, given.centred).flatten() / 2
         assert norm.running_mean is not None and norm.running_var is not None
         scale = torch.where(before.variance > 0, variance / before.variance, 1.0)
         scale = torch.where(scale > 0, scale.sqrt(), 1.0).clamp(1 / MOST_SCALE, MOST_SCALE)
@@ -179,8 +177,7 @@ class Pairs:
             seen.matched &= [call[1].shape for call in calls[0]] == [call[1].shape for call in calls[1]]
             for place, (module, became) in enumerate(calls[0]):
                 seen.add(module, became, calls[1][place][1] if seen.matched else became)
-        if not bool(torch.isfinite(given.total).all()):
-            raise InputError(f"layer {target.name!r} is given NaN or infinity on these batches")
+        given.require_finite(target.name)
         return seen
 
     def add(self, module: nn.Module, became: Tensor, was: Tensor) -> None:
@@ -201,12 +198,14 @@ class Pairs:
 
     def aim(self, weights: Tensor, hessian: Tensor, damped_hessian: Tensor, *, centred: bool) -> Tensor:
         """The weights, zeros staying zeros, whose outputs here are nearest to what they were."""
+        if not self.alike:
+            return weights
         count = max(1, self.given.positions)
         cross = self.cross * (2 / count)
         if centred:
             cross = cross - 2 * (self.sums / count)[..., None] * self.given.mean[:, None]
         gap = weights @ (cross - hessian)
-        if not self.alike or not bool(gap.any()):
+        if not bool(gap.any()):
             return weights
         factor, alive = factor_of(damped_hessian), weights != 0
         aims = weights + gap @ factor.transpose(1, 2) @ factor

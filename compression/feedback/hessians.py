@@ -47,6 +47,11 @@ class Curvature:
         self.sums += rows.sum(1).double().to(self.sums.device)
         self.positions += rows.shape[1]
 
+    def require_finite(self, name: str) -> None:
+        """Raise InputError, naming the layer, where it was given NaN or infinity."""
+        if not bool(torch.isfinite(self.total).all()):
+            raise InputError(f"layer {name!r} is given NaN or infinity on these batches")
+
     @property
     def hessian(self) -> Tensor:
         """H = 2·mean(x·xᵀ), (groups, inputs, inputs)."""
@@ -181,8 +186,7 @@ class Walk:
             watch(self.model, self.calibration.batches, part, add)
             for name in names:
                 curvature = curvatures.pop(name)
-                if not bool(torch.isfinite(curvature.total).all()):
-                    raise InputError(f"layer {name!r} is given NaN or infinity on these batches")
+                curvature.require_finite(name)
                 yield chosen[name], curvature
 
 

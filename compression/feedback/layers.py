@@ -19,6 +19,11 @@ def is_readable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) or is_transposed(module)
 
 
+def unit_axis(module: nn.Module) -> int:
+    """Which axis of a layer's outputs is its units, counted from the last."""
+    return -1 - len(module.kernel_size) if isinstance(module, CONVOLUTIONS) else -1
+
+
 def matrices_of(module: nn.Module, weight: Tensor) -> Tensor:
     """A weight, or anything of its shape, as (groups, outputs of each, inputs of each).
 

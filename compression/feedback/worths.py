@@ -22,7 +22,7 @@ from capacity.errors import InputError
 from capacity.kernels import gradients_in_evaluation
 from compression.calibration import inputs_of
 from compression.feedback.hessians import owners_of
-from compression.feedback.layers import CONVOLUTIONS
+from compression.feedback.layers import CONVOLUTIONS, unit_axis
 from compression.forms import logits_of, run
 from compression.targets import Target
 
@@ -80,5 +80,5 @@ def _squares(module: nn.Module, gradient: Tensor) -> Tensor:
     gradient = gradient.detach().double().cpu()
     if not isinstance(module, CONVOLUTIONS):
         return gradient.reshape(-1, gradient.shape[-1]).square().sum(0)[None]
-    units = gradient.movedim(-1 - len(module.kernel_size), 0).flatten(1).square().sum(1)
+    units = gradient.movedim(unit_axis(module), 0).flatten(1).square().sum(1)
     return units.view(module.groups, -1)

@@ -6,6 +6,7 @@ networks at once. The backward pass is written out, which saves what automatic d
 networks. On one thread, what a network computes depends on no other beside it, to the last bit.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from capacity.parametrized import Mask
 
+CACHE_LINE = 64  # bytes
 ALIGNED = 64  # numbers to a multiple of which each network's row is filled up
 aten = torch.ops.aten
 # From the output, in place; any other elementwise module is differentiated by torch.
@@ -159,12 +161,24 @@ class Stack:
                     yield f"{name}.{key}".removeprefix("."), row[start:stop].view(parameter.t().shape)
                     start = stop
 
+    def _rows_of(self, samples: int) -> int:
+        """Rows that so many samples fill up, so that each network's part of a tensor starts on a cache line.
+
+        Where it does not, sums may take another order, and results depend on the place in a stack.
+        """
+        size = self.multiplied.element_size()
+        widths = [width for step in self.steps if isinstance(step, Dense) for width in step.weight.shape[1:]]
+        each = math.lcm(*(CACHE_LINE // math.gcd(CACHE_LINE, width * size) for width in widths))
+        return -(-samples // each) * each
+
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(S, B, outputs) of (S, B, inputs), and what each step was given, for `backward`."""
         if self.multiplied is not self.values:
             self.multiplied.copy_(self.values)
             inputs = inputs.to(self.multiplied.dtype)
+        samples = inputs.shape[1]
+        inputs = _filled(inputs, self._rows_of(samples))
         given = []
         for step in self.steps:
             given.append(inputs)
@@ -173,13 +187,14 @@ class Stack:
                 inputs = torch.bmm(inputs, weight) if bias is None else torch.baddbmm(bias, inputs, weight)
             else:
                 inputs = step(inputs)
-        return inputs, given
+        return inputs[:, :samples], given
 
     @torch.no_grad()
     def backward(self, given: Sequence[Tensor], output: Tensor, slope: Tensor) -> None:
         """Fill the gradients of all parameters from that of the output, (S, B, outputs)."""
-        slope = slope.to(self.collected.dtype)
-        outputs = [*given[1:], output]
+        rows = given[0].shape[1]
+        slope = _filled(slope.to(self.collected.dtype), rows)
+        outputs = [*given[1:], _filled(output, rows)]
         for place in reversed(range(len(self.steps))):
             step = self.steps[place]
             if not isinstance(step, Dense):
@@ -192,6 +207,12 @@ class Stack:
                 slope = torch.bmm(slope, step.weight.transpose(1, 2))
         if self.collected is not self.slopes:
             self.slopes.copy_(self.collected)
+
+
+def _filled(samples: Tensor, rows: int) -> Tensor:
+    """(S, rows, width) of (S, B, width), with zeros behind the samples."""
+    more = rows - samples.shape[1]
+    return nn.functional.pad(samples, (0, 0, 0, more)) if more else samples
 
 
 def _through(step: nn.Module, given: Tensor, output: Tensor, slope: Tensor) -> Tensor:

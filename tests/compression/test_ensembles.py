@@ -112,11 +112,19 @@ def _original(name: str) -> str:
     return f"{layer}.parametrizations.{key}.original"
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.sets(st.integers(0, 5), min_size=1), st.sampled_from([None, 0.01]), st.sampled_from(PRECISIONS))
-def test_what_is_trained_beside_it_changes_no_bit(chosen: set[int], decay: float | None, precision) -> None:
-    models = [net(seed) for seed in range(6)]
-    data = [batches(seed) for seed in range(6)]
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sets(st.integers(0, 5), min_size=1),
+    st.sampled_from([None, 0.01]),
+    st.sampled_from(PRECISIONS),
+    st.sampled_from([16, 250]),
+    st.sampled_from([29, 32]),
+)
+def test_what_is_trained_beside_it_changes_no_bit(
+    chosen: set[int], decay: float | None, precision: str, hidden: int, size: int
+) -> None:
+    models = [net(seed, hidden) for seed in range(6)]
+    data = [batches(seed, size) for seed in range(6)]
     decays = [5e-4 if decay is None else decay * k for k in range(6)]
     given = [TrainingSettings(epochs=2, weight_decay=one, mixed_precision=precision) for one in decays]
     every = fit_together(models, data, settings=given)

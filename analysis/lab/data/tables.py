@@ -39,8 +39,10 @@ def read_table(path: Path, columns: ColumnsSettings, validation: float) -> DataS
     notes += _unseen(path, features, words, table)
 
     def split(rows: np.ndarray) -> Split:
-        values = change.transform(features.iloc[rows])
-        return Split(torch.from_numpy(np.asarray(values, np.float32)), torch.from_numpy(table.labels[rows]))
+        values = np.asarray(change.transform(features.iloc[rows]), np.float32)
+        # A copy, since torch's memory starts on a cache line and numpy's anywhere: by that sums may take
+        # another order, and a run that is resumed would differ in its last digits.
+        return Split(torch.tensor(values), torch.from_numpy(table.labels[rows]))
 
     rows = table.rows
     return DataSet(

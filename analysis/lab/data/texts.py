@@ -78,7 +78,7 @@ def _hashed(texts: list[str]) -> Tensor:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     counts = HashingVectorizer(n_features=HASHED_FEATURES, dtype=np.float32).transform(texts)
-    return torch.from_numpy(counts.toarray() * np.float32(HASHED_FEATURES**0.5))
+    return torch.tensor(counts.toarray() * np.float32(HASHED_FEATURES**0.5))  # on a cache line
 
 
 def _tokens(path: Path, training: list[str]) -> "tuple[Callable[[Any], Tensor], list[str]]":

@@ -24,8 +24,8 @@ Make smaller (a new model comes back, yours is never changed)
     recipe          several techniques one after another, each step measured
 
 Criteria, schedules and stopping
-    L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir    what goes first
-    Taylor, Fisher, ActivationNorm, BatchNormScale              and what data say of it
+    L1, L2, EnergyPerBit, GeometricMedian, PerBit, Random, Reservoir    what goes first
+    Taylor, Fisher, GaussNewton, ActivationNorm, BatchNormScale   and what data say of it
     Calibration     the batches that layers are compressed by, and how
     GradualPruning  prune while training
     rewind          the weights of an earlier epoch under the masks of now
@@ -65,7 +65,7 @@ from compression._moved import RENAMED, renamed
 if TYPE_CHECKING:
     from compression.batches import CropAndFlip, TensorBatches
     from compression.budgets import Budget, prune_to_budget
-    from compression.calibration import ActivationNorm, BatchNormScale, Fisher, Taylor
+    from compression.calibration import ActivationNorm, BatchNormScale, Fisher, GaussNewton, Taylor
     from compression.certifying import certify
     from compression.checkpoints import load_model, save_model
     from compression.codec import (
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         open_checkpoint,
     )
     from compression.costs import flops, latency, peak_memory_bytes
-    from compression.criteria import L1, L2, EnergyPerBit, GeometricMedian, Random, Reservoir
+    from compression.criteria import L1, L2, EnergyPerBit, GeometricMedian, PerBit, Random, Reservoir
     from compression.describing import description_length, prequential_length
     from compression.distillation import DistillationLoss, distill
     from compression.ensembles import fit_together
@@ -119,11 +119,13 @@ __all__ = [
     "Evaluation",
     "FeatureLoss",
     "Fisher",
+    "GaussNewton",
     "GeometricMedian",
     "GradualPruning",
     "Knee",
     "McNemarStop",
     "Peak",
+    "PerBit",
     "Random",
     "Reservoir",
     "Taylor",
@@ -177,12 +179,12 @@ __all__ = [
 _NAMES = {
     "batches": "CropAndFlip TensorBatches",
     "budgets": "Budget prune_to_budget",
-    "calibration": "ActivationNorm BatchNormScale Fisher Taylor",
+    "calibration": "ActivationNorm BatchNormScale Fisher GaussNewton Taylor",
     "certifying": "certify",
     "checkpoints": "load_model save_model",
     "codec": "coding_report decode decode_checkpoint encode encode_checkpoint open_checkpoint",
     "costs": "flops latency peak_memory_bytes",
-    "criteria": "L1 L2 EnergyPerBit GeometricMedian Random Reservoir",
+    "criteria": "L1 L2 EnergyPerBit GeometricMedian PerBit Random Reservoir",
     "describing": "description_length prequential_length",
     "distillation": "DistillationLoss distill",
     "ensembles": "fit_together",

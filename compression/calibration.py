@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from capacity import checks
 from capacity.errors import InputError
-from capacity.inputs import as_integer, map_tensors, require_weights
+from capacity.inputs import as_integer, map_tensors, require_weights, tensors_in
 from capacity.kernels import gradients_in_evaluation
 from compression.criteria import widened
 from compression.epochs import require_batches
@@ -91,6 +91,64 @@ class Fisher:
             name: widened(weights[name].detach()).square() * sums / (2 * count)
             for name, sums in total.items()
         }
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """½·h·w² with h = E‖∂z/∂w‖²: how far the outputs z would move, squared, if the weight were zero.
+
+    Optimal brain damage with Gauss-Newton's diagonal of the squared error of the outputs. No labels enter,
+    so that it also tells weights apart in a network that has learnt its samples, whose loss is flat.
+    ‖∂z/∂w‖² is that of a sample, estimated from gradients of signed sums of all outputs of a batch (Bekas et
+    al. 2007): one random draw for each batch, so that many small batches tell more than few large ones.
+
+    References: LeCun, Denker and Solla 1990, "Optimal Brain Damage", equation 5; Bekas, Kokiopoulou and
+    Saad 2007, "An estimator for the diagonal of a matrix", Applied Numerical Mathematics 57.
+
+    Parameters
+    ----------
+    batches: (inputs, targets) or inputs alone
+    seed: of the signs, which are drawn alike each time
+    """
+
+    batches: Iterable[Any]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.seed("seed", self.seed)
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of every parameter that the outputs hang on."""
+        generator = torch.Generator().manual_seed(self.seed)
+        parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+        for parameter in parameters.values():
+            parameter.requires_grad_()
+        total: dict[str, Tensor] = {}
+        samples = 0
+        for inputs in inputs_of(model, self.batches):
+            with torch.enable_grad(), gradients_in_evaluation(model):
+                mixed = _signed_sum(run(model, inputs), generator)
+                slopes = torch.autograd.grad(mixed, list(parameters.values()), allow_unused=True)
+            samples += size_of(inputs)
+            for name, slope in zip(parameters, slopes, strict=True):
+                if slope is not None:
+                    total[name] = total.get(name, 0) + widened(slope.detach()).square()
+        return {
+            name: widened(parameters[name].detach()).square() * sums / (2 * samples)
+            for name, sums in total.items()
+        }
+
+
+def _signed_sum(output: Any, generator: torch.Generator) -> Tensor:
+    """The sum of all numbers of an output, each with a random sign."""
+    sums: list[Tensor] = []
+    for tensor in tensors_in(output):
+        if tensor.requires_grad:
+            signs = torch.randint(0, 2, tensor.shape, generator=generator).mul_(2).sub_(1)
+            sums.append((widened(tensor) * signs.to(tensor.device)).sum())
+    if not sums:
+        raise InputError("no output of the model is differentiable by its weights")
+    return torch.stack(sums).sum()
 
 
 @dataclass(frozen=True)

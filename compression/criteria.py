@@ -159,14 +159,33 @@ class L2:
         return (weight - _center(weight, self.center)).square()
 
 
+def _positive_bits(value_bits: float) -> None:
+    checks.plain("value_bits", value_bits)
+    if not 0 < value_bits < math.inf:
+        raise InputError(f"value_bits must be positive and finite, found {value_bits}")
+
+
+def file_bits(weight: Tensor, value_bits: float) -> Tensor:
+    """Bits that a compressed file spends on each weight if it is not zero, of the weight's shape.
+
+    A non-zero weight at row i and column j (kernel positions are columns) costs -log2(rᵢ·cⱼ/n) bits for its
+    position, where rᵢ, cⱼ and n count the non-zero weights of its row, its column and the layer, as in
+    `compression.codec.context_model`, and `value_bits` for its value. A vector's positions count nothing.
+    """
+    if weight.dim() < 2:
+        return torch.full_like(weight, value_bits)
+    alive = weight.flatten(1) != 0
+    rows, columns = alive.sum(1, keepdim=True), alive.sum(0, keepdim=True)
+    share = (rows * columns / max(1, int(alive.sum()))).clamp(max=1.0)
+    return (float(value_bits) - share.clamp(min=1e-9).log2()).view_as(weight)
+
+
 @dataclass(frozen=True)
 class EnergyPerBit:
     """w² over the bits that a compressed file spends on w: the weights least worth their place go first.
 
-    A non-zero weight at row i and column j (kernel positions are columns) costs -log2(rᵢ·cⱼ/n) bits for its
-    position, where rᵢ, cⱼ and n count the non-zero weights of its row, its column and the layer, as in
-    `compression.codec.context_model`, and `value_bits` for its value. Pruned little by little, weights
-    gather in few rows and columns, where they cost less. Zero scores zero.
+    See `file_bits` for these. Pruned little by little, weights gather in few rows and columns, where they
+    cost less. Zero scores zero.
 
     >>> import torch
     >>> weight = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
@@ -177,17 +196,41 @@ class EnergyPerBit:
     value_bits: float = 2.0
 
     def __post_init__(self) -> None:
-        checks.plain("value_bits", self.value_bits)
-        if not 0 < self.value_bits < math.inf:
-            raise InputError(f"value_bits must be positive and finite, found {self.value_bits}")
+        _positive_bits(self.value_bits)
 
     def __call__(self, weight: Tensor) -> Tensor:
-        matrix = weight.flatten(1)
-        alive = matrix != 0
-        rows, columns = alive.sum(1, keepdim=True), alive.sum(0, keepdim=True)
-        share = (rows * columns / max(1, int(alive.sum()))).clamp(max=1.0)
-        bits = float(self.value_bits) - share.clamp(min=1e-9).log2()
-        return (matrix.square() / bits).view_as(weight)
+        return weight.square() / file_bits(weight, self.value_bits)
+
+
+@dataclass(frozen=True)
+class PerBit:
+    """What another criterion scores, over the bits that a compressed file spends on each weight.
+
+    See `file_bits` for these, and `EnergyPerBit` for squared magnitudes.
+
+    Parameters
+    ----------
+    criterion: one that sees data, as `compression.calibration.GaussNewton`, or a function weight -> scores
+    value_bits: of each value
+    """
+
+    criterion: Scorer | Observer
+    value_bits: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_criterion("criterion", self.criterion)
+        if isinstance(self.criterion, Sampler | Observed):
+            raise InputError(f"criterion gives no scores: {brief(self.criterion)}")
+        _positive_bits(self.value_bits)
+
+    def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Scores of every parameter that the other criterion scores."""
+        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        if isinstance(self.criterion, Observer):
+            scores = self.criterion.observe(model)
+        else:
+            scores = {name: self.criterion(weight) for name, weight in weights.items()}
+        return {name: each / file_bits(weights[name], self.value_bits) for name, each in scores.items()}
 
 
 @dataclass(frozen=True)

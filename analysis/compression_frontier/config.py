@@ -27,8 +27,9 @@ class Config(RunSettings, ValidationSettings, TeacherSettings, RunnerSettings):
     """rate: values on a grid, rounded where error and bits cost least; shared: k-means code books."""
     densities: tuple[float, ...] = (0.2, 0.05, 0.02)
     """Fractions of the weights to keep, descending."""
-    criterion: Literal["l1", "energy-per-bit"] = "energy-per-bit"
-    """What to prune by: magnitude, or squared magnitude over what a weight's place costs in the file."""
+    criterion: Literal["l1", "energy-per-bit", "gauss-newton-per-bit"] = "energy-per-bit"
+    """What to prune by: magnitude; squared magnitude, or how far outputs would move, squared, over the bits
+    that a weight costs in the file."""
     penalty: float = 0.02
     """Of rate: squared error, in squares of the step, that a bit is worth."""
     relative_step: float = 0.7

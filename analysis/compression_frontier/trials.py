@@ -29,6 +29,8 @@ from compression.verification import outputs, probes, relative_difference, toler
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
 
+CALIBRATION = 1024  # samples by which a criterion that sees data judges weights
+DRAWN_TOGETHER = 16  # of these, for one estimate
 SETTLED = 0.9  # share of the training with few values after which each weight has its own
 
 
@@ -125,8 +127,9 @@ class CodingTrials:
     def _pruned(self, dense: nn.Module, density: float, seed: int, on_progress: OnProgress) -> nn.Module:
         """The dense network, pruned while it is trained on under the teacher that it was; dead ends go."""
         config = self.config
+        calibration = list(self.runner.data.train.evenly(CALIBRATION).batches(DRAWN_TOGETHER))
         schedule = GradualPruning(
-            criterion_of(config.criterion, "zero", seed), 1 - density,
+            criterion_of(config.criterion, "zero", seed, calibration), 1 - density,
             end_epoch=config.prune_until * config.prune_epochs, updates=8 * config.prune_epochs,
             layers=self.runner.weighted, input_size=self.runner.data.input_size,
         )  # fmt: skip

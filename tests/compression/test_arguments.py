@@ -185,6 +185,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: c.prune(net(), c.Taylor(None), amount=0.5), "batches must yield"),
     "Fisher without batches": (
         lambda: c.prune(net(), c.Fisher(None), amount=0.5), "batches must yield"),
+    "GaussNewton without batches": (
+        lambda: c.prune(net(), c.GaussNewton(None), amount=0.5), "batches must yield"),
+    "a sampler's scores per bit": (lambda: c.PerBit(c.Random()), "criterion gives no scores"),
+    "scores per bits that are none": (lambda: c.PerBit(L1(), 0.0), "value_bits must be positive"),
     "ActivationNorm without batches": (
         lambda: c.prune(net(), c.ActivationNorm(None), amount=0.5), "batches must yield"),
     "BatchNormScale without batches": (

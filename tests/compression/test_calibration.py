@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from capacity import InputError
-from compression.calibration import ActivationNorm, BatchNormScale, Fisher, Taylor
-from compression.criteria import GeometricMedian, Random
+from compression.calibration import ActivationNorm, BatchNormScale, Fisher, GaussNewton, Taylor
+from compression.criteria import GeometricMedian, PerBit, Random
 from compression.pruning import prune
 from compression.semistructured import prune_n_of_m
 from compression.shrinking import shrink
@@ -55,6 +55,74 @@ def test_taylor_foretells_the_change_of_the_loss() -> None:
                 change = F.cross_entropy(model(x), y).item() - before
                 model.weight[row, column] = held
             assert scores[row, column].sqrt().item() == pytest.approx(abs(change), rel=0.05, abs=1e-7)
+
+
+def hidden_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def test_gauss_newton_of_a_dense_layer_is_half_the_squared_share_of_its_outputs() -> None:
+    """A sign's square is 1: of single samples the estimate is exact where each weight reaches one output."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 3), torch.randn(9, 4)
+    scores = GaussNewton(list(x.split(1))).observe(layer)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    assert torch.allclose(scores["weight"], weight.square() * x.square().mean(0) / 2, rtol=1e-5)
+    assert torch.allclose(scores["bias"], bias.square() / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_gauss_newton_comes_near_the_squares_of_all_samples_jacobians(size: int) -> None:
+    model, x = hidden_network(), torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+
+    def outputs(values: dict[str, Tensor], sample: Tensor) -> Tensor:
+        return torch.func.functional_call(model, values, (sample,))
+
+    jacobians = torch.func.vmap(torch.func.jacrev(outputs), (None, 0))(weights, x)
+    scores = GaussNewton(list(x.split(size)) * (400 * size)).observe(model)
+    for name, jacobian in jacobians.items():
+        wanted = weights[name].square() * jacobian.square().sum(1).mean(0) / 2
+        assert torch.allclose(scores[name], wanted, rtol=0.12, atol=1e-5), name
+
+
+@given(st.floats(0.01, 100))
+@settings(max_examples=10)
+def test_gauss_newton_does_not_depend_on_how_two_layers_share_a_factor(factor: float) -> None:
+    model, x = hidden_network(), torch.randn(10, 4)
+    before = GaussNewton([x]).observe(hidden_network())
+    with torch.no_grad():
+        model[0].weight.mul_(factor)
+        model[0].bias.mul_(factor)
+        model[2].weight.div_(factor)
+    after = GaussNewton([x]).observe(model)
+    for name, scores in before.items():
+        assert torch.allclose(after[name], scores, rtol=1e-3, atol=1e-7), name
+
+
+def test_gauss_newton_per_bit_prunes_what_little_of_the_outputs_hangs_on() -> None:
+    """A layer of weights a hundred times as small, behind one a hundred times as large, is no worse."""
+    model, x = hidden_network(), torch.randn(50, 4)
+    with torch.no_grad():
+        model[0].weight.mul_(0.01)
+        model[0].bias.mul_(0.01)
+        model[2].weight.mul_(100)
+    layers = ["0", "2"]
+    for criterion in (GaussNewton([x]), PerBit(GaussNewton([x]))):
+        result = prune(model, criterion, amount=0.5, scope="global", layers=layers)
+        assert 0.2 < {row.name: row.pruned / row.before for row in result.layers}["0"] < 0.8
+    by_size = prune(model, torch.abs, amount=0.5, scope="global", layers=layers)
+    assert {row.name: row.pruned for row in by_size.layers}["0"] >= 15
+
+
+def test_a_network_whose_outputs_are_integers_has_no_gauss_newton() -> None:
+    class Chosen(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).argmax(1)
+
+    with pytest.raises(InputError, match="no output of the model is differentiable"):
+        GaussNewton([torch.randn(2, 4)]).observe(Chosen(4, 3))
 
 
 def test_activation_norm_of_a_dense_layer_is_wandas() -> None:

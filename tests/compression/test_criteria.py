@@ -6,9 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from torch import nn
 
 from capacity import InputError
-from compression.criteria import L1, L2, EnergyPerBit, Random, Reservoir
+from capacity.cloning import plain_copy
+from compression.criteria import L1, L2, EnergyPerBit, PerBit, Random, Reservoir
+from compression.pruning import prune
 
 
 def test_scores_by_hand() -> None:
@@ -83,6 +86,18 @@ def test_energy_per_bit_gathers_weights_in_rows_and_columns() -> None:
         alive[type(criterion)] = int((weight != 0).any(1).sum() + (weight != 0).any(0).sum())
         assert int((weight != 0).sum()) == round(0.05 * weight.numel())
     assert alive[EnergyPerBit] < 0.9 * alive[L1]
+
+
+def test_energy_per_bit_is_squared_magnitude_per_bit() -> None:
+    torch.manual_seed(0)
+    model = prune(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(16, 5)), L1("zero"), amount=0.6)
+    scores = PerBit(torch.square, 3.0).observe(plain_copy(model.model))
+    assert scores.keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    for name in ("0.weight", "2.weight"):
+        weight = plain_copy(model.model).get_parameter(name).detach()
+        assert torch.equal(scores[name], EnergyPerBit(3.0)(weight))
+    bias = model.model[0].bias.detach()
+    assert torch.equal(scores["0.bias"], bias.square() / 3)
 
 
 def test_energy_per_bit_of_a_dense_layer_ranks_as_magnitude_does() -> None:

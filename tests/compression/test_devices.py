@@ -20,7 +20,7 @@ from uses import FUNCTIONS, SLOW, stored
 from capacity import InputError, measure, requirement
 from capacity.live import live_masks
 from compression.batches import TensorBatches
-from compression.calibration import ActivationNorm, Fisher, Taylor
+from compression.calibration import ActivationNorm, Fisher, GaussNewton, Taylor
 from compression.costs import latency
 from compression.criteria import L1
 from compression.distillation import TeacherEnsemble, distill
@@ -52,6 +52,7 @@ COARSE = ("half", "bfloat16")
 MORE: dict[str, Callable[[nn.Module], Any]] = {
     "Taylor": lambda m: prune(m, Taylor(DATA), amount=0.5),
     "Fisher": lambda m: prune(m, Fisher(DATA), amount=0.5),
+    "GaussNewton": lambda m: prune(m, GaussNewton(DATA), amount=0.5),
     "ActivationNorm": lambda m: prune(m, ActivationNorm(DATA), amount=0.5),
     "GradualPruning": lambda m: fit(
         m, DATA, settings=TrainingSettings(epochs=2, gradual=GradualPruning(L1(), 0.5, end_epoch=1))

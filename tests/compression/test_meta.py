@@ -37,6 +37,7 @@ CALLS: dict[str, Call] = {
     "fit": lambda m, _: c.fit(m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
     "distill": lambda m, _: c.distill(m, m, [(X, Y)], settings=c.TrainingSettings(epochs=1)),
     "Fisher": lambda m, _: c.prune(m, c.Fisher([(X, Y)]), amount=0.5),
+    "GaussNewton": lambda m, _: c.prune(m, c.GaussNewton([X]), amount=0.5),
     "ActivationNorm": lambda m, _: c.prune(m, c.ActivationNorm([X]), amount=0.5),
     "prune_with_feedback": lambda m, _: c.prune_with_feedback(m, [X], amount=0.5),
     "round_with_feedback": lambda m, _: c.round_with_feedback(m, [X]),

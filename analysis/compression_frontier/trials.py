@@ -29,7 +29,7 @@ from compression.verification import outputs, probes, relative_difference, toler
 if TYPE_CHECKING:
     from analysis.compression_frontier.config import Config
 
-CALIBRATION = 1024  # samples by which a criterion that sees data judges weights
+CALIBRATION = 512  # samples by which a criterion that sees data judges weights
 DRAWN_TOGETHER = 16  # of these, for one estimate
 SETTLED = 0.9  # share of the training with few values after which each weight has its own
 

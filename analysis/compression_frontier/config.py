@@ -41,9 +41,9 @@ class Config(RunSettings, ValidationSettings, TeacherSettings, RunnerSettings):
     """Epochs of training while it is pruned, under the dense network as teacher."""
     prune_until: float = 0.6
     """Share of those epochs after which the density is reached."""
-    code_epochs: int = 8
+    code_epochs: int = 24
     """Epochs of training with few values, under the dense network as teacher."""
-    code_learning_rate: float = 0.02
+    code_learning_rate: float = 0.05
     """The same of training with few values."""
     preset: Literal[
         "default", "lenet5", "lenet5-long", "lenet5-small", "lenet5-certificate", "lenet300", "lenet300-long"
@@ -58,33 +58,32 @@ PRESETS = {
     "lenet300": Config(
         preset="lenet300", dataset="mnist", model="lenet300", densities=(0.03, 0.015, 0.01),
         methods=("rate",), epochs=15, prune_epochs=25, code_epochs=10, shift=1, weight_decay=1e-4,
-        criterion="energy-per-bit",
+        criterion="energy-per-bit", code_learning_rate=0.02,
     ),
     "lenet300-long": Config(
         preset="lenet300-long", dataset="mnist", model="lenet300", densities=(0.0113,), methods=("rate",),
-        seeds=10, epochs=15, prune_epochs=60, code_epochs=50, code_learning_rate=0.05, alpha=0.0, shift=1,
+        seeds=10, epochs=15, prune_epochs=60, code_epochs=50, alpha=0.0, shift=1,
         weight_decay=1e-4, validation=1 / 60, criterion="energy-per-bit",
     ),
     "lenet5": Config(
         preset="lenet5", dataset="mnist", model="lenet5", densities=(0.016, 0.0083, 0.0042),
         methods=("rate",), epochs=10, prune_epochs=40, code_epochs=24, alpha=0.0, shift=1,
-        mixed_precision="bf16", criterion="energy-per-bit",
+        mixed_precision="bf16", criterion="energy-per-bit", code_learning_rate=0.02,
     ),
     "lenet5-long": Config(
         preset="lenet5-long", dataset="mnist", model="lenet5", densities=(0.0082,),
         methods=("rate",), epochs=10, prune_epochs=80, code_epochs=48, alpha=0.0, shift=1,
-        mixed_precision="bf16", validation=1 / 60, criterion="energy-per-bit",
+        mixed_precision="bf16", validation=1 / 60, criterion="energy-per-bit", code_learning_rate=0.02,
     ),
     "lenet5-small": Config(
         preset="lenet5-small", dataset="mnist", model="lenet5", densities=(0.0079, 0.00335),
         methods=("rate",), relative_step=0.58, seeds=10, epochs=10, prune_epochs=20, prune_until=0.7,
-        code_epochs=24, code_learning_rate=0.05, alpha=0.9, temperature=2.0, shift=1,
-        mixed_precision="bf16", validation=1 / 60,
+        code_epochs=24, alpha=0.9, temperature=2.0, shift=1, mixed_precision="bf16", validation=1 / 60,
     ),
     "lenet5-certificate": Config(
         preset="lenet5-certificate", dataset="mnist", model="lenet5", densities=(0.003, 0.002, 0.0013),
         methods=("rate",), epochs=10, prune_epochs=40, code_epochs=24, alpha=0.0, shift=1,
-        mixed_precision="bf16", criterion="energy-per-bit",
+        mixed_precision="bf16", criterion="energy-per-bit", code_learning_rate=0.02,
     ),
 }  # fmt: skip
 

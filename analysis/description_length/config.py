@@ -53,7 +53,7 @@ def coding(config: Config) -> CodingConfig:
     return CodingConfig(
         **shared, methods=("rate",), densities=config.densities, prune_epochs=config.prune_epochs,
         code_epochs=config.code_epochs, validation=config.validation, alpha=0.0, seeds=config.seeds,
-        seed=config.seed,
+        seed=config.seed, criterion="energy-per-bit", code_learning_rate=0.02,
     )  # fmt: skip
 
 

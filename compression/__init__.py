@@ -25,7 +25,7 @@ Make smaller (a new model comes back, yours is never changed)
 
 Criteria, schedules and stopping
     L1, L2, EnergyPerBit, GeometricMedian, PerBit, Random, Reservoir    what goes first
-    Taylor, Fisher, GaussNewton, ActivationNorm, BatchNormScale   and what data say of it
+    Taylor, Fisher, GaussNewton, ActivationNorm, BatchNormScale         and what data say of it
     Calibration     the batches that layers are compressed by, and how
     GradualPruning  prune while training
     rewind          the weights of an earlier epoch under the masks of now

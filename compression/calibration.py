@@ -86,11 +86,7 @@ class Fisher:
             count += 1
             for name, gradient in gradients.items():
                 total[name] = total.get(name, 0) + gradient.square()
-        weights = dict(model.named_parameters())
-        return {
-            name: widened(weights[name].detach()).square() * sums / (2 * count)
-            for name, sums in total.items()
-        }
+        return _worths(model, total, count)
 
 
 @dataclass(frozen=True)
@@ -120,29 +116,20 @@ class GaussNewton:
     def observe(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Scores of every parameter that the outputs hang on."""
         generator = torch.Generator().manual_seed(self.seed)
-        parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-        for parameter in parameters.values():
-            parameter.requires_grad_()
         total: dict[str, Tensor] = {}
-        samples = 0
+        count = 0
         for inputs in inputs_of(model, self.batches):
-            with torch.enable_grad(), gradients_in_evaluation(model):
-                mixed = _signed_sum(run(model, inputs), generator)
-                slopes = torch.autograd.grad(mixed, list(parameters.values()), allow_unused=True)
-            samples += size_of(inputs)
-            for name, slope in zip(parameters, slopes, strict=True):
-                if slope is not None:
-                    total[name] = total.get(name, 0) + widened(slope.detach()).square()
-        return {
-            name: widened(parameters[name].detach()).square() * sums / (2 * samples)
-            for name, sums in total.items()
-        }
+            count += size_of(inputs)
+            slopes = _slopes(model, partial(_signed_sum, model, inputs, generator))
+            for name, slope in slopes.items():
+                total[name] = total.get(name, 0) + slope.square()
+        return _worths(model, total, count)
 
 
-def _signed_sum(output: Any, generator: torch.Generator) -> Tensor:
-    """The sum of all numbers of an output, each with a random sign."""
+def _signed_sum(model: nn.Module, inputs: Any, generator: torch.Generator) -> Tensor:
+    """The sum of all numbers that a model gives, each with a random sign."""
     sums: list[Tensor] = []
-    for tensor in tensors_in(output):
+    for tensor in tensors_in(run(model, inputs)):
         if tensor.requires_grad:
             signs = torch.randint(0, 2, tensor.shape, generator=generator).mul_(2).sub_(1)
             sums.append((widened(tensor) * signs.to(tensor.device)).sum())
@@ -241,23 +228,31 @@ def _gradients(
     require_weights(model)
     require_batches("batches", batches)
     loss_of = objective_of(objective, batches)
-    parameters = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-    for parameter in parameters.values():
-        parameter.requires_grad_()
     empty = True
     for batch in batches:
         inputs, targets = (_placed(part, model) for part in parts_of(batch))
-        with torch.enable_grad(), gradients_in_evaluation(model):
-            loss = loss_of(model, inputs, targets)
-            require_scalar(loss)
-            slopes = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         empty = False
-        yield (
-            size_of(targets),
-            {n: widened(g.detach()) for n, g in zip(parameters, slopes, strict=True) if g is not None},
-        )
+        yield size_of(targets), _slopes(model, partial(loss_of, model, inputs, targets))
     if empty:
         raise _no_batches()
+
+
+def _slopes(model: nn.Module, value: Callable[[], Tensor]) -> dict[str, Tensor]:
+    """The gradient of a scalar that the model computes, by every parameter that it hangs on."""
+    parameters = {name: p.requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()}
+    with torch.enable_grad(), gradients_in_evaluation(model):
+        scalar = value()
+        require_scalar(scalar)
+        slopes = torch.autograd.grad(scalar, list(parameters.values()), allow_unused=True)
+    return {n: widened(g.detach()) for n, g in zip(parameters, slopes, strict=True) if g is not None}
+
+
+def _worths(model: nn.Module, sums: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """½·w² times the mean of what was summed over so many samples."""
+    weights = dict(model.named_parameters())
+    return {
+        name: widened(weights[name].detach()).square() * each / (2 * count) for name, each in sums.items()
+    }
 
 
 def _singles(batches: Iterable[Any], most: int) -> Iterator[Any]:

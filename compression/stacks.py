@@ -116,6 +116,7 @@ class Stack:
         self.multiplied = self.values.to(products or first.dtype)  # the same tensors where the type is
         self.collected = self.slopes.to(products or first.dtype)
         self.steps = self._laid_out()
+        self.together = self._samples_together()
         for row, model in enumerate(models):
             self.load(row, dict(model.named_parameters()))
 
@@ -161,15 +162,14 @@ class Stack:
                     yield f"{name}.{key}".removeprefix("."), row[start:stop].view(parameter.t().shape)
                     start = stop
 
-    def _rows_of(self, samples: int) -> int:
-        """Rows that so many samples fill up, so that each network's part of a tensor starts on a cache line.
+    def _samples_together(self) -> int:
+        """Samples to a multiple of which batches are filled up, so that each part starts on a cache line.
 
         Where it does not, sums may take another order, and results depend on the place in a stack.
         """
         size = self.multiplied.element_size()
         widths = [width for step in self.steps if isinstance(step, Dense) for width in step.weight.shape[1:]]
-        each = math.lcm(*(CACHE_LINE // math.gcd(CACHE_LINE, width * size) for width in widths))
-        return -(-samples // each) * each
+        return math.lcm(*(CACHE_LINE // math.gcd(CACHE_LINE, width * size) for width in widths))
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -178,7 +178,7 @@ class Stack:
             self.multiplied.copy_(self.values)
             inputs = inputs.to(self.multiplied.dtype)
         samples = inputs.shape[1]
-        inputs = _filled(inputs, self._rows_of(samples))
+        inputs = _filled(inputs, -(-samples // self.together) * self.together)
         given = []
         for step in self.steps:
             given.append(inputs)

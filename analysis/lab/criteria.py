@@ -7,7 +7,7 @@ CRITERIA = ("l1", "l2", "reservoir", "random")
 LABELS = {"l1": "L1", "l2": "L2", "reservoir": "reservoir sampling", "random": "random choice"}
 
 
-def criterion_of(name: str, center: Any, seed: int, batches: "Iterable[Any]" = ()) -> Any:
+def criterion_of(name: str, center: Any, seed: int, batches: Iterable[Any] = ()) -> Any:
     """A criterion by its name; None for the control. What sees data sees these batches."""
     from compression.calibration import GaussNewton
     from compression.criteria import L1, L2, EnergyPerBit, PerBit, Random, Reservoir

@@ -85,6 +85,7 @@ _ALL = (
     Column("ours_ms", "ours", "ms", style=",.4g", better="lower", importance=60),
     Column("peer_ms", "peer's", "ms", style=",.4g", importance=40),
     Column("ratio", "peer / ours", style=",.3g", better="higher", importance=90),
+    Column("possible_ratio", "at most", style=",.3g", importance=20),
     Column("goal", "goal", importance=30),
     Column("runs", "runs", style=",", importance=10),
 )  # fmt: skip

@@ -28,6 +28,10 @@ from compression.training import FitResult, TrainingSettings, check_training, fi
 
 LOGGER = logging.getLogger("compression")
 SAME = ("epochs", "start_epoch", "optimizer", "mixed_precision")  # what the settings of one stack share
+VECTOR = 16  # numbers that are computed with at once: torch does so along the last axis of as many or more
+SHARED = (
+    2**22
+)  # multiply-adds of a step's forward pass from which threads gain more than they cost each other
 ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch", "class_weights")
 
 
@@ -149,9 +153,11 @@ def _kind(layer: nn.Module) -> str:
 def _stacked(
     tasks: Sequence[_Task], objective: Objective | None, progress: Callable[[int, int], None] | None
 ) -> list[FitResult]:
-    """A stack for each thread, which needs no other until the end."""
+    """A stack for each thread, which needs no other until the end; of little work one for all."""
     threads = torch.get_num_threads()
-    parts = min(threads, len(tasks)) if own_device().type == "cpu" else 1
+    weights = sum(parameter.numel() for parameter in tasks[0].model.parameters())
+    work = len(tasks) * min(tasks[0].data.batch_size, len(tasks[0].data.targets)) * weights
+    parts = min(threads, len(tasks)) if own_device().type == "cpu" and work >= SHARED else 1
     stop = Event()
     own = [tasks[part::parts] for part in range(parts)]
     ensembles = [_Ensemble(part, objective, stop) for part in own]
@@ -175,7 +181,7 @@ class _Ensemble:
 
     def __init__(self, tasks: Sequence[_Task], objective: Objective | None, stop: Event) -> None:
         self.settings = [task.settings for task in tasks]
-        self.data = [task.data for task in tasks]
+        self.data = [replace(task.data) for task in tasks]  # the caller's stay at their epoch
         for one in self.settings:
             check_training(one, None)
         self.tasks, self.stop = tasks, stop
@@ -283,7 +289,7 @@ class _Ensemble:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(S, B, inputs) and (S, B, ...) targets of each step."""
         device, dtype = self.stack.values.device, self.stack.values.dtype
-        own = [replace(batches) for batches in self.data]
+        own = self.data
         for batches in own:
             batches.set_epoch(epoch)
         shared = all(b.inputs is own[0].inputs and b.targets is own[0].targets for b in self.data)
@@ -299,11 +305,18 @@ class _Ensemble:
             yield placed(inputs.flatten(2), device, dtype), placed(targets, device)
 
 
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the classes of (S, B, classes); few lie side by side as samples do, which is ten times as fast."""
+    if logits.shape[2] >= VECTOR:
+        return torch.log_softmax(logits, 2)
+    return torch.log_softmax(logits.transpose(1, 2).contiguous(), 1).transpose(1, 2).contiguous()
+
+
 @torch.no_grad()
 def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropies (S,) of (S, B, classes) and (S, B), and their slope."""
     count, index = logits.shape[1], targets[:, :, None]
-    slope = torch.log_softmax(logits, 2)
+    slope = _log_softmax(logits)
     losses = slope.gather(2, index).mean((1, 2)).neg_()
     slope.exp_().scatter_add_(2, index, slope.new_full((1, 1, 1), -1.0).expand(index.shape))
     return losses, slope.div_(count)

@@ -13,7 +13,7 @@ from analysis.speed.timing import Benchmark, say
 
 
 def clusters(config: "Config") -> Iterator[Benchmark]:
-    """A grid of 24 trainings on two local Dask workers, against one."""
+    """A grid of 24 trainings on two local Dask workers, against one; while they import torch, and later."""
 
     if find_spec("distributed") is None:
         say('skipped: distributed is not installed (pip install "deepcapacity[cluster]")')
@@ -28,7 +28,8 @@ def clusters(config: "Config") -> Iterator[Benchmark]:
         ours, theirs = (
             partial(_sweep, config, scheduler=cluster.scheduler_address) for cluster in (two, one)
         )
-        yield Benchmark("24 cells on two Dask workers", "one worker", "at least 1.8", ours, theirs)
+        for how in ("that have just started", "that ran cells before"):
+            yield Benchmark(f"24 cells on two Dask workers {how}", "one worker", "at least 1.8", ours, theirs)
 
 
 def processes(config: "Config") -> Iterator[Benchmark]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from math import nan
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ from analysis.speed.pruning import pruning, shrinking, transformers
 from analysis.speed.quantization import integers, runtimes
 from analysis.speed.rates import peer_rates
 from analysis.speed.starting import starting
-from analysis.speed.timing import Benchmark, say, seconds
+from analysis.speed.timing import Benchmark, flops_per_second, say, seconds
 from analysis.speed.together import ensembles, precision
 from analysis.speed.training import cached_heads, training
 
@@ -44,12 +45,14 @@ def _timed(job: Benchmark, config: Config) -> dict[str, Any]:
     pairs = [(seconds(job.ours), seconds(job.theirs))]  # the first run warms up
     if not config.smoke and not max(pairs[0]) > 10:
         pairs = [(seconds(job.ours), seconds(job.theirs)) for _ in range(config.repeats)]
+    ceiling = flops_per_second(64 if config.smoke else 2048) if job.flops else 0.0
     return {
         "job": job.name,
         "peer": job.peer,
         "ours_ms": 1e3 * median(ours for ours, _ in pairs),
         "peer_ms": 1e3 * median(theirs for _, theirs in pairs),
         "ratio": median(theirs / ours for ours, theirs in pairs),
+        "possible_ratio": median(theirs for _, theirs in pairs) * ceiling / job.flops if job.flops else nan,
         "goal": job.goal,
         "runs": len(pairs),
     }
@@ -74,7 +77,7 @@ def _show(rows: list[dict[str, Any]], config: Config) -> None:
     if not rows:
         return
     frame = pd.DataFrame(rows)
-    names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "goal", "runs")
+    names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "possible_ratio", "goal", "runs")
     setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
     say(f"peer / ours: above 1 ours is faster; {setting}")
     if config.only == QUICK:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import sweeping
 
+from analysis.lab.memory import FREED
+from analysis.lab.runs import grid
 from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import silent
 from analysis.lab.settings import WorkerSettings
@@ -31,7 +33,8 @@ def cluster(folder: Path, workers: int):
     """A scheduler and workers as a user starts them, each a process of its own."""
     place = folder / "scheduler.json"
     paths = os.pathsep.join([str(Path(sweeping.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    options = {"env": os.environ | {"PYTHONPATH": paths}, "stderr": subprocess.DEVNULL, "cwd": folder}
+    nannies = {"PYTHONPATH": paths, "MALLOC_TRIM_THRESHOLD_": "65536"}  # what Dask's give their workers
+    options = {"env": os.environ | nannies, "stderr": subprocess.DEVNULL, "cwd": folder}
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     alive = [subprocess.Popen([*dask, "--scheduler-file", str(place), "--no-dashboard"], **options)]
     try:
@@ -96,9 +99,11 @@ def test_a_cluster_gives_the_same_rows_and_survives_a_dead_worker(tmp_path: Path
     assert [row["square"] for row in found.rows] == [number**2 for number in range(12)]
     workers_seen = {path.name.rpartition("-")[2] for path in started.iterdir()}
     assert not found.failures and len(workers_seen) == 2
+    assert {row["trimmed"] for row in found.rows} == {str(FREED["MALLOC_TRIM_THRESHOLD_"][1])}
 
 
-def test_what_no_cluster_can_run_is_refused(tmp_path: Path) -> None:
+def test_what_no_cluster_can_run_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(grid, "ANSWER", "1s")
     distributed = pytest.importorskip("dask.distributed")
     options = {"threads_per_worker": 2, "processes": False, "dashboard_address": ":0", "silence_logs": 40}
     refused = pytest.raises(InputError, match="--nthreads 1")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from capacity import InputError
 from compression.batches import CropAndFlip, TensorBatches
 from compression.criteria import L1
-from compression.ensembles import _groups, _Task, fit_together, why_alone
+from compression.ensembles import _cross_entropy, _Ensemble, _groups, _Task, fit_together, why_alone
 from compression.masks import masks_of
 from compression.precision import fast_bf16
 from compression.pruning import prune
@@ -261,3 +261,42 @@ def test_gradients_are_those_of_torch() -> None:
         torch.testing.assert_close(stack.steps[0].weight_slope[row].T, model[1].weight.grad)
         torch.testing.assert_close(stack.steps[2].weight_slope[row].T, model[3].weight.grad)
         torch.testing.assert_close(stack.steps[4].bias_slope[row, 0], model[5].bias.grad)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 40), st.integers(2, 40), st.integers(1, 5), st.integers(0, 2**16))
+def test_loss_and_slope_of_few_and_many_classes(samples: int, classes: int, networks: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (5 * torch.randn(networks, samples, classes, generator=generator)).requires_grad_()
+    targets = torch.randint(0, classes, (networks, samples), generator=generator)
+    losses, slope = _cross_entropy(logits.detach(), targets)
+    expected = torch.stack([F.cross_entropy(*one) for one in zip(logits, targets, strict=True)])
+    torch.testing.assert_close(losses, expected.detach())
+    (gradient,) = torch.autograd.grad(expected.sum(), logits)
+    torch.testing.assert_close(slope, gradient)
+    alone = [_cross_entropy(logits.detach()[k : k + 1], targets[k : k + 1])[1][0] for k in range(networks)]
+    assert torch.equal(slope, torch.stack(alone))
+
+
+def test_little_work_is_one_stack_and_the_bits_are_the_same(monkeypatch) -> None:
+    models, data = [net(seed) for seed in range(4)], [batches(seed) for seed in range(4)]
+    given = [TrainingSettings(epochs=2, learning_rate=0.05, seed=k) for k in range(4)]
+    sizes: list[int] = []
+    begin = _Ensemble.__init__
+
+    def counted(self, tasks, *rest) -> None:
+        sizes.append(len(tasks))
+        begin(self, tasks, *rest)
+
+    monkeypatch.setattr(_Ensemble, "__init__", counted)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        together = fit_together(models, data, settings=given)
+        monkeypatch.setattr("compression.ensembles.SHARED", 0)
+        apart = fit_together(models, data, settings=given)
+    finally:
+        torch.set_num_threads(threads)
+    assert sizes == [4, 2, 2]
+    for one, other in zip(together, apart, strict=True):
+        assert torch.equal(weights(one.model), weights(other.model))

@@ -22,7 +22,10 @@ def square(folder: str, name: str) -> dict[str, int]:
 
     time.sleep(0.05)
     number = int(name.partition("-")[2])
-    return {"square": number**2, "process": os.getpid(), "threads": torch.get_num_threads()}
+    trimmed = os.environ.get("MALLOC_TRIM_THRESHOLD_")
+    return {
+        "square": number**2, "process": os.getpid(), "threads": torch.get_num_threads(), "trimmed": trimmed,
+    }  # fmt: skip
 
 
 def slow_square(folder: str, name: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.lab.ending import end_with
+from analysis.lab.memory import keep_freed_memory
 from analysis.lab.resources import cores, fitting_processes, free_memory, why_no_workers
 from analysis.lab.runs.progress import OnProgress
 from analysis.lab.settings import WorkerSettings
@@ -22,6 +23,7 @@ from compression.checkpoints import load_json, save_json
 Row = Mapping[str, Any]
 Work = Callable[[Any, str], Row]
 ATTEMPTS = 3  # how often a cell may lose its worker
+ANSWER = "10s"  # within which a scheduler answers
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _client(scheduler: str) -> Iterator[Any]:
     except ImportError as error:
         raise missing("cluster", "--scheduler") from error
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
     with client, client.as_current():
@@ -175,4 +177,5 @@ def _slots(client: Any) -> int:
 
 
 def _shared(work: Work, setting: Any, name: str, slots: int) -> Result:
+    keep_freed_memory()
     return _guarded(work, setting, name, max(1, cores() // slots))

@@ -80,6 +80,8 @@ def _show(rows: list[dict[str, Any]], config: Config) -> None:
     names = ("job", "peer", "ours_ms", "peer_ms", "ratio", "possible_ratio", "goal", "runs")
     setting = f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
     say(f"peer / ours: above 1 ours is faster; {setting}")
+    if frame["possible_ratio"].notna().any():
+        say("at most: if ours took only its matrix products, and these were as fast as that of 2048 x 2048")
     if config.only == QUICK:
         say(f"not timed without --preset full: {', '.join(group for group in GROUPS if group not in QUICK)}")
     print(f"\n{table_of(frame, names, more='with --wide').text(wide=config.wide)}")

@@ -16,8 +16,8 @@ def keep_freed_memory() -> None:
 
     Each step of a training frees what the next one takes. By default the largest pieces go back to the
     system, which fills them with zeros before it gives them again: a fifth of the time of a small
-    convolutional network; where Dask sends back all but 64 KiB, a third of that of a small dense one. Whoever
-    has set glibc's variables is left alone.
+    convolutional network. Dask's nannies have all but 64 KiB sent back, which costs more. Whoever has set
+    glibc's variables otherwise is left alone.
     """
     if any(name in os.environ and (name, os.environ[name]) != DASKS for name in FREED):
         return

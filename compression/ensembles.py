@@ -29,9 +29,7 @@ from compression.training import FitResult, TrainingSettings, check_training, fi
 LOGGER = logging.getLogger("compression")
 SAME = ("epochs", "start_epoch", "optimizer", "mixed_precision")  # what the settings of one stack share
 VECTOR = 16  # numbers that are computed with at once: torch does so along the last axis of as many or more
-SHARED = (
-    2**22
-)  # multiply-adds of a step's forward pass from which threads gain more than they cost each other
+THREADED = 2**22  # multiply-adds of a step's forward pass, from which on threads help more than they hinder
 ALONE = ("patience", "neuron_dropout", "gradual", "compile", "snapshot_epoch", "class_weights")
 
 
@@ -157,7 +155,7 @@ def _stacked(
     threads = torch.get_num_threads()
     weights = sum(parameter.numel() for parameter in tasks[0].model.parameters())
     work = len(tasks) * min(tasks[0].data.batch_size, len(tasks[0].data.targets)) * weights
-    parts = min(threads, len(tasks)) if own_device().type == "cpu" and work >= SHARED else 1
+    parts = min(threads, len(tasks)) if own_device().type == "cpu" and work >= THREADED else 1
     stop = Event()
     own = [tasks[part::parts] for part in range(parts)]
     ensembles = [_Ensemble(part, objective, stop) for part in own]
@@ -292,7 +290,7 @@ class _Ensemble:
         own = self.data
         for batches in own:
             batches.set_epoch(epoch)
-        shared = all(b.inputs is own[0].inputs and b.targets is own[0].targets for b in self.data)
+        shared = all(b.inputs is own[0].inputs and b.targets is own[0].targets for b in own)
         if shared and all(b.augment is None for b in own) and own[0].shuffle:
             for rows in zip(*(batches.rows() for batches in own), strict=True):
                 flat = torch.cat(rows)

@@ -8,7 +8,7 @@ FREED = {  # glibc's variables: the option of mallopt, and how many bytes are ke
     "MALLOC_MMAP_THRESHOLD_": (-3, 2**25),  # pieces up to the most that it takes lie in the heap
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
 }
-DASKS = ("MALLOC_TRIM_THRESHOLD_", "65536")  # what Dask's nannies give their workers, unless told otherwise
+DASKS = {"MALLOC_TRIM_THRESHOLD_": "65536"}  # what Dask's nannies give their workers, unless told otherwise
 
 
 def keep_freed_memory() -> None:
@@ -19,7 +19,7 @@ def keep_freed_memory() -> None:
     convolutional network. Dask's nannies have all but 64 KiB sent back, which costs more. Whoever has set
     glibc's variables otherwise is left alone.
     """
-    if any(name in os.environ and (name, os.environ[name]) != DASKS for name in FREED):
+    if {name: os.environ[name] for name in FREED if name in os.environ} not in ({}, DASKS):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     for name, (option, count) in FREED.items():

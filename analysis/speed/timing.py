@@ -1,7 +1,7 @@
 """One row of timings: ours and a peer's way to do the same, and memory while it is done."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ def say(text: str) -> None:
 class Benchmark:
     """One row: what is done, by whom, and the ratio peer / ours (speed-up) that is the goal.
 
-    `flops` are those of our matrix products in single precision, a multiply-add as two: they alone take so
-    long on this machine that no ratio can be higher than the one they would leave.
+    `flops` are those of our matrix products in single precision, a multiply-add as two, from which follows
+    what the ratio would be if ours took nothing but these; 0 where they are not counted.
     """
 
     name: str
@@ -41,21 +41,25 @@ class Benchmark:
     flops: float = 0.0
 
 
-def flops_per_second(size: int = 2048) -> float:
+def flops_per_second(side: int) -> float:
     """What a product of two square matrices reaches in single precision, on as many threads as torch has."""
     import torch
 
-    matrix = torch.ones(size, size)
+    matrix = torch.ones(side, side)
     torch.mm(matrix, matrix)
-    return 2 * size**3 / min(seconds(lambda: torch.mm(matrix, matrix)) for _ in range(5))
+    return 2 * side**3 / min(seconds(lambda: torch.mm(matrix, matrix)) for _ in range(5))
 
 
-def dense_training_flops(layers: "Sequence[nn.Linear]", samples: int) -> float:
-    """Of the products of a training, forward and backward; none gives the inputs of the first a gradient.
+def training_flops(network: "nn.Module", input_size: tuple[int, ...], samples: int) -> float:
+    """Of a dense network's products, forward and backward; nothing asks for the gradient of its inputs.
 
     >>> from torch import nn
-    >>> dense_training_flops([nn.Linear(3, 5), nn.Linear(5, 2)], 10)
+    >>> training_flops(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2)), (3,), 10)
     1200.0
     """
-    weights = [layer.weight.numel() for layer in layers]
-    return 2.0 * samples * (3 * sum(weights) - weights[0])
+    from torch import nn
+
+    from compression.costs import flops
+
+    first = next(layer for layer in network.modules() if isinstance(layer, nn.Linear))
+    return float(samples) * (3 * flops(network, input_size) - 2 * first.weight.numel())

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark, dense_training_flops, say
+from analysis.speed.timing import Benchmark, say, training_flops
 from capacity.seeding import seed_generators
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def _seeds(
         seed_generators(seed)
         small = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
         models.append(create(model, input_size=data.input_size, classes=10) if model else small)
-    dense = [layer for layer in models[0].modules() if isinstance(layer, nn.Linear)]
-    samples = seeds * together.epochs * len(data.train)
-    flops = 0.0 if together.mixed_precision != alone.mixed_precision else dense_training_flops(dense, samples)
+    flops = 0.0
+    if together.mixed_precision == "no":
+        flops = training_flops(models[0], data.input_size, seeds * together.epochs * len(data.train))
     batches = [data.train.batches(128, shuffle=True, seed=seed) for seed in range(seeds)]
     ours = [replace(together, seed=seed) for seed in range(seeds)]
     theirs = [replace(alone, seed=seed) for seed in range(seeds)]

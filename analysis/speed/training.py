@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.speed.config import Config
-from analysis.speed.timing import Benchmark, dense_training_flops, say
+from analysis.speed.timing import Benchmark, say, training_flops
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def training(config: Config) -> Iterator[Benchmark]:
     """One epoch of LeNet-300-100 on MNIST: against a DataLoader, and fit against a bare loop."""
-    from torch import nn
     from torchvision import datasets, transforms
 
     try:
@@ -42,10 +41,10 @@ def training(config: Config) -> Iterator[Benchmark]:
     loader = DataLoader(Subset(pictures, range(count)), batch_size=128, shuffle=True)
     once = TrainingSettings(epochs=1)
     yield from _cached_distillation(config, model, ours)
-    flops = dense_training_flops([layer for layer in model.modules() if isinstance(layer, nn.Linear)], count)
     yield Benchmark(
         "MNIST epoch of LeNet-300-100", "data set in a DataLoader", "at least 10",
-        lambda: fit(model, ours, settings=once), lambda: bare_epoch(model, loader), flops,
+        lambda: fit(model, ours, settings=once), lambda: bare_epoch(model, loader),
+        training_flops(model, (1, 28, 28), count),
     )  # fmt: skip
     yield Benchmark(
         "the same, masked, in the squeeze loop", "bare loop over the same tensors", "at least 0.97",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.lab.memory import FREED
+from analysis.lab.memory import DASKS, FREED
 
 ROUNDS, PIECE = 20, 20 * 2**20
 COUNTED = f"""
@@ -46,7 +46,7 @@ def test_freed_memory_stays_with_a_command_and_its_workers() -> None:
     assert kept < given_back / 10 > of_worker
     (heard,) = faults("keep", MALLOC_MMAP_THRESHOLD_=str(2**20))
     assert heard > given_back / 2
-    (of_nanny,) = faults("keep", MALLOC_TRIM_THRESHOLD_="65536")  # as Dask gives its workers
+    (of_nanny,) = faults("keep", **DASKS)
     assert of_nanny < given_back / 10
 
 

@@ -48,7 +48,9 @@ def test_what_the_default_leaves_out_is_named(tmp_path) -> None:
 
 
 def test_seeds_together_and_steps_in_half_precision(shown: str) -> None:
-    assert "seeds of the digits network, trained together" in shown and "at most: if ours took" in shown
+    assert "seeds of the digits network, trained together" in shown
+    said = "at most: if ours took only its matrix products, and these were as fast as one of 64 x 64"
+    assert said in " ".join(shown.split())
     half = "steps of resnet20, channels last and bfloat16" in shown
     assert half != ("skipped: this processor has no bfloat16" in shown)
 

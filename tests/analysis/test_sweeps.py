@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sweeping
 
-from analysis.lab.memory import FREED
+from analysis.lab.memory import DASKS, FREED
 from analysis.lab.runs import grid
 from analysis.lab.runs.grid import sweep
 from analysis.lab.runs.progress import silent
@@ -33,8 +33,7 @@ def cluster(folder: Path, workers: int):
     """A scheduler and workers as a user starts them, each a process of its own."""
     place = folder / "scheduler.json"
     paths = os.pathsep.join([str(Path(sweeping.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    nannies = {"PYTHONPATH": paths, "MALLOC_TRIM_THRESHOLD_": "65536"}  # what Dask's give their workers
-    options = {"env": os.environ | nannies, "stderr": subprocess.DEVNULL, "cwd": folder}
+    options = {"env": os.environ | DASKS | {"PYTHONPATH": paths}, "stderr": subprocess.DEVNULL, "cwd": folder}
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
     alive = [subprocess.Popen([*dask, "--scheduler-file", str(place), "--no-dashboard"], **options)]
     try:

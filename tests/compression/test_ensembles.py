@@ -293,7 +293,7 @@ def test_little_work_is_one_stack_and_the_bits_are_the_same(monkeypatch) -> None
     try:
         torch.set_num_threads(2)
         together = fit_together(models, data, settings=given)
-        monkeypatch.setattr("compression.ensembles.SHARED", 0)
+        monkeypatch.setattr("compression.ensembles.THREADED", 0)
         apart = fit_together(models, data, settings=given)
     finally:
         torch.set_num_threads(threads)
